@@ -1,0 +1,69 @@
+"""mlxnb: run, measure and speed up local language models without leaving the notebook."""
+
+from __future__ import annotations
+
+import atexit
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from .request import Message, Request, Sampling
+from .result import Chunk, Provenance, Result, Timings
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from .engine import Engine
+
+__version__ = "0.1.0"
+
+_engine: Engine | None = None
+_engine_lock = Lock()
+
+
+def engine() -> Engine:
+    """The process's engine, made on first use, and made anew after it was closed."""
+    global _engine
+    from .engine import Engine
+
+    with _engine_lock:
+        if _engine is None or _engine.closed:
+            _engine = Engine()
+            atexit.register(_engine.close)
+        return _engine
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """`%load_ext mlxnb`."""
+    from .magics import load_ipython_extension as load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """`%unload_ext mlxnb`."""
+    from .magics import unload_ipython_extension as unload
+
+    unload(shell)
+
+
+def _mimebundle(result: Result, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    from .render import mimebundle
+
+    return mimebundle(result)
+
+
+# A Result shows itself in a notebook. `render` lies above `result`, so the tie is made here, above both.
+Result._repr_mimebundle_ = _mimebundle  # type: ignore[attr-defined]
+
+__all__ = [
+    "Chunk",
+    "Message",
+    "Provenance",
+    "Request",
+    "Result",
+    "Sampling",
+    "Timings",
+    "engine",
+    "errors",
+]

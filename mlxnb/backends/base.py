@@ -1,0 +1,105 @@
+"""The contract of a backend: it says whether it can run here, loads a model, and streams tokens from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ..decision import Decision
+    from ..models import ModelSource
+    from ..request import Request
+    from ..result import Chunk, FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is loaded, as a person wants to know it. Sizes in bytes, `context_length` in tokens."""
+
+    name: str
+    source: str
+    revision: str | None
+    backend: str
+    backend_version: str
+    device: str
+    dtype: str
+    quantization: str | None
+    parameters: int
+    memory: int
+    context_length: int | None
+    attention: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Watch:
+    """What the engine and a running generation tell each other, safe to read from any thread.
+
+    The engine sets `cancelled`. The backend fills in the rest: when it started, download progress in bytes
+    and prefill progress in tokens, the finish reason, and the seed it really used.
+    """
+
+    cancelled: Event = field(default_factory=Event)
+    start: float | None = None
+    load_done: int = 0
+    load_total: int = 0
+    prefill_done: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    token_times: list[float] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    seed: int | None = None
+    peak_memory: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def begin(self, prompt_tokens: int) -> None:
+        """Prefill starts now, over `prompt_tokens` tokens."""
+        self.start, self.prompt_tokens = time.perf_counter(), prompt_tokens
+
+
+class CancelledInPrefill(Exception):
+    """Raised inside a backend to leave a prefill that was cancelled; it never reaches a front."""
+
+
+class LoadedModel(Protocol):
+    """A model in memory. It is used and closed on the engine's thread only."""
+
+    info: ModelInfo
+
+    def stream(self, request: Request, watch: Watch) -> Iterator[Chunk]:
+        """Generate for `request`, one Chunk a token, until done or `watch.cancelled`; fills in `watch`.
+
+        Raises:
+            PromptError: before the first token, when the prompt cannot be used.
+            GenerationError: when the backend fails on the way.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the memory back."""
+        ...
+
+
+class Backend(Protocol):
+    """One way to run models. Making one imports nothing heavy."""
+
+    name: str
+
+    def available(self) -> Decision:
+        """Whether it can run on this machine, or why not and what mends it."""
+        ...
+
+    def load(self, source: ModelSource, dtype: str | None = None) -> LoadedModel:
+        """Load a model from its folder.
+
+        Raises:
+            UnsupportedModelError: the architecture or a dtype is not known here.
+            ModelError: the files cannot be used.
+        """
+        ...
+
+
+Progress = Callable[[int, int], None]

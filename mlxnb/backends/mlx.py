@@ -1,0 +1,198 @@
+"""The mlx backend: models through mlx-lm on whatever MLX has (Metal, CUDA or the CPU)."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..decision import Accepted, Decision, Rejected
+from ..errors import UnsupportedModelError
+from ..request import Sampling
+from .base import CancelledInPrefill, ModelInfo, Watch
+from .local import LocalModel
+from .mlx_config import as_mlx_lm_reads_it
+from .mlx_fixes import LongRope, correct, readable_context
+from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from ..models import Checkpoint, ModelSource
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+class MlxBackend:
+    """See Backend."""
+
+    name = "mlx"
+
+    def available(self) -> Decision:
+        """Whether mlx and mlx-lm are installed; imports neither."""
+        missing = [name for name in ("mlx", "mlx_lm") if importlib.util.find_spec(name) is None]
+        if not missing:
+            return Accepted(self.name, "mlx and mlx-lm are installed")
+        if sys.platform == "win32" or (sys.platform == "darwin" and platform.machine() != "arm64"):
+            return Rejected(self.name, "MLX runs on Apple silicon and Linux only", "use --backend torch")
+        return Rejected(self.name, f"{' and '.join(missing)} not installed", "pip install --upgrade mlxnb")
+
+    def load(self, source: ModelSource, dtype: str | None = None) -> MlxModel:
+        """See Backend.load."""
+        import mlx.core as mx
+        from mlx_lm.utils import load_model
+
+        from ..models import inspect
+
+        checkpoint = inspect(source.path)
+        overlay = as_mlx_lm_reads_it(checkpoint.config)
+        try:
+            model, _ = load_model(source.path, model_config=overlay)
+        except ValueError as err:
+            raise _foreign(err, source.name) from err
+        except (TypeError, AttributeError, KeyError, NotImplementedError) as err:
+            raise UnsupportedModelError(f"mlx-lm cannot build {source.name}: {err}.", "Try --backend torch.") from err
+        if dtype is not None:
+            model.set_dtype(getattr(mx, _known(dtype)))
+            mx.eval(model.parameters())
+        long_rope = correct(model, checkpoint.config)
+        return MlxModel(model, Tokenizer(source.path), _info(source, model, checkpoint), long_rope)
+
+
+def _known(dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise UnsupportedModelError(f"The mlx backend has no dtype {dtype!r}.", f"It takes {', '.join(DTYPES)}.")
+    return dtype
+
+
+def _foreign(err: ValueError, name: str) -> UnsupportedModelError:
+    """mlx-lm raises ValueError for an unknown architecture, and for weights its own version of one has no place for."""
+    return UnsupportedModelError(f"mlx-lm cannot run {name}: {str(err).splitlines()[0]}", "Use --backend torch.")
+
+
+def _info(source: ModelSource, model: Any, checkpoint: Checkpoint) -> ModelInfo:
+    from importlib.metadata import version
+
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    arrays = [array for _, array in tree_flatten(model.parameters())]
+    floating = [a for a in arrays if mx.issubdtype(a.dtype, mx.floating)]
+    dtype = max(floating, key=lambda a: a.nbytes).dtype if floating else mx.float32
+    exact = readable_context(model, checkpoint.config)
+    contexts = [length for length in (checkpoint.context_length, exact) if length is not None]
+    notes = [source.note] if source.note else []
+    if exact is not None and exact == min(contexts):
+        notes.append(f"context limited to {exact} tokens: mlx-lm ignores this model's sliding window beyond it")
+    return ModelInfo(
+        name=source.name,
+        source=source.kind,
+        revision=source.revision,
+        backend="mlx",
+        backend_version=f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}",
+        device=device_name(),
+        dtype=str(dtype).removeprefix("mlx.core."),
+        quantization=checkpoint.quantization,
+        parameters=checkpoint.parameters,
+        memory=sum(a.nbytes for a in arrays),
+        context_length=min(contexts, default=None),
+        attention="mlx-lm stock",
+        notes=tuple(notes),
+    )
+
+
+def device_name() -> str:
+    """`metal`, `cuda` or `cpu`: what MLX computes on here."""
+    import mlx.core as mx
+
+    if mx.default_device() == mx.cpu:
+        return "cpu"
+    return "metal" if mx.metal.is_available() else "cuda"
+
+
+class MlxModel(LocalModel):
+    """A model in MLX arrays, decoded by mlx-lm's own `generate_step`."""
+
+    def __init__(
+        self, model: Any, tokenizer: Tokenizer, info: ModelInfo, long_rope: LongRope | None = None
+    ) -> None:
+        super().__init__(tokenizer)
+        self.model: Any = model
+        self.info = info
+        self._long_rope = long_rope
+        self.stretches_beyond = long_rope.original_context if long_rope else None
+        # A prefill chunk is the grain of an interrupt: a CPU needs seconds for what a GPU does at once.
+        self._prefill_step = 256 if info.device == "cpu" else 2048
+
+    def tokens(self, ids: list[int], sampling: Sampling, limit: int, watch: Watch) -> Iterator[int]:
+        """See LocalModel.tokens."""
+        import mlx.core as mx
+        from mlx_lm.generate import generate_step, wired_limit
+
+        if sampling.seed is not None:
+            mx.random.seed(sampling.seed)
+        if self._long_rope is not None:
+            self._long_rope.set_for(len(ids))
+        mx.reset_peak_memory()
+        steps = generate_step(
+            mx.array(ids),
+            self.model,
+            max_tokens=limit,
+            sampler=make_sampler(sampling, self.vocabulary_size),
+            logits_processors=make_processors(sampling),
+            prefill_step_size=self._prefill_step,
+            prompt_progress_callback=_progress(watch),
+        )
+        try:
+            with wired_limit(self.model):
+                for token, _ in steps:
+                    yield token
+        finally:
+            steps.close()
+            watch.peak_memory = mx.get_peak_memory()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of the embedding, which can be more than the tokenizer's."""
+        return int(self.model.args.vocab_size)
+
+    def close(self) -> None:
+        """Drop every reference, then MLX's cache of freed buffers: only both together give memory back."""
+        import gc
+
+        import mlx.core as mx
+
+        self.model = self._long_rope = None
+        gc.collect()
+        mx.clear_cache()
+
+
+def _progress(watch: Watch) -> Any:
+    def report(done: int, total: int) -> None:
+        watch.prefill_done = done
+        if watch.cancelled.is_set():
+            raise CancelledInPrefill
+
+    return report
+
+
+def make_sampler(sampling: Sampling, vocabulary_size: int) -> Any:
+    """mlx-lm's sampler for our options: log-probabilities [batch, vocabulary] to token ids [batch]."""
+    from mlx_lm.sample_utils import make_sampler as mlx_lm_sampler
+
+    return mlx_lm_sampler(
+        temp=sampling.temperature,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        # mlx-lm refuses a top_k as large as the vocabulary, which asks for nothing to be dropped.
+        top_k=sampling.top_k if sampling.top_k < vocabulary_size else 0,
+    )
+
+
+def make_processors(sampling: Sampling) -> list[Any]:
+    """mlx-lm's repetition penalty over the last 20 tokens; none at 1.0, where it would only cost time."""
+    from mlx_lm.sample_utils import make_logits_processors
+
+    if sampling.repetition_penalty == 1.0:
+        return []
+    return make_logits_processors(repetition_penalty=sampling.repetition_penalty)

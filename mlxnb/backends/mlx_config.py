@@ -1,0 +1,71 @@
+"""A transformers config in the words that mlx-lm's loaders read, which is where silently wrong models come from.
+
+transformers 5 nests everything about rotary embeddings under `rope_parameters`; most of mlx-lm's loaders look for
+`rope_theta` and `rope_scaling` beside it, do not find them, and build a model with default positions and no error.
+What a loader cannot express at all is refused here by name, so that the engine can take another backend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import UnsupportedModelError
+
+# Families whose mlx-lm loader has SwiGLU built in, whatever the config's activation says.
+SWIGLU_ONLY = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3", "deepseek_v3"})
+SILU = frozenset({"silu", "swish"})
+
+
+def as_mlx_lm_reads_it(config: dict[str, Any]) -> dict[str, Any]:
+    """The entries to lay over a config.json for mlx-lm's `load_model(model_config=…)`.
+
+    Raises:
+        UnsupportedModelError: mlx-lm would build something else than the config says.
+    """
+    family = config.get("model_type", "")
+    overlay = _rope(config)
+    _refuse_other_activation(family, config)
+    _refuse_other_scaling(family, overlay.get("rope_scaling") or config.get("rope_scaling"))
+    return overlay
+
+
+def window(config: dict[str, Any]) -> int | None:
+    """The sliding attention window in tokens that all layers or some have, or None."""
+    size = config.get("sliding_window")
+    if size is None or config.get("use_sliding_window") is False:
+        return None
+    types = config.get("layer_types")
+    return size if not types or "sliding_attention" in types else None
+
+
+def _rope(config: dict[str, Any]) -> dict[str, Any]:
+    rope = config.get("rope_parameters")
+    if not rope or any(isinstance(value, dict) for value in rope.values()):
+        return {}  # an older config, or one set a layer type, whose loaders all read rope_parameters
+    overlay: dict[str, Any] = {}
+    for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
+        if key in rope:
+            overlay[key] = rope[key]
+    kind = rope.get("rope_type", "default")
+    overlay["rope_scaling"] = None if kind == "default" else {**rope, "type": kind}
+    return overlay
+
+
+def _refuse_other_activation(family: str, config: dict[str, Any]) -> None:
+    activation = config.get("hidden_act", "silu")
+    if family in SWIGLU_ONLY and activation not in SILU:
+        raise _unsupported(f"{family} with the activation {activation!r}, where it always uses SiLU")
+
+
+def _refuse_other_scaling(family: str, scaling: dict[str, Any] | None) -> None:
+    if not scaling:
+        return
+    kind = scaling.get("type") or scaling.get("rope_type")
+    if family == "gemma" or (family == "phi3" and kind not in ("longrope", "su", "linear")):
+        raise _unsupported(f"{family} with rotary scaling {kind!r}")
+    if kind == "yarn" and (scaling.get("attention_factor") is not None or scaling.get("truncate") is False):
+        raise _unsupported("YaRN with an attention factor of its own or untruncated correction range")
+
+
+def _unsupported(what: str) -> UnsupportedModelError:
+    return UnsupportedModelError(f"mlx-lm does not support {what}.", "Use --backend torch.")

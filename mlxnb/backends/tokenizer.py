@@ -1,0 +1,122 @@
+"""A model's tokenizer, the same for every backend that runs from a folder: prompt to ids, ids to text, where to end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import PromptError, PromptTooLongError, TemplateError, TokenizerMissingError
+from ..request import Request
+
+THINKING_MARKERS = (("<think>", "</think>"), ("<longcat_think>", "</longcat_think>"), ("[THINK]", "[/THINK]"))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as the model gets it. `thinking` tells that the chat template opened a thinking block at its end."""
+
+    ids: list[int]
+    thinking: bool = False
+    note: str = ""
+
+
+class Tokenizer:
+    """Wraps a transformers tokenizer loaded from `path`; runs no code from the model's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.inner = _load(path)
+        self.end_ids = _end_ids(path, self.inner)
+        self.decode = _decoder(self.inner)
+        self.markers = self._thinking_markers()
+
+    def _thinking_markers(self) -> tuple[str, str] | None:
+        vocabulary = self.inner.get_vocab()
+        return next((pair for pair in THINKING_MARKERS if pair[0] in vocabulary and pair[1] in vocabulary), None)
+
+    def prompt(self, request: Request) -> Prompt:
+        """Render and encode a request's messages or raw prompt.
+
+        Raises:
+            TemplateError: the chat template refused the messages.
+            PromptError: a conversation for a model without a chat template.
+        """
+        if request.prompt is not None:
+            return Prompt(self.inner.encode(request.prompt))
+        if not self.inner.chat_template:
+            return self._without_template(request)
+        text = self._render(request)
+        ids = self.inner.encode(text, add_special_tokens=False)
+        return Prompt(ids, thinking=bool(self.markers) and text.rstrip().endswith(self.markers[0]))  # type: ignore[index]
+
+    def _without_template(self, request: Request) -> Prompt:
+        if len(request.messages) > 1:
+            raise PromptError(
+                f"{request.model} has no chat template, so it cannot take a conversation or a system message.",
+                "Give a single prompt, or use an instruction-tuned model.",
+            )
+        note = "no chat template: the prompt went to the model as it is"
+        return Prompt(self.inner.encode(request.messages[0].content), note=note)
+
+    def _render(self, request: Request) -> str:
+        import jinja2
+
+        messages = [{"role": m.role, "content": m.content} for m in request.messages]
+        try:
+            return self.inner.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except jinja2.TemplateError as err:
+            roles = ", ".join(m.role for m in request.messages)
+            raise TemplateError(
+                f"The chat template of {request.model} refused the messages ({roles}): {err}.",
+                "Change the roles, or send the text with `raw`.",
+            ) from err
+
+
+def check_context(prompt_tokens: int, context_length: int | None, model: str) -> None:
+    """Refuse a prompt that leaves no room for a single token.
+
+    Raises:
+        PromptTooLongError: with both numbers.
+    """
+    if context_length is not None and prompt_tokens >= context_length:
+        raise PromptTooLongError(
+            f"The prompt has {prompt_tokens} tokens and {model} has a context of {context_length}.",
+            f"Shorten it by at least {prompt_tokens - context_length + 1} tokens, or use a model with a longer context.",
+        )
+
+
+def _load(path: Path) -> Any:
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # else it complains wherever torch is absent
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as err:
+        reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
+        raise TokenizerMissingError(
+            f"The tokenizer in {path.name} cannot be loaded: {reason}.",
+            "Fetch the model again with its tokenizer files.",
+        ) from err
+
+
+def _end_ids(path: Path, inner: Any) -> frozenset[int]:
+    """Every token that ends a turn: those of the generation config, the model config and the tokenizer."""
+    ids = {inner.eos_token_id} if inner.eos_token_id is not None else set()
+    for name in ("generation_config.json", "config.json"):
+        file = path / name
+        if not file.exists():
+            continue
+        value = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+        ids |= set(value) if isinstance(value, list) else {value}
+    return frozenset(i for i in ids if isinstance(i, int))
+
+
+def _decoder(inner: Any) -> Callable[[Sequence[int]], str]:
+    """Ids to text without special tokens and without the clean-up that would move spaces around."""
+    fast = getattr(inner, "backend_tokenizer", None)
+    if fast is not None:
+        return lambda ids: fast.decode(ids, skip_special_tokens=True)
+    return lambda ids: inner.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

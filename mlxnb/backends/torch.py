@@ -1,0 +1,206 @@
+"""The torch backend: transformers models with a decode loop of our own, on CUDA, MPS or the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..decision import Accepted, Decision, Rejected
+from ..errors import DamagedModelError, UnsupportedModelError
+from ..request import Sampling
+from .base import CancelledInPrefill, ModelInfo, Watch
+from .local import LocalModel
+from .tokenizer import Tokenizer
+from .torch_sampling import TorchSampler
+
+if TYPE_CHECKING:
+    from ..models import Checkpoint, ModelSource
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+class TorchBackend:
+    """See Backend."""
+
+    name = "torch"
+
+    def available(self) -> Decision:
+        """Whether torch and transformers are installed; imports neither."""
+        missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+        if missing:
+            return Rejected(self.name, f"{' and '.join(missing)} not installed", "pip install 'mlxnb[torch]'")
+        return Accepted(self.name, "torch and transformers are installed")
+
+    def load(self, source: ModelSource, dtype: str | None = None) -> TorchModel:
+        """See Backend.load."""
+        import torch
+
+        from ..models import inspect
+
+        checkpoint = inspect(source.path)
+        if checkpoint.quantization and "quantization" in checkpoint.config:
+            raise UnsupportedModelError(
+                f"{source.name} is quantised in MLX's format, which the torch backend does not read.",
+                "Use --backend mlx, or the unquantised model.",
+            )
+        if dtype is not None and dtype not in DTYPES:
+            raise UnsupportedModelError(f"The torch backend has no dtype {dtype!r}.", f"It takes {', '.join(DTYPES)}.")
+        device = device_name()
+        model = _from_pretrained(source, getattr(torch, dtype) if dtype else "auto").to(device).eval()
+        return TorchModel(model, Tokenizer(source.path), _info(source, model, checkpoint, device))
+
+
+def device_name() -> str:
+    """`cuda`, `mps` or `cpu`: what torch computes on here."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _from_pretrained(source: ModelSource, dtype: Any) -> Any:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    bar_was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source.path,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except SafetensorError as err:
+        raise DamagedModelError(f"The weights of {source.name} are damaged: {err}.", "Fetch the model again.") from err
+    except (ValueError, KeyError, ImportError, AttributeError, TypeError) as err:
+        reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
+        raise UnsupportedModelError(f"transformers cannot build {source.name}: {reason}", "Try --backend mlx.") from err
+    finally:
+        if bar_was_on:
+            logging.enable_progress_bar()
+    _check_complete(report, source.name)
+    return model
+
+
+def _check_complete(report: dict[str, Any], name: str) -> None:
+    """transformers fills weights that are missing or of another shape with random numbers and only warns."""
+    wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if wrong:
+        raise DamagedModelError(
+            f"{name} lacks {len(wrong)} of the weights that its configuration asks for, {wrong[0]} among them.",
+            "Fetch the model again.",
+        )
+
+
+def _info(source: ModelSource, model: Any, checkpoint: Checkpoint, device: str) -> ModelInfo:
+    from importlib.metadata import version
+
+    tensors = [*model.parameters(), *model.buffers()]
+    return ModelInfo(
+        name=source.name,
+        source=source.kind,
+        revision=source.revision,
+        backend="torch",
+        backend_version=f"torch {version('torch')}, transformers {version('transformers')}",
+        device=device,
+        dtype=str(model.dtype).removeprefix("torch."),
+        quantization=checkpoint.quantization,
+        parameters=checkpoint.parameters,
+        memory=sum(t.numel() * t.element_size() for t in tensors),
+        context_length=checkpoint.context_length,
+        attention=f"transformers {model.config._attn_implementation}",
+        notes=(source.note,) if source.note else (),
+    )
+
+
+class TorchModel(LocalModel):
+    """A transformers model, decoded one token at a time over its KV cache."""
+
+    def __init__(self, model: Any, tokenizer: Tokenizer, info: ModelInfo) -> None:
+        super().__init__(tokenizer)
+        self.model: Any = model
+        self.info = info
+        self.stretches_beyond = _long_rope_border(model.config)
+        self._prefill_step = 256 if info.device == "cpu" else 2048
+
+    def tokens(self, ids: list[int], sampling: Sampling, limit: int, watch: Watch) -> Iterator[int]:
+        """See LocalModel.tokens."""
+        import torch
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=self.model.config)
+        sampler = TorchSampler(sampling, self.info.device)
+        with _peak_memory(self.info.device, watch):
+            # inference_mode must not stay on while the generator is suspended: it is a state of the whole thread.
+            with torch.inference_mode():
+                logits = self._prefill(ids, cache, watch)
+                token = sampler(logits, ids)
+            history = list(ids)
+            for _ in range(limit - 1):
+                yield token
+                history.append(token)
+                with torch.inference_mode():
+                    logits = self._step(torch.tensor([[token]], device=self.info.device), cache)
+                    token = sampler(logits, history)
+            yield token
+
+    def _prefill(self, ids: list[int], cache: Any, watch: Watch) -> Any:
+        """Logits [1, vocabulary] after the prompt, fed in chunks so that an interrupt can come between."""
+        import torch
+
+        prompt = torch.tensor([ids], device=self.info.device)
+        # transformers chooses LongRoPE's factors by the positions of one forward pass, so that must be the whole.
+        step = self._prefill_step if self.stretches_beyond is None else len(ids)
+        for chunk in prompt.split(step, dim=1):
+            if watch.cancelled.is_set():
+                raise CancelledInPrefill
+            logits = self._step(chunk, cache)
+            watch.prefill_done += chunk.shape[1]
+        return logits
+
+    def _step(self, ids: Any, cache: Any) -> Any:
+        """One forward pass over ids [1, L]; logits [1, vocabulary] of the last position."""
+        return self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+
+    def close(self) -> None:
+        """Drop the model and hand the allocator's cached blocks back to the device."""
+        import gc
+
+        import torch
+
+        self.model = None
+        gc.collect()
+        if self.info.device == "cuda":
+            torch.cuda.empty_cache()
+        elif self.info.device == "mps":
+            torch.mps.empty_cache()
+
+
+def _long_rope_border(config: Any) -> int | None:
+    rope = getattr(config, "rope_parameters", None) or {}
+    return rope.get("original_max_position_embeddings") if rope.get("rope_type") == "longrope" else None
+
+
+class _peak_memory:
+    """Records a CUDA allocator's peak over a request; other devices keep no such figure."""
+
+    def __init__(self, device: str, watch: Watch) -> None:
+        self._on, self._watch = device == "cuda", watch
+
+    def __enter__(self) -> None:
+        if self._on:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+
+    def __exit__(self, *_: object) -> None:
+        if self._on:
+            import torch
+
+            self._watch.peak_memory = torch.cuda.max_memory_allocated()

@@ -1,0 +1,6 @@
+"""The engine: one thread that owns every model, one queue of requests, one Result for each."""
+
+from .engine import Engine, Status
+from .job import Job
+
+__all__ = ["Engine", "Job", "Status"]

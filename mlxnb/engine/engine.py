@@ -1,0 +1,182 @@
+"""The engine: takes Requests from any thread, runs them in order on its own, and gives back Results."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import hardware
+from ..backends import default_backends
+from ..backends.base import Backend, ModelInfo
+from ..errors import EngineClosedError, GenerationError, MlxnbError
+from ..request import Message, Request
+from ..result import Result
+from .job import Job
+from .loaded import Loaded, LoadedModels
+from .outcome import Outcome
+from .worker import Worker
+
+Prompt = str | Sequence[Message | Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the engine is doing. Memory in bytes: of the machine, and free in it now."""
+
+    loaded: tuple[ModelInfo, ...]
+    running: str | None
+    queued: int
+    memory_free: int
+    memory_total: int
+
+
+class Engine:
+    """Runs models for every front of this process. Options are those of Request and Sampling, by the same names."""
+
+    def __init__(self, backends: Mapping[str, Backend] | None = None) -> None:
+        self.backends: dict[str, Backend] = dict(backends if backends is not None else default_backends())
+        self._models = LoadedModels(self.backends)
+        self._worker = Worker("mlxnb-engine")
+        self._jobs: list[Job] = []  # queued and running, in order
+        self._closed = False
+        self._pid = os.getpid()
+
+    def generate(self, prompt: Prompt, **options: Any) -> Result:
+        """Generate and wait for the Result.
+
+        Args:
+            prompt: a string, or messages as `{"role", "content"}` mappings.
+            **options: `model`, `backend`, `system`, `raw`, `stop`, `strict`, `dtype`, `max_tokens` and the sampling
+                fields; see `Request.of`.
+
+        Raises:
+            MlxnbError: the request, the model or the backend cannot be used.
+        """
+        return self.stream(prompt, **options).result()
+
+    def stream(self, prompt: Prompt, **options: Any) -> Job:
+        """Start generating; iterate the Job for Chunks. Leaving the loop early cancels."""
+        return self.submit(Request.of(prompt, **options))
+
+    def chat(self, messages: Prompt, **options: Any) -> Result:
+        """Answer a conversation, a list of messages that ends with the user's."""
+        return self.generate(messages, **options)
+
+    async def agenerate(self, prompt: Prompt, **options: Any) -> Result:
+        """`generate` for async code; cancelling the task cancels the generation."""
+        loop, job = asyncio.get_running_loop(), self.stream(prompt, **options)
+        done = asyncio.Event()
+        job.on_done(lambda _: loop.call_soon_threadsafe(done.set))
+        try:
+            await done.wait()
+        finally:
+            job.cancel()
+        return job.result()
+
+    def submit(self, request: Request) -> Job:
+        """Queue a Request behind those that came before it.
+
+        Raises:
+            EngineClosedError: after `close`.
+        """
+        self._check_open()
+        job = Job(request, unstarted=lambda job: Outcome(job).result())
+        self._jobs.append(job)
+        self._worker.submit(lambda: self._run(job))
+        return job
+
+    def load(self, name: str, backend: str = "auto", dtype: str | None = None) -> ModelInfo:
+        """Load a model ahead of its first request.
+
+        Raises:
+            ModelError, BackendError: it cannot be loaded.
+        """
+        self._check_open()
+        return self._worker.call(lambda: self._models.get(name, backend, dtype).info)
+
+    def unload(self, name: str) -> list[ModelInfo]:
+        """Give a model's memory back, on every backend it is loaded on; what was unloaded.
+
+        Raises:
+            ModelNotFoundError: it is not loaded.
+        """
+        self._check_open()
+        return self._worker.call(lambda: self._models.unload(name))
+
+    def models(self) -> list[ModelInfo]:
+        """The models in memory."""
+        return self._models.infos()
+
+    def status(self) -> Status:
+        """What is loaded, running and queued, and how much memory there is."""
+        jobs = list(self._jobs)
+        running = next((job.request.model for job in jobs if job.state not in ("queued", "done")), None)
+        return Status(
+            loaded=tuple(self._models.infos()),
+            running=running,
+            queued=sum(job.state == "queued" for job in jobs),
+            memory_free=hardware.memory_free(),
+            memory_total=hardware.memory_total(),
+        )
+
+    def close(self) -> None:
+        """Cancel everything, give all memory back and end the thread. Closing twice is harmless."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        for job in list(self._jobs):
+            job.cancel()
+        # MLX objects must die on the thread that made them: an abort at interpreter exit was seen otherwise.
+        self._worker.submit(self._models.close)
+        self._worker.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called, or this process is a fork, which has no engine thread."""
+        return self._closed or os.getpid() != self._pid
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise EngineClosedError("The engine is closed.", "Call mlxnb.engine() for a new one.")
+
+    # On the engine's thread.
+
+    def _run(self, job: Job) -> None:
+        outcome = Outcome(job)
+        try:
+            if job.start():
+                self._generate(job, outcome)
+        except MlxnbError as err:
+            job.finish(None, err)
+        except Exception as err:  # one of the three edges: whatever a backend raises becomes the job's error
+            failure = GenerationError(f"Generation failed. {type(err).__name__}: {err}", partial=outcome.text)
+            failure.__cause__ = err
+            job.finish(None, failure)
+        else:
+            job.finish(outcome.result())
+        finally:
+            self._jobs.remove(job)
+
+    def _generate(self, job: Job, outcome: Outcome) -> None:
+        began = time.perf_counter()
+        outcome.loaded = self._loaded_for(job)
+        outcome.load_time = time.perf_counter() - began
+        if job.watch.cancelled.is_set():
+            return
+        job.state = "prefill"
+        for chunk in outcome.loaded.model.stream(job.request, job.watch):
+            job.state = "decode"
+            outcome.add(chunk)
+            job.put(chunk)
+
+    def _loaded_for(self, job: Job) -> Loaded:
+        request, watch = job.request, job.watch
+
+        def progress(done: int, total: int) -> None:
+            watch.load_done, watch.load_total = done, total
+
+        return self._models.get(request.model, request.backend, request.dtype, request.strict, progress)

@@ -1,0 +1,143 @@
+"""One generation on its way through the engine: fronts read its chunks, wait for its result, or cancel it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from threading import Event, Lock
+from types import TracebackType
+from typing import Literal
+
+from ..backends.base import Watch
+from ..request import Request
+from ..result import Chunk, Result
+
+State = Literal["queued", "loading", "prefill", "decode", "done"]
+
+# How often a waiting thread wakes up to notice an interrupt, in seconds: Event.wait blocks signals on Windows.
+WAKE = 0.2
+
+
+class Job:
+    """Handle of a submitted Request. Iterating gives Chunks as they come; leaving the loop early cancels.
+
+    Every method may be called from any thread.
+    """
+
+    def __init__(self, request: Request, unstarted: Callable[[Job], Result]) -> None:
+        self.request = request
+        self._unstarted = unstarted  # makes the Result of a job that is cancelled while it waits
+        self.watch = Watch()
+        self.accepted = time.perf_counter()
+        self.state: State = "queued"
+        self._chunks: SimpleQueue[Chunk | None] = SimpleQueue()
+        self._done = Event()
+        self._lock = Lock()
+        self._callbacks: list[Callable[[Job], None]] = []
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Chunk]:
+        try:
+            while (chunk := self._next()) is not None:
+                yield chunk
+        finally:
+            self.cancel()
+        if self._error is not None:
+            raise self._error
+
+    def _next(self) -> Chunk | None:
+        while True:
+            try:
+                return self._chunks.get(timeout=WAKE)
+            except Empty:
+                if self._done.is_set() and self._chunks.empty():
+                    return None
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.cancel()
+
+    def drain(self) -> list[Chunk]:
+        """Chunks that came since the last call; never waits."""
+        chunks = []
+        while True:
+            try:
+                chunk = self._chunks.get_nowait()
+            except Empty:
+                return chunks
+            if chunk is not None:
+                chunks.append(chunk)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the job is done, at most `timeout` seconds; whether it is."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = WAKE if end is None else min(WAKE, end - time.monotonic())
+            if self._done.wait(max(left, 0)):
+                return True
+            if end is not None and time.monotonic() >= end:
+                return False
+
+    def result(self) -> Result:
+        """Wait for the Result; an interrupt of the waiting thread cancels the job.
+
+        Raises:
+            MlxnbError: what made the job fail.
+        """
+        try:
+            self.wait()
+        except BaseException:
+            self.cancel()
+            raise
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def cancel(self) -> None:
+        """Stop at once while queued, else within one token or one prefill chunk; a finished job stays as it is."""
+        self.watch.cancelled.set()
+        with self._lock:
+            waiting = self.state == "queued"
+            if waiting:
+                self.state = "done"
+        if waiting:
+            self.finish(self._unstarted(self))
+
+    def on_done(self, callback: Callable[[Job], None]) -> None:
+        """Call `callback(job)` when done, on the engine's thread, or at once if it is done already."""
+        with self._lock:
+            if not self._done.is_set():
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
+    # Called by the engine.
+
+    def start(self) -> bool:
+        """Take the job up; False where it was cancelled while it waited."""
+        with self._lock:
+            if self.state != "queued":
+                return False
+            self.state = "loading"
+            return True
+
+    def put(self, chunk: Chunk) -> None:
+        """Hand a chunk to whoever iterates."""
+        self._chunks.put(chunk)
+
+    def finish(self, result: Result | None, error: BaseException | None = None) -> None:
+        """Settle the job once and for all."""
+        with self._lock:
+            if self._done.is_set():
+                return
+            self._result, self._error, self.state = result, error, "done"
+            self._done.set()
+            callbacks, self._callbacks = self._callbacks, []
+        self._chunks.put(None)
+        for callback in callbacks:
+            callback(self)

@@ -1,0 +1,87 @@
+"""Collects what a generation produces and makes the Result of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..result import Chunk, Provenance, Result, Timings
+from .job import Job
+from .loaded import Loaded
+
+
+class Outcome:
+    """The growing answer of one job. `loaded` stays None for a job that was cancelled before it had a model."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.loaded: Loaded | None = None
+        self.load_time = 0.0
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+        self._tokens: list[int] = []
+        self._thinking_tokens = 0
+        self._first_visible: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self._text)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in the next chunk."""
+        self._text.append(chunk.text)
+        self._thinking.append(chunk.thinking)
+        if chunk.token is not None:
+            self._tokens.append(chunk.token)
+            self._thinking_tokens += bool(chunk.thinking)
+        if chunk.text and self._first_visible is None:
+            self._first_visible = chunk.time
+
+    def result(self) -> Result:
+        """The Result; a job that never got to its backend counts as interrupted."""
+        watch = self._job.watch
+        return Result(
+            text=self.text,
+            tokens=self._tokens,
+            finish_reason=watch.finish_reason or "interrupted",
+            timings=self._timings(),
+            provenance=self._provenance(),
+            thinking="".join(self._thinking),
+            peak_memory=watch.peak_memory,
+        )
+
+    def _timings(self) -> Timings:
+        watch = self._job.watch
+        return Timings(
+            accepted=self._job.accepted,
+            start=watch.start if watch.start is not None else self._job.accepted + self.load_time,
+            token_times=tuple(watch.token_times),
+            prompt_tokens=watch.prompt_tokens,
+            reused_tokens=watch.reused_tokens,
+            load_time=self.load_time,
+            thinking_tokens=self._thinking_tokens,
+            first_visible=self._first_visible,
+        )
+
+    def _provenance(self) -> Provenance:
+        request, watch = self._job.request, self._job.watch
+        info = self.loaded.info if self.loaded else None
+        return Provenance(
+            model=request.model,
+            source=info.source if info else "",
+            revision=info.revision if info else None,
+            backend=info.backend if info else "",
+            backend_version=info.backend_version if info else "",
+            device=info.device if info else "",
+            dtype=info.dtype if info else "",
+            quantization=info.quantization if info else None,
+            sampling=replace(request.sampling, seed=watch.seed) if info else request.sampling,
+            max_tokens=request.max_tokens,
+            stop=request.stop,
+            prompt_tokens=watch.prompt_tokens,
+            reused_tokens=watch.reused_tokens,
+            context_length=info.context_length if info else None,
+            attention=info.attention if info else "",
+            passed_over=self.loaded.passed_over if self.loaded else (),
+            notes=(*(info.notes if info else ()), *watch.notes),
+        )

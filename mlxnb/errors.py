@@ -1,0 +1,111 @@
+"""Every error that mlxnb raises on purpose, in one tree.
+
+MlxnbError
+├── OptionError                an option is unknown, out of range or of the wrong type
+├── PromptError                the prompt cannot be used
+│   ├── EmptyPromptError         there is none
+│   ├── PromptTooLongError       it does not fit the model's context
+│   └── TemplateError            a `{{ }}` template or a chat template failed
+├── ModelError                 the model cannot be used
+│   ├── ModelNotFoundError       no model goes by that name
+│   ├── NotAModelError           the folder is there, a model is not
+│   ├── DamagedModelError        weights or configuration are broken
+│   ├── TokenizerMissingError    weights without a tokenizer
+│   ├── ModelTooLargeError       it would not fit into this machine's memory
+│   ├── UnsupportedModelError    a backend does not know the architecture
+│   └── DownloadError            fetching it failed
+├── BackendError               a backend cannot do its work
+│   ├── BackendMissingError      it is not installed, or not for this machine
+│   ├── GenerationError          it failed while generating; `.partial` holds the text so far
+│   └── EmptyAnswerError         the model ended its turn without a word
+└── EngineClosedError          the engine was closed
+
+A message has three parts: what happened with the offending value, what was expected, and the next step (`remedy`).
+"""
+
+from __future__ import annotations
+
+
+class MlxnbError(Exception):
+    """The root. `message` says what is wrong, `remedy` what to do next; `str()` joins the two."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message} {remedy}".strip())
+        self.message = message
+        self.remedy = remedy
+
+
+class OptionError(MlxnbError, ValueError):
+    """An option is unknown, out of range or of the wrong type."""
+
+
+class PromptError(MlxnbError, ValueError):
+    """The prompt cannot be used."""
+
+
+class EmptyPromptError(PromptError):
+    """There is no prompt."""
+
+
+class PromptTooLongError(PromptError):
+    """The prompt does not fit the model's context."""
+
+
+class TemplateError(PromptError):
+    """A `{{ }}` template in a prompt, or a model's chat template, failed."""
+
+
+class ModelError(MlxnbError):
+    """The model cannot be used."""
+
+
+class ModelNotFoundError(ModelError, LookupError):
+    """No model goes by that name."""
+
+
+class NotAModelError(ModelError):
+    """The folder exists, but what it holds is no model."""
+
+
+class DamagedModelError(ModelError):
+    """Weights or configuration are broken."""
+
+
+class TokenizerMissingError(ModelError):
+    """Weights are there, a tokenizer is not."""
+
+
+class ModelTooLargeError(ModelError):
+    """The model would not fit into this machine's memory."""
+
+
+class UnsupportedModelError(ModelError):
+    """A backend does not know the model's architecture."""
+
+
+class DownloadError(ModelError):
+    """Fetching the model failed."""
+
+
+class BackendError(MlxnbError):
+    """A backend cannot do its work."""
+
+
+class BackendMissingError(BackendError):
+    """A backend is not installed, or not for this machine."""
+
+
+class GenerationError(BackendError):
+    """A backend failed while generating. `partial` is the text that had come by then."""
+
+    def __init__(self, message: str, remedy: str = "", partial: str = "") -> None:
+        super().__init__(message, remedy)
+        self.partial = partial
+
+
+class EmptyAnswerError(BackendError):
+    """The model ended its turn without a word."""
+
+
+class EngineClosedError(MlxnbError):
+    """The engine was closed, so it takes no more work."""

@@ -1,0 +1,175 @@
+"""What a front asks of the engine: a frozen Request with its messages, sampling and limits, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from .errors import EmptyPromptError, OptionError, PromptError
+
+ROLES = ("system", "user", "assistant", "tool")
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+    @classmethod
+    def of(cls, value: Message | Mapping[str, Any]) -> Message:
+        """A Message from itself or from a `{"role": …, "content": …}` mapping."""
+        if isinstance(value, Message):
+            return value
+        if not isinstance(value, Mapping) or not {"role", "content"} <= set(value):
+            raise PromptError(f"A message is {value!r}, not a mapping with the keys role and content.")
+        if value["role"] not in ROLES:
+            raise PromptError(f"A message has the role {value['role']!r}.", f"Roles are {', '.join(ROLES)}.")
+        if not isinstance(value["content"], str):
+            raise PromptError(f"A message's content is a {type(value['content']).__name__}, not a string.")
+        return cls(value["role"], value["content"])
+
+
+def option(default: Any, text: str, kind: type, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field that is also an option: its help text, type (int or float) and inclusive bounds."""
+    return field(default=default, metadata={"help": text, "kind": kind, "low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn. The filters apply in mlx-lm's order: repetition penalty on the logits, then
+    top_p, min_p and top_k on the untempered distribution, temperature last.
+    """
+
+    temperature: float = option(0.0, "randomness; 0 always takes the likeliest token", float, 0.0, 10.0)
+    top_p: float = option(1.0, "keep the likeliest tokens that make up this share of probability; 1 is off", float, 0.0, 1.0)
+    top_k: int = option(0, "keep the K likeliest tokens; 0 is off", int, 0, None)
+    min_p: float = option(0.0, "drop tokens under this fraction of the likeliest one's probability; 0 is off", float, 0.0, 1.0)
+    repetition_penalty: float = option(1.0, "above 1 makes the last 20 tokens less likely to come again", float, 0.01, 10.0)
+    seed: int | None = option(None, "whole number that makes a random answer repeat", int, 0, MAX_SEED)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation, complete and checked: `messages` for a chat template, or `prompt` alone with `raw` set."""
+
+    messages: tuple[Message, ...] = ()
+    prompt: str | None = None
+    model: str = "pocket"
+    backend: str = "auto"
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int = option(256, "stop after this many tokens", int, 1, None)
+    stop: tuple[str, ...] = ()
+    strict: bool = False
+    dtype: str | None = None
+
+    @property
+    def raw(self) -> bool:
+        """Whether the prompt goes to the model as it is, without a chat template."""
+        return self.prompt is not None
+
+    def __post_init__(self) -> None:
+        if self.raw == bool(self.messages):
+            raise EmptyPromptError("There is no prompt.", "Give a string or a list of messages.")
+        text = self.prompt if self.prompt is not None else self.messages[-1].content
+        if not text.strip():
+            raise EmptyPromptError("The prompt is empty.", "Write what the model should answer.")
+        check_options(self)
+
+    @classmethod
+    def of(
+        cls,
+        prompt: str | Sequence[Message | Mapping[str, Any]],
+        *,
+        system: str | None = None,
+        raw: bool = False,
+        stop: str | Iterable[str] | None = None,
+        **options: Any,
+    ) -> Request:
+        """Build a Request from what a person passes: a string or messages, and options by the field's names.
+
+        Raises:
+            PromptError: nothing to answer, or a message that is none.
+            OptionError: an unknown option, or a value outside its range.
+        """
+        sampling = {f.name: options.pop(f.name) for f in fields(Sampling) if f.name in options}
+        unknown = set(options) - {f.name for f in fields(cls)}
+        if unknown:
+            known = ", ".join(sorted(option_fields()))
+            raise OptionError(f"Unknown option {sorted(unknown)[0]!r}.", f"Options are {known}.")
+        body = _body(prompt, system, raw)
+        return cls(**body, sampling=Sampling(**sampling), stop=_stops(stop), **options)
+
+
+def _body(prompt: Any, system: str | None, raw: bool) -> dict[str, Any]:
+    if isinstance(prompt, str):
+        if raw and system:
+            raise PromptError("A system message needs the chat template.", "Leave out either `raw` or `system`.")
+        if raw:
+            return {"prompt": prompt}
+        messages: tuple[Message, ...] = (Message("user", prompt),)
+    elif isinstance(prompt, Iterable) and not isinstance(prompt, bytes | Mapping):
+        if raw:
+            raise PromptError("`raw` takes a string, not messages.", "Join the text yourself, or leave out `raw`.")
+        messages = tuple(Message.of(value) for value in prompt)
+    else:
+        raise PromptError(f"The prompt is a {type(prompt).__name__}.", "Give a string or a list of messages.")
+    if system:
+        if any(message.role == "system" for message in messages):
+            raise PromptError("There are two system messages.", "Give it once: in the messages or as `system`.")
+        messages = (Message("system", system), *messages)
+    return {"messages": messages}
+
+
+def _stops(stop: str | Iterable[str] | None) -> tuple[str, ...]:
+    stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+    for text in stops:
+        if not isinstance(text, str) or not text:
+            raise OptionError(f"stop is {text!r}.", "A stop string is text of at least one character.")
+    return stops
+
+
+def option_fields() -> dict[str, Field[Any]]:
+    """Every option of Sampling and Request by name, with its help, kind and bounds in `.metadata`."""
+    return {f.name: f for cls in (Sampling, Request) for f in fields(cls) if "help" in f.metadata}
+
+
+def check_options(owner: Any) -> None:
+    """Hold an owner's options against their declared kind and bounds.
+
+    Raises:
+        OptionError: naming the option, its value and what it takes.
+    """
+    for f in fields(owner):
+        value = getattr(owner, f.name)
+        if "help" in f.metadata and not (value is None and f.default is None):
+            object.__setattr__(owner, f.name, check_option(f.name, value, f.metadata))
+
+
+def check_option(name: str, value: Any, meta: Mapping[str, Any]) -> int | float:
+    """`value` as the option's kind, or an OptionError that says what the option takes."""
+    kind, low, high = meta["kind"], meta["low"], meta["high"]
+    takes = f"It takes {'a whole number' if kind is int else 'a number'}{_range(low, high)}."
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value) if kind is int else float(value)
+    except (TypeError, ValueError):
+        raise OptionError(f"{name} is {value!r}.", takes) from None
+    if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
+        raise OptionError(f"{name} is {value!r}.", takes)
+    return number
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    return f" of at least {low:g}" if low is not None else ""

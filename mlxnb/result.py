@@ -1,0 +1,127 @@
+"""What the engine gives back: Chunks while it generates, then one Result with its timings and provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .decision import Rejected
+from .request import Sampling
+
+FinishReason = Literal["stop", "length", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One generated token and the text it completed.
+
+    `text` is empty while a character or a possible stop string is still incomplete; the text comes with a later
+    chunk. `thinking` is text inside a thinking block, which is no part of the answer. `token` is None for a last
+    chunk that only brings held-back text. `time` is on the monotonic clock of `time.perf_counter`, in seconds.
+    """
+
+    text: str
+    token: int | None
+    time: float
+    thinking: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """When things happened, on the engine's monotonic clock; every derived figure follows METRICS definitions.
+
+    `accepted` (t0), `start` of prefill (after queueing and loading), `token_times` t1 … tn of each generated token;
+    all in seconds. `load_time` is the part of the wait that went into loading the model.
+    """
+
+    accepted: float
+    start: float
+    token_times: tuple[float, ...]
+    prompt_tokens: int
+    reused_tokens: int = 0
+    load_time: float = 0.0
+    thinking_tokens: int = 0
+    first_visible: float | None = None
+
+    @property
+    def queue_time(self) -> float:
+        """Seconds from acceptance to the start of prefill, loading left out."""
+        return self.start - self.accepted - self.load_time
+
+    @property
+    def ttft(self) -> float | None:
+        """Time to first token in seconds, t1 − t0: queueing and loading included."""
+        return self.token_times[0] - self.accepted if self.token_times else None
+
+    @property
+    def tpot(self) -> float | None:
+        """Time per output token in seconds, (tn − t1) / (n − 1); None for fewer than two tokens."""
+        n = len(self.token_times)
+        return (self.token_times[-1] - self.token_times[0]) / (n - 1) if n > 1 else None
+
+    @property
+    def itl(self) -> tuple[float, ...]:
+        """The n − 1 gaps between tokens, in seconds."""
+        return tuple(b - a for a, b in zip(self.token_times, self.token_times[1:], strict=False))
+
+    @property
+    def prefill_rate(self) -> float | None:
+        """Prompt tokens really computed per second of prefill; reused tokens are not credited."""
+        if not self.token_times or self.token_times[0] <= self.start:
+            return None
+        return (self.prompt_tokens - self.reused_tokens) / (self.token_times[0] - self.start)
+
+    @property
+    def decode_rate(self) -> float | None:
+        """Tokens per second after the first, 1 / TPOT."""
+        return 1 / self.tpot if self.tpot else None
+
+    @property
+    def total(self) -> float | None:
+        """End to end in seconds, tn − t0."""
+        return self.token_times[-1] - self.accepted if self.token_times else None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where an answer came from: enough to repeat it, and to know which path produced it.
+
+    `sampling.seed` is the seed really used, also when the request left it open. `passed_over` holds the faster or
+    preferred paths that were refused, with reasons; `notes` whatever else a reader should know.
+    """
+
+    model: str
+    source: str
+    revision: str | None
+    backend: str
+    backend_version: str
+    device: str
+    dtype: str
+    quantization: str | None
+    sampling: Sampling
+    max_tokens: int
+    stop: tuple[str, ...]
+    prompt_tokens: int
+    reused_tokens: int
+    context_length: int | None
+    attention: str
+    passed_over: tuple[Rejected, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One finished generation. `text` is the answer without thinking; `tokens` every generated token id except the
+    one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one.
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: FinishReason
+    timings: Timings
+    provenance: Provenance
+    thinking: str = ""
+    peak_memory: int | None = None
+
+    def __str__(self) -> str:
+        return self.text

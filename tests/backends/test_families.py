@@ -1,0 +1,148 @@
+"""Both backends reach the same greedy tokens in float32, on the pocket model and on a tiny checkpoint of each family."""
+
+import json
+
+import pytest
+
+from mlxnb.decision import Rejected
+from mlxnb.errors import DamagedModelError, UnsupportedModelError
+
+from tests.tiny import FAMILIES
+
+pytest.importorskip("mlx.core")
+pytest.importorskip("torch")
+
+PROMPT = "What does itertools.chain do, and how do I call it with several lists of numbers in a row?"
+ONLY_TORCH = {"qwen3-untied-bias"}  # mlx-lm's Qwen3 has no place for attention biases
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - ONLY_TORCH))
+def test_equal_greedy_tokens(engine, checkpoint, family):
+    path = str(checkpoint(family))
+    answers = [
+        engine.generate(PROMPT, model=path, backend=backend, dtype="float32", max_tokens=40)
+        for backend in ("mlx", "torch")
+    ]
+    mlx, torch = (answer.tokens for answer in answers)
+    assert len(mlx) == 40
+    assert mlx == torch
+    assert len(set(mlx)) > 5  # a model that repeats one token would prove nothing
+    assert {answer.provenance.backend for answer in answers} == {"mlx", "torch"}
+
+
+@pytest.mark.parametrize(
+    "question", ["What does itertools.chain do?", "Where is sqrt?", "Tell me about the weather in Paris.", "Hi!"]
+)
+def test_pocket_answers_alike(engine, question):
+    mlx, torch = (engine.generate(question, backend=b, dtype="float32") for b in ("mlx", "torch"))
+    assert mlx.tokens == torch.tokens
+    assert mlx.text == torch.text != ""
+    assert mlx.finish_reason == torch.finish_reason == "stop"
+
+
+def test_a_long_prompt_crosses_prefill_chunks_alike(engine):
+    words = "def f(x): return x  # café 🧭\n" * 30
+    mlx, torch = (
+        engine.generate(words, backend=b, dtype="float32", raw=True, max_tokens=30) for b in ("mlx", "torch")
+    )
+    assert mlx.provenance.prompt_tokens > 300
+    assert mlx.tokens == torch.tokens
+
+
+@pytest.mark.parametrize("words", [18, 46, 52])
+def test_long_rope_changes_where_transformers_changes_it(engine, checkpoint, words):
+    """Below the original context of 256 tokens, across it, and beyond it."""
+    path, prompt = checkpoint("phi3-longrope"), "one two three four five " * words
+    mlx, torch = (
+        engine.generate(prompt, model=str(path), backend=b, dtype="float32", raw=True, max_tokens=40)
+        for b in ("mlx", "torch")
+    )
+    assert mlx.tokens == torch.tokens
+    assert len(mlx.tokens) > 20
+    assert transformers_tokens(path, prompt)[: len(mlx.tokens)] == mlx.tokens
+
+
+def transformers_tokens(path, prompt):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    ids = AutoTokenizer.from_pretrained(path)(prompt, return_tensors="pt").input_ids
+    model = AutoModelForCausalLM.from_pretrained(path)
+    return model.generate(ids, max_new_tokens=40, do_sample=False)[0, ids.shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("family", sorted(ONLY_TORCH))
+def test_what_mlx_lm_cannot_build_goes_to_torch_and_says_so(engine, checkpoint, family, monkeypatch):
+    path = str(checkpoint(family))
+    monkeypatch.setattr("mlxnb.backends.select.automatic_order", lambda: ("mlx", "torch"))
+    result = engine.generate(PROMPT, model=path, max_tokens=5)
+    assert result.provenance.backend == "torch"
+    [refused] = result.provenance.passed_over
+    assert isinstance(refused, Rejected)
+    assert refused.subject == "mlx"
+    assert "parameters not in model" in refused.reason
+    with pytest.raises(UnsupportedModelError, match="mlx-lm cannot run"):
+        engine.generate(PROMPT, model=path, backend="mlx", max_tokens=5)
+
+
+def test_strict_raises_instead_of_falling_back(engine, checkpoint, monkeypatch):
+    monkeypatch.setattr("mlxnb.backends.select.automatic_order", lambda: ("mlx", "torch"))
+    engine.unload(str(checkpoint("qwen3-untied-bias")))
+    with pytest.raises(UnsupportedModelError):
+        engine.generate(PROMPT, model=str(checkpoint("qwen3-untied-bias")), strict=True)
+
+
+def edit_config(source, target, **changes):
+    import shutil
+
+    shutil.copytree(source, target)
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps({**config, **changes}))
+    return str(target)
+
+
+def test_an_activation_that_mlx_lm_would_ignore_is_refused(engine, checkpoint, tmp_path):
+    path = edit_config(checkpoint("llama"), tmp_path / "gelu", hidden_act="gelu")
+    with pytest.raises(UnsupportedModelError, match="activation 'gelu'"):
+        engine.load(path, backend="mlx")
+    assert engine.load(path, backend="torch").backend == "torch"
+
+
+def test_a_sliding_window_that_mlx_lm_ignores_limits_the_context(engine, checkpoint, tmp_path):
+    path = edit_config(checkpoint("phi3"), tmp_path / "window", sliding_window=64)
+    info = engine.load(path, backend="mlx")
+    assert info.context_length == 64
+    assert "sliding window" in info.notes[-1]
+
+
+def test_missing_weights_are_not_filled_with_random_ones(engine, checkpoint, tmp_path):
+    path = edit_config(checkpoint("llama"), tmp_path / "deeper", num_hidden_layers=4)
+    with pytest.raises(DamagedModelError, match="lacks 9 of the weights"):
+        engine.load(path, backend="torch")
+    with pytest.raises(UnsupportedModelError, match="Missing 9 parameters"):
+        engine.load(path, backend="mlx")
+
+
+def test_an_unknown_architecture_is_refused_by_both(engine, checkpoint, tmp_path):
+    path = edit_config(checkpoint("llama"), tmp_path / "new", model_type="llama9", architectures=["Llama9ForCausalLM"])
+    for backend in ("mlx", "torch", "auto"):
+        with pytest.raises(UnsupportedModelError, match="llama9"):
+            engine.load(path, backend=backend)
+
+
+def test_an_unknown_dtype_names_the_known_ones(engine):
+    for backend in ("mlx", "torch"):
+        with pytest.raises(UnsupportedModelError, match="bfloat16"):
+            engine.load("pocket", backend=backend, dtype="int3")
+
+
+def test_old_configs_read_as_they_did(engine, checkpoint, tmp_path):
+    """transformers 4 wrote rope_theta and rope_scaling beside each other; nothing may be laid over them."""
+    config = json.loads((checkpoint("llama") / "config.json").read_text())
+    rope = config["rope_parameters"]
+    old = {"rope_parameters": None, "rope_theta": rope["rope_theta"], "rope_scaling": rope}
+    path = edit_config(checkpoint("llama"), tmp_path / "old", **old)
+    new, was = (
+        engine.generate(PROMPT, model=p, backend="mlx", dtype="float32", max_tokens=20)
+        for p in (str(checkpoint("llama")), path)
+    )
+    assert new.tokens == was.tokens

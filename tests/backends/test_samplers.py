@@ -1,0 +1,113 @@
+"""One set of logits goes to each backend's sampler: the options mean the same on both."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxnb.request import Sampling
+
+mx = pytest.importorskip("mlx.core")
+torch = pytest.importorskip("torch")
+
+from mlxnb.backends.mlx import make_processors, make_sampler  # noqa: E402
+from mlxnb.backends.torch_sampling import TorchSampler, filtered, penalise  # noqa: E402
+
+VOCABULARY = 40
+DRAWS = 4000
+
+
+def logits_for(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 2, VOCABULARY).astype(np.float32)
+
+
+def torch_probabilities(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
+    kept = filtered(torch.tensor(logits)[None], sampling)
+    return torch.softmax(kept / sampling.temperature, dim=-1)[0].double().numpy()
+
+
+def mlx_draws(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
+    mx.random.seed(11)
+    logprobs = mx.array(logits)[None] - mx.logsumexp(mx.array(logits))
+    rows = mx.broadcast_to(logprobs, (DRAWS, VOCABULARY))
+    return np.array(make_sampler(sampling, VOCABULARY)(rows))
+
+
+SETTINGS = [
+    Sampling(temperature=1.0),
+    Sampling(temperature=0.6),
+    Sampling(temperature=1.5, top_p=0.8),
+    Sampling(temperature=1.0, top_k=5),
+    Sampling(temperature=1.0, top_k=VOCABULARY),
+    Sampling(temperature=0.8, min_p=0.1),
+    Sampling(temperature=1.3, top_p=0.9, min_p=0.05, top_k=7),
+    Sampling(temperature=0.7, top_p=0.5, top_k=20),
+]
+
+
+@pytest.mark.parametrize("sampling", SETTINGS, ids=str)
+def test_mlx_draws_from_the_distribution_that_torch_computes(sampling):
+    logits = logits_for(5)
+    expected = torch_probabilities(logits, sampling)
+    counts = np.bincount(mlx_draws(logits, sampling), minlength=VOCABULARY)
+    assert counts[expected == 0].sum() == 0  # nothing that one drops is drawn by the other
+    spread = np.sqrt(DRAWS * expected * (1 - expected)) + 1e-9
+    assert (np.abs(counts - DRAWS * expected) <= 5 * spread + 1).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    top_p=st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.99, 1.0]),
+    min_p=st.sampled_from([0.0, 0.01, 0.3, 1.0]),
+    top_k=st.sampled_from([0, 1, 3, 39, 40, 100]),
+)
+def test_both_keep_the_same_tokens(seed, top_p, min_p, top_k):
+    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
+
+    logits = logits_for(seed)
+    sampling = Sampling(temperature=1.0, top_p=top_p, min_p=min_p, top_k=top_k)
+    kept = mx.array(logits)[None] - mx.logsumexp(mx.array(logits))
+    if 0 < top_p < 1:
+        kept = apply_top_p(kept, top_p)
+    if min_p:
+        kept = apply_min_p(kept, min_p)
+    if 0 < top_k < VOCABULARY:
+        kept = apply_top_k(kept, top_k)
+    ours = filtered(torch.tensor(logits)[None], sampling)[0].numpy()
+    assert (np.isfinite(np.array(kept)[0]) == np.isfinite(ours)).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10_000), recent=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=60))
+def test_repetition_penalty_is_mlx_lms(seed, recent):
+    logits = logits_for(seed)
+    [processor] = make_processors(Sampling(repetition_penalty=1.3))
+    theirs = processor(mx.array(recent), mx.array(logits)[None])
+    ours = penalise(torch.tensor(logits)[None], recent[-20:], 1.3)
+    np.testing.assert_allclose(np.array(theirs), ours.numpy(), rtol=1e-6)
+
+
+def test_no_penalty_costs_nothing():
+    assert make_processors(Sampling()) == []
+
+
+def test_greedy_takes_the_likeliest_on_both():
+    logits = logits_for(3)
+    greedy = Sampling()
+    assert int(make_sampler(greedy, VOCABULARY)(mx.array(logits)[None])[0]) == int(logits.argmax())
+    assert TorchSampler(greedy, "cpu")(torch.tensor(logits)[None], []) == int(logits.argmax())
+
+
+def test_a_torch_seed_repeats_and_is_its_own():
+    logits = torch.tensor(logits_for(1))[None]
+
+    def draw(seed: int) -> list[int]:
+        sampler = TorchSampler(Sampling(temperature=1.0, seed=seed), "cpu")
+        torch.manual_seed(99)  # the process's generator must not matter
+        return [sampler(logits, []) for _ in range(30)]
+
+    assert draw(1) == draw(1) != draw(2)
+    assert math.isfinite(sum(draw(3)))

@@ -1,0 +1,43 @@
+"""Fixtures that many tests share: an engine of the test's own, and tiny checkpoints made once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlxnb.engine import Engine
+
+from tests.scripted import ScriptedBackend
+from tests.tiny import FAMILIES, Maker, make_checkpoint
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """A real engine with the real backends."""
+    made = Engine()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def scripted() -> Iterator[tuple[Engine, ScriptedBackend]]:
+    """An engine whose one backend follows a script."""
+    backend = ScriptedBackend()
+    made = Engine({"scripted": backend})
+    yield made, backend
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    """Makes a tiny checkpoint of a family, once a session."""
+    folder = tmp_path_factory.mktemp("families")
+
+    def make(family: str) -> Path:
+        assert family in FAMILIES
+        path = folder / family
+        return path if path.exists() else make_checkpoint(family, path)
+
+    return make

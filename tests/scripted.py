@@ -1,0 +1,96 @@
+"""A backend with scripted text and delays, for what only a script can show: time, faults and hostile answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from mlxnb.backends import ModelInfo, Watch
+from mlxnb.backends.base import CancelledInPrefill
+from mlxnb.decision import Accepted, Decision
+from mlxnb.request import Request
+from mlxnb.result import Chunk
+
+
+class ScriptedBackend:
+    """Answers every request with `pieces`, one a token. Delays in seconds: `load`, `prefill`, and `delay` a token.
+
+    `fail_after` raises RuntimeError after that many tokens, as a driver would.
+    """
+
+    name = "scripted"
+
+    def __init__(
+        self,
+        pieces: Sequence[str] = ("Hello", ", ", "world", "."),
+        *,
+        load: float = 0.0,
+        prefill: float = 0.0,
+        delay: float = 0.0,
+        thinking: Sequence[str] = (),
+        fail_after: int | None = None,
+        decision: Decision | None = None,
+    ) -> None:
+        self.pieces, self.thinking, self.fail_after = list(pieces), list(thinking), fail_after
+        self.load_delay, self.prefill, self.delay = load, prefill, delay
+        self.decision = decision or Accepted(self.name, "scripted")
+        self.requests: list[Request] = []
+
+    def available(self) -> Decision:
+        return self.decision
+
+    def load(self, source: object, dtype: str | None = None) -> ScriptedModel:
+        time.sleep(self.load_delay)
+        return ScriptedModel(self)
+
+
+class ScriptedModel:
+    """See ScriptedBackend."""
+
+    def __init__(self, script: ScriptedBackend) -> None:
+        self.script = script
+        self.info = ModelInfo(
+            name="pocket",
+            source="pocket",
+            revision=None,
+            backend="scripted",
+            backend_version="1",
+            device="cpu",
+            dtype="float32",
+            quantization=None,
+            parameters=1,
+            memory=1,
+            context_length=None,
+            attention="none",
+        )
+
+    def stream(self, request: Request, watch: Watch) -> Iterator[Chunk]:
+        script = self.script
+        script.requests.append(request)
+        watch.begin(10)
+        try:
+            self._prefill(watch)
+        except CancelledInPrefill:
+            watch.finish_reason = "interrupted"
+            return
+        pieces = [("", t) for t in script.thinking] + [(p, "") for p in script.pieces]
+        watch.finish_reason = "length" if len(pieces) > request.max_tokens else "stop"
+        for i, (text, thinking) in enumerate(pieces[: request.max_tokens]):
+            if script.fail_after == i:
+                raise RuntimeError("the scripted driver fell over")
+            time.sleep(script.delay)
+            watch.token_times.append(time.perf_counter())
+            yield Chunk(text, i, watch.token_times[-1], thinking)
+            if watch.cancelled.is_set():
+                watch.finish_reason = "interrupted"
+                return
+
+    def _prefill(self, watch: Watch) -> None:
+        for _ in range(10):
+            time.sleep(self.script.prefill / 10)
+            if watch.cancelled.is_set():
+                raise CancelledInPrefill
+            watch.prefill_done += 1
+
+    def close(self) -> None:
+        """Nothing to give back."""
