@@ -13,7 +13,7 @@ from .result import Chunk, Provenance, Result, Timings
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from .engine import Engine
+    from .runtime import Engine
 
 __version__ = "0.1.0"
 
@@ -24,7 +24,7 @@ _engine_lock = Lock()
 def engine() -> Engine:
     """The process's engine, made on first use, and made anew after it was closed."""
     global _engine
-    from .engine import Engine
+    from .runtime import Engine
 
     with _engine_lock:
         if _engine is None or _engine.closed:

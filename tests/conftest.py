@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxnb.engine import Engine
+from mlxnb.runtime import Engine
 
 from tests.scripted import ScriptedBackend
 from tests.tiny import FAMILIES, Maker, make_checkpoint

@@ -33,7 +33,7 @@ class ScriptedBackend:
     ) -> None:
         self.pieces, self.thinking, self.fail_after = list(pieces), list(thinking), fail_after
         self.load_delay, self.prefill, self.delay = load, prefill, delay
-        self.decision = decision or Accepted(self.name, "scripted")
+        self.decision = Accepted(self.name, "scripted") if decision is None else decision  # a Rejected is falsy
         self.requests: list[Request] = []
 
     def available(self) -> Decision:

@@ -13,6 +13,7 @@ from ..errors import UnsupportedModelError
 from ..request import Sampling
 from .base import CancelledInPrefill, ModelInfo, Watch
 from .local import LocalModel
+from .memory import release
 from .mlx_config import as_mlx_lm_reads_it
 from .mlx_fixes import LongRope, correct, readable_context
 from .tokenizer import Tokenizer
@@ -158,13 +159,12 @@ class MlxModel(LocalModel):
 
     def close(self) -> None:
         """Drop every reference, then MLX's cache of freed buffers: only both together give memory back."""
-        import gc
-
         import mlx.core as mx
 
         self.model = self._long_rope = None
-        gc.collect()
+        release()
         mx.clear_cache()
+        release()
 
 
 def _progress(watch: Watch) -> Any:

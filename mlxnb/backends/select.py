@@ -30,7 +30,8 @@ def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = Fals
         if wanted not in backends:
             raise OptionError(f"There is no backend {wanted!r}.", f"Backends are auto, {', '.join(backends)}.")
         return Candidates((_ready(backends[wanted]),))
-    chain = [backends[name] for name in automatic_order() if name in backends]
+    order = [name for name in automatic_order() if name in backends]
+    chain = [backends[name] for name in (*order, *(name for name in backends if name not in order))]
     if strict:
         return Candidates((_ready(chain[0]),))
     decisions = [(backend, backend.available()) for backend in chain]

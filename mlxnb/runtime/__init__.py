@@ -1,4 +1,4 @@
-"""The engine: one thread that owns every model, one queue of requests, one Result for each."""
+"""The running engine: one thread that owns every model, one queue of requests, one Result for each."""
 
 from .engine import Engine, Status
 from .job import Job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -70,7 +71,12 @@ class Engine:
         """`generate` for async code; cancelling the task cancels the generation."""
         loop, job = asyncio.get_running_loop(), self.stream(prompt, **options)
         done = asyncio.Event()
-        job.on_done(lambda _: loop.call_soon_threadsafe(done.set))
+
+        def wake(_: Job) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed without waiting for this task
+                loop.call_soon_threadsafe(done.set)
+
+        job.on_done(wake)
         try:
             await done.wait()
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -46,5 +47,8 @@ class Worker:
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            call()
+            try:
+                call()
+            except Exception:  # a caller's callback failed; the thread that owns the models must outlive that
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
             del call  # it may hold a model that was just unloaded
