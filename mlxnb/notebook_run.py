@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,23 +23,40 @@ def read(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
-def run(notebook: NotebookNode) -> Iterator[NotebookNode]:
-    """Run the code cells in order, in place; each cell is yielded twice, before and after it ran.
+def run(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, bool]]:
+    """Run the code cells in order, in place. Yields each cell with False before it runs, and with True after.
 
-    A cell that fails ends the run with nbclient's CellExecutionError, unless it is tagged `raises-exception`.
+    A cell that fails is the last one, unless it is tagged `raises-exception`: `failed` tells.
+
+    Raises:
+        MlxnbError: nbclient is not installed, or the kernel died.
     """
     client = _client(notebook)
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
     with client.setup_kernel(cleanup_kc=True):
         for index, cell in enumerate(notebook.cells):
-            yield cell
-            if cell.cell_type == "code":
-                client.execute_cell(cell, index, execution_count=None)
-                yield cell
-    client.set_widgets_metadata()
+            yield cell, False
+            try:
+                client.execute_cell(cell, index)
+            except CellExecutionError:
+                yield cell, True
+                return
+            except DeadKernelError:
+                raise MlxnbError("The kernel died.", "Its memory may have run out; close other programs.") from None
+            yield cell, True
+
+
+def failed(cell: NotebookNode) -> bool:
+    """Whether the cell that ran ended in an error that was not meant to come."""
+    errors = any(output.output_type == "error" for output in cell.get("outputs", ()))
+    return errors and "raises-exception" not in cell.metadata.get("tags", ())
 
 
 def _client(notebook: NotebookNode) -> Any:
     try:
+        import zmq
+        from ipykernel.kernelspec import get_kernel_dict
         from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
         from jupyter_client.manager import AsyncKernelManager
         from nbclient import NotebookClient
@@ -51,8 +67,10 @@ def _client(notebook: NotebookNode) -> Any:
         """Knows one kernel: the running interpreter's, whether or not one is registered, and whatever else is."""
 
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=argv, display_name="Python 3", language="python")
+            return KernelSpec(**get_kernel_dict())
 
     manager = AsyncKernelManager(kernel_spec_manager=ThisPython())
-    return NotebookClient(notebook, km=manager, timeout=TIMEOUT)
+    # Recent kernels warn that other users of this machine could listen, unless the channel is encrypted.
+    if manager.has_trait("transport_encryption") and zmq.has("curve"):
+        manager.transport_encryption = "auto"
+    return NotebookClient(notebook, km=manager, timeout=TIMEOUT, coalesce_streams=True, record_timing=False)

@@ -47,10 +47,16 @@ class Sampling:
     """
 
     temperature: float = option(0.0, "randomness; 0 always takes the likeliest token", float, 0.0, 10.0)
-    top_p: float = option(1.0, "keep the likeliest tokens that make up this share of probability; 1 is off", float, 0.0, 1.0)
-    top_k: int = option(0, "keep the K likeliest tokens; 0 is off", int, 0, None)
-    min_p: float = option(0.0, "drop tokens under this fraction of the likeliest one's probability; 0 is off", float, 0.0, 1.0)
-    repetition_penalty: float = option(1.0, "above 1 makes the last 20 tokens less likely to come again", float, 0.01, 10.0)
+    top_p: float = option(
+        1.0, "keep the likeliest tokens that make up this share of probability; 1 is off", float, 0.0, 1.0
+    )
+    top_k: int = option(0, "keep the K likeliest tokens; 0 is off", int, 0, 2**31 - 1)
+    min_p: float = option(
+        0.0, "drop tokens under this fraction of the likeliest one's probability; 0 is off", float, 0.0, 1.0
+    )
+    repetition_penalty: float = option(
+        1.0, "above 1 makes the last 20 tokens less likely to come again", float, 0.01, 10.0
+    )
     seed: int | None = option(None, "whole number that makes a random answer repeat", int, 0, MAX_SEED)
 
     def __post_init__(self) -> None:
@@ -66,7 +72,7 @@ class Request:
     model: str = "pocket"
     backend: str = "auto"
     sampling: Sampling = field(default_factory=Sampling)
-    max_tokens: int = option(256, "stop after this many tokens", int, 1, None)
+    max_tokens: int = option(256, "stop after this many tokens", int, 1, 2**31 - 1)
     stop: tuple[str, ...] = ()
     strict: bool = False
     dtype: str | None = None
@@ -162,14 +168,18 @@ def check_option(name: str, value: Any, meta: Mapping[str, Any]) -> int | float:
         if isinstance(value, bool):
             raise TypeError
         number = operator.index(value) if kind is int else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise OptionError(f"{name} is {value!r}.", takes) from None
-    if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
+    if (
+        (kind is float and not math.isfinite(number))
+        or (low is not None and number < low)
+        or (high is not None and number > high)
+    ):
         raise OptionError(f"{name} is {value!r}.", takes)
     return number
 
 
 def _range(low: float | None, high: float | None) -> str:
     if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
+        return f" from {low:,} to {high:,}" if isinstance(high, int) else f" from {low:g} to {high:g}"
     return f" of at least {low:g}" if low is not None else ""

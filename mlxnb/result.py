@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from .decision import Rejected
@@ -62,7 +63,7 @@ class Timings:
     @property
     def itl(self) -> tuple[float, ...]:
         """The n − 1 gaps between tokens, in seconds."""
-        return tuple(b - a for a, b in zip(self.token_times, self.token_times[1:], strict=False))
+        return tuple(b - a for a, b in pairwise(self.token_times))
 
     @property
     def prefill_rate(self) -> float | None:

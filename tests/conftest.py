@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from mlxnb.runtime import Engine
-
 from tests.scripted import ScriptedBackend
 from tests.tiny import FAMILIES, Maker, make_checkpoint
 

@@ -43,6 +43,9 @@ class ScriptedBackend:
         time.sleep(self.load_delay)
         return ScriptedModel(self)
 
+    def close(self) -> None:
+        """Nothing is kept on the thread."""
+
 
 class ScriptedModel:
     """See ScriptedBackend."""

@@ -88,11 +88,18 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "MistralConfig",
         {"rope_parameters": rope(2500.0), "sliding_window": 12, "tie_word_embeddings": True},
     ),
-    "gemma": ("GemmaConfig", {"rope_parameters": rope(4000.0), "head_dim": 32, "hidden_activation": "gelu_pytorch_tanh"}),
+    "gemma": (
+        "GemmaConfig",
+        {"rope_parameters": rope(4000.0), "head_dim": 32, "hidden_activation": "gelu_pytorch_tanh"},
+    ),
     "phi3": ("Phi3Config", {"rope_parameters": rope(6000.0), "tie_word_embeddings": False, "sliding_window": None}),
     "phi3-partial": (
         "Phi3Config",
-        {"rope_parameters": rope(6000.0, partial_rotary_factor=0.5), "tie_word_embeddings": True, "sliding_window": None},
+        {
+            "rope_parameters": rope(6000.0, partial_rotary_factor=0.5),
+            "tie_word_embeddings": True,
+            "sliding_window": None,
+        },
     ),
     "phi3-longrope": (
         "Phi3Config",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
@@ -101,5 +101,6 @@ class Backend(Protocol):
         """
         ...
 
-
-Progress = Callable[[int, int], None]
+    def close(self) -> None:
+        """The engine's thread is about to end; called on it, after every model was closed."""
+        ...

@@ -59,6 +59,13 @@ class MlxBackend:
         long_rope = correct(model, checkpoint.config)
         return MlxModel(model, Tokenizer(source.path), _info(source, model, checkpoint), long_rope)
 
+    def close(self) -> None:
+        """Drop this thread's streams: the interpreter aborts at exit where one is left with work in flight."""
+        if "mlx.core" in sys.modules:
+            import mlx.core as mx
+
+            mx.clear_streams()
+
 
 def _known(dtype: str) -> str:
     if dtype not in DTYPES:
@@ -114,9 +121,7 @@ def device_name() -> str:
 class MlxModel(LocalModel):
     """A model in MLX arrays, decoded by mlx-lm's own `generate_step`."""
 
-    def __init__(
-        self, model: Any, tokenizer: Tokenizer, info: ModelInfo, long_rope: LongRope | None = None
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, info: ModelInfo, long_rope: LongRope | None = None) -> None:
         super().__init__(tokenizer)
         self.model: Any = model
         self.info = info

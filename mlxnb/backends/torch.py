@@ -61,6 +61,9 @@ class TorchBackend:
         model = _from_pretrained(source, getattr(torch, dtype) if dtype else "auto").to(device).eval()
         return TorchModel(model, Tokenizer(source.path), _info(source, model, checkpoint, device), threads)
 
+    def close(self) -> None:
+        """torch keeps nothing on the engine's thread."""
+
 
 def device_name() -> str:
     """`cuda`, `mps` or `cpu`: what torch computes on here."""

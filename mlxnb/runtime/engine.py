@@ -137,7 +137,7 @@ class Engine:
         for job in list(self._jobs):
             job.cancel()
         # MLX objects must die on the thread that made them: an abort at interpreter exit was seen otherwise.
-        self._worker.submit(self._models.close)
+        self._worker.submit(self._leave)
         self._worker.close()
 
     @property
@@ -150,6 +150,11 @@ class Engine:
             raise EngineClosedError("The engine is closed.", "Call mlxnb.engine() for a new one.")
 
     # On the engine's thread.
+
+    def _leave(self) -> None:
+        self._models.close()
+        for backend in self.backends.values():
+            backend.close()
 
     def _run(self, job: Job) -> None:
         outcome = Outcome(job)

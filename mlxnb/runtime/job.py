@@ -63,7 +63,7 @@ class Job:
 
     def drain(self) -> list[Chunk]:
         """Chunks that came since the last call; never waits."""
-        chunks = []
+        chunks: list[Chunk] = []
         while True:
             try:
                 chunk = self._chunks.get_nowait()

@@ -14,7 +14,7 @@ from ..models import ModelSource, check_fits, inspect, resolve
 # A model is taken to fit when it has room for a KV cache of this many tokens beside its weights.
 KV_ALLOWANCE = 4096
 
-# Per weight, in a dtype that was asked for; without one the weights stay as they are stored.
+# Per weight, in a dtype that was asked for; without one, and when quantised, the weights stay as they are stored.
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -71,7 +71,9 @@ class LoadedModels:
     ) -> Loaded:
         checkpoint = inspect(source.path)
         tokens = min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE)
-        check_fits(checkpoint, tokens=tokens, bytes_per_weight=BYTES.get(dtype or ""))
+        check_fits(
+            checkpoint, tokens=tokens, bytes_per_weight=None if checkpoint.quantization else BYTES.get(dtype or "")
+        )
         for i, backend in enumerate(chain):
             try:
                 model = backend.load(source, dtype)

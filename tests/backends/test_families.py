@@ -6,7 +6,6 @@ import pytest
 
 from mlxnb.decision import Rejected
 from mlxnb.errors import DamagedModelError, UnsupportedModelError
-
 from tests.tiny import FAMILIES
 
 pytest.importorskip("mlx.core")
@@ -42,9 +41,7 @@ def test_pocket_answers_alike(engine, question):
 
 def test_a_long_prompt_crosses_prefill_chunks_alike(engine):
     words = "def f(x): return x  # café 🧭\n" * 30
-    mlx, torch = (
-        engine.generate(words, backend=b, dtype="float32", raw=True, max_tokens=30) for b in ("mlx", "torch")
-    )
+    mlx, torch = (engine.generate(words, backend=b, dtype="float32", raw=True, max_tokens=30) for b in ("mlx", "torch"))
     assert mlx.provenance.prompt_tokens > 300
     assert mlx.tokens == torch.tokens
 

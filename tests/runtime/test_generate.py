@@ -19,7 +19,9 @@ def backend(request):
 
 
 def test_a_result_says_where_it_came_from(engine, backend):
-    r = engine.generate(QUESTION, model="pocket", backend=backend, max_tokens=64, temperature=0.0, seed=None, system=None)
+    r = engine.generate(
+        QUESTION, model="pocket", backend=backend, max_tokens=64, temperature=0.0, seed=None, system=None
+    )
     assert "itertools.chain" in r.text
     assert str(r) == r.text
     assert isinstance(r.tokens, list)

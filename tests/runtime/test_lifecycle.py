@@ -8,8 +8,8 @@ import pytest
 
 import mlxnb
 from mlxnb.decision import Rejected
-from mlxnb.runtime import Engine
 from mlxnb.errors import BackendMissingError, EngineClosedError, GenerationError, ModelNotFoundError, OptionError
+from mlxnb.runtime import Engine
 from tests.scripted import ScriptedBackend
 
 

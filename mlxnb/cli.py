@@ -1,0 +1,93 @@
+"""The `mlxnb` command: `mlxnb demo` runs the quick-start notebook here, `mlxnb lab` opens the notebooks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from . import __version__
+from .errors import MlxnbError
+
+QUICK_START = "01-first-generation.ipynb"
+DEFAULT_FOLDER = "mlxnb-notebooks"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status: 0, or 1 when it failed, with a line on stderr that says why."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command != "lab":
+        parser.error(f"unknown: {' '.join(rest)}")
+    try:
+        return demo() if options.command == "demo" else lab(Path(options.folder), rest)
+    except MlxnbError as error:
+        print(f"mlxnb: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mlxnb: stopped.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mlxnb", description="Local language models in a notebook.")
+    parser.add_argument("--version", action="version", version=f"mlxnb {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("demo", help="run the quick-start notebook and show its answers in this terminal")
+    epilog = "Further options go to JupyterLab: mlxnb lab --no-browser, for example."
+    lab = commands.add_parser("lab", help="open a copy of the notebooks in JupyterLab", epilog=epilog)
+    where = f"folder for the copy (default {DEFAULT_FOLDER})"
+    lab.add_argument("folder", metavar="DIR", nargs="?", default=DEFAULT_FOLDER, help=where)
+    return parser
+
+
+def notebooks_folder() -> Path:
+    """Where the notebooks are: beside the package in a source tree, inside it once installed."""
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / "notebooks", package / "notebooks"):
+        if (folder / QUICK_START).is_file():
+            return folder
+    raise MlxnbError(f"The notebook {QUICK_START} is missing.", "Install mlxnb anew.")
+
+
+def demo() -> int:
+    """Run the quick-start notebook in a fresh kernel and print each cell with its answer as it finishes."""
+    from .demo import play
+
+    return play(notebooks_folder() / QUICK_START)
+
+
+def lab(folder: Path, options: Sequence[str] = ()) -> int:
+    """Copy the notebooks to `folder` and hand the process over to JupyterLab; files there are never overwritten."""
+    if find_spec("jupyterlab") is None:
+        raise MlxnbError("JupyterLab is not installed.", "Install it: pip install 'mlxnb[lab]'")
+    try:
+        for name, state in copy_notebooks(notebooks_folder(), folder).items():
+            print(f"{folder / name}: {state}")
+    except OSError as error:
+        problem = f"The notebooks cannot be copied to {folder}: {error.strerror}."
+        raise MlxnbError(problem, "Name another folder.") from None
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(folder / QUICK_START), *options])
+
+
+def copy_notebooks(source: Path, folder: Path) -> dict[str, str]:
+    """Copy what `folder` lacks; by name, what became of each notebook: "copied", "there already" or "yours, kept"."""
+    folder.mkdir(parents=True, exist_ok=True)
+    states = {}
+    for path in sorted(source.glob("*.ipynb")):
+        target = folder / path.name
+        if not target.exists():
+            shutil.copyfile(path, target)
+            states[path.name] = "copied"
+        else:
+            states[path.name] = "there already" if target.read_bytes() == path.read_bytes() else "yours, kept"
+    return states
+
+
+if __name__ == "__main__":
+    sys.exit(main())

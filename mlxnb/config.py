@@ -1,0 +1,93 @@
+"""The settings that a person gives through the environment, read in one place, each with where it came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from .errors import OptionError
+from .request import check_option, option_fields
+
+VARIABLES: Mapping[str, str] = MappingProxyType(
+    {
+        "model": "MLXNB_MODEL",
+        "backend": "MLXNB_BACKEND",
+        "max_tokens": "MLXNB_MAX_TOKENS",
+        "temperature": "MLXNB_TEMPERATURE",
+        "local_models_dir": "LOCAL_MODELS_DIR",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds where a person says nothing else. `origin` maps every field to "default" or to its variable.
+
+    `local_models_dir` is None unless LOCAL_MODELS_DIR is set: no folder of a person's home is searched unasked.
+    """
+
+    model: str
+    backend: str
+    max_tokens: int
+    temperature: float
+    local_models_dir: Path | None
+    origin: Mapping[str, str]
+
+
+def settings() -> Settings:
+    """The settings as the environment gives them now; a variable that is set but empty counts as unset.
+
+    Raises:
+        OptionError: a variable holds a value that its option does not take; the message names the variable.
+    """
+    given = {field: name for field, name in VARIABLES.items() if os.environ.get(name, "").strip()}
+    return Settings(
+        model=_name("MLXNB_MODEL", "pocket"),
+        backend=_name("MLXNB_BACKEND", "auto"),
+        max_tokens=_number("MLXNB_MAX_TOKENS", "max_tokens"),
+        temperature=_number("MLXNB_TEMPERATURE", "temperature"),
+        local_models_dir=local_models_dir(),
+        origin=MappingProxyType({field: given.get(field, "default") for field in VARIABLES}),
+    )
+
+
+def local_models_dir() -> Path | None:
+    """The folder that LOCAL_MODELS_DIR names, absolute, or None. Whether it exists is for the reader to find out.
+
+    An external disk may be away for now; that must not stop models that live elsewhere.
+    """
+    text = os.environ.get("LOCAL_MODELS_DIR", "").strip()
+    if not text:
+        return None
+    try:
+        return Path(os.path.abspath(Path(text).expanduser()))
+    except RuntimeError:
+        raise OptionError(f"LOCAL_MODELS_DIR is {text!r}, whose user is unknown.", "It takes a folder.") from None
+
+
+def _name(variable: str, default: str) -> str:
+    value = os.environ.get(variable, "").strip() or default
+    if not value.isprintable():
+        raise OptionError(f"{variable} is {value!r}.", "It takes a name without control characters.")
+    return value
+
+
+def _number(variable: str, option: str) -> Any:
+    """The variable's value as the option's own kind, held against the option's own bounds."""
+    field = option_fields()[option]
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return field.default
+    return check_option(variable, _whole(text) if field.metadata["kind"] is int else text, field.metadata)
+
+
+def _whole(text: str) -> int | str:
+    # Text that is no number goes on as it is, so that check_option words the refusal.
+    try:
+        return int(text)
+    except ValueError:
+        return text
