@@ -23,7 +23,7 @@ def correct(model: Any, config: dict[str, Any]) -> LongRope | None:
 
 
 def readable_context(model: Any, config: dict[str, Any]) -> int | None:
-    """Context in tokens up to which a loader that ignores the config's sliding window is exact; None if any length is."""
+    """Context in tokens up to which a loader that ignores the config's sliding window is exact; None without end."""
     size = window(config)
     slides = any(getattr(layer, "use_sliding", False) for layer in model.layers) or hasattr(model.args, "layer_types")
     return None if size is None or slides else size

@@ -1,4 +1,4 @@
-"""Cutting streamed text exactly: at stop strings, and between thinking and answer, also where a marker straddles tokens."""
+"""Cuts streamed text exactly at stop strings and at thinking markers, also where one of them straddles tokens."""
 
 from __future__ import annotations
 

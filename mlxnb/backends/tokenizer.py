@@ -84,7 +84,7 @@ def check_context(prompt_tokens: int, context_length: int | None, model: str) ->
     if context_length is not None and prompt_tokens >= context_length:
         raise PromptTooLongError(
             f"The prompt has {prompt_tokens} tokens and {model} has a context of {context_length}.",
-            f"Shorten it by at least {prompt_tokens - context_length + 1} tokens, or use a model with a longer context.",
+            f"Shorten it by at least {prompt_tokens - context_length + 1} tokens, or use a model that holds more.",
         )
 
 

@@ -163,7 +163,7 @@ class Engine:
                 self._generate(job, outcome)
         except MlxnbError as err:
             job.finish(None, err)
-        except Exception as err:  # one of the three edges: whatever a backend raises becomes the job's error
+        except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
             failure = GenerationError(f"Generation failed. {type(err).__name__}: {err}", partial=outcome.text)
             failure.__cause__ = err
             job.finish(None, failure)

@@ -1,4 +1,4 @@
-"""The models in memory: found again by name, backend and dtype, loaded along the backend chain, given back on unload."""
+"""The models in memory: found again by name, backend and dtype, loaded along a backend chain, given back on unload."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Worker:
         def settle() -> None:
             try:
                 future.set_result(function())
-            except BaseException as err:  # handed to the caller, whatever it is
+            except BaseException as err:  # noqa: BLE001 - handed to the caller, whatever it is
                 future.set_exception(err)
 
         self.submit(settle)
@@ -49,6 +49,6 @@ class Worker:
         while (call := self._calls.get()) is not None:
             try:
                 call()
-            except Exception:  # a caller's callback failed; the thread that owns the models must outlive that
+            except Exception:  # noqa: BLE001 - a caller's callback failed, which the thread outlives
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
             del call  # it may hold a model that was just unloaded

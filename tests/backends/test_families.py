@@ -1,4 +1,4 @@
-"""Both backends reach the same greedy tokens in float32, on the pocket model and on a tiny checkpoint of each family."""
+"""Both backends reach the same greedy tokens in float32: on the pocket model and on a checkpoint of each family."""
 
 import json
 

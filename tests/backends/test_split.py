@@ -1,5 +1,7 @@
 """Stop strings and thinking markers are cut exactly, however the text is split into pieces."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ cuts = st.lists(st.integers(0, 40), max_size=8)
 
 def pieces(text: str, at: list[int]) -> list[str]:
     edges = sorted({0, len(text), *(i for i in at if i < len(text))})
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(edges)]
 
 
 @given(short, st.lists(st.text(alphabet="ab<>/\n ", min_size=1, max_size=4), max_size=3), cuts)

@@ -1,4 +1,4 @@
-"""Decode rate on the pocket model: our engine against the bare library loops, and the two backends against each other."""
+"""Decode rate on the pocket model: our engine against the bare library loops, and one backend against the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparing two ways of doing one thing in one process, so that a machine whose speed drifts still gives a true ratio."""
+"""Compares two ways of doing one thing in one process, so that a machine whose speed drifts gives a true ratio."""
 
 from __future__ import annotations
 

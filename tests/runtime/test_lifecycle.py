@@ -14,7 +14,7 @@ from tests.scripted import ScriptedBackend
 
 
 def test_everything_runs_on_one_thread_in_order(scripted):
-    engine, backend = scripted
+    engine, _ = scripted
     seen = []
 
     class Spy(ScriptedBackend):
