@@ -34,4 +34,9 @@ class Rejected:
         return f"{self.subject}: {self.reason}" + (f" ({self.remedy})" if self.remedy else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Absent(Rejected):
+    """A no because something optional is not on this machine: worth knowing, nothing to worry about."""
+
+
 Decision = Accepted | Rejected

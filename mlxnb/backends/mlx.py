@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..decision import Accepted, Decision, Rejected
+from ..decision import Absent, Accepted, Decision
 from ..errors import UnsupportedModelError
 from ..request import Sampling
 from .base import CancelledInPrefill, ModelInfo, Watch
@@ -35,8 +35,8 @@ class MlxBackend:
         if not missing:
             return Accepted(self.name, "mlx and mlx-lm are installed")
         if sys.platform == "win32" or (sys.platform == "darwin" and platform.machine() != "arm64"):
-            return Rejected(self.name, "MLX runs on Apple silicon and Linux only", "use --backend torch")
-        return Rejected(self.name, f"{' and '.join(missing)} not installed", "pip install --upgrade mlxnb")
+            return Absent(self.name, "MLX runs on Apple silicon and Linux only", "use --backend torch")
+        return Absent(self.name, f"{' and '.join(missing)} not installed", "pip install --upgrade mlxnb")
 
     def load(self, source: ModelSource, dtype: str | None = None) -> MlxModel:
         """See Backend.load."""

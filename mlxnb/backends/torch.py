@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..decision import Accepted, Decision, Rejected
+from ..decision import Absent, Accepted, Decision
 from ..errors import DamagedModelError, UnsupportedModelError
 from ..request import Sampling
 from .base import CancelledInPrefill, ModelInfo, Watch
@@ -38,7 +38,7 @@ class TorchBackend:
         """Whether torch and transformers are installed; imports neither."""
         missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
         if missing:
-            return Rejected(self.name, f"{' and '.join(missing)} not installed", "pip install 'mlxnb[torch]'")
+            return Absent(self.name, f"{' and '.join(missing)} not installed", "pip install 'mlxnb[torch]'")
         return Accepted(self.name, "torch and transformers are installed")
 
     def load(self, source: ModelSource, dtype: str | None = None) -> TorchModel:

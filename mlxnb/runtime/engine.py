@@ -19,6 +19,7 @@ from ..result import Result
 from .job import Job
 from .loaded import Loaded, LoadedModels
 from .outcome import Outcome
+from .signature import names_its_options
 from .worker import Worker
 
 Prompt = str | Sequence[Message | Mapping[str, Any]]
@@ -46,6 +47,7 @@ class Engine:
         self._closed = False
         self._pid = os.getpid()
 
+    @names_its_options
     def generate(self, prompt: Prompt, **options: Any) -> Result:
         """Generate and wait for the Result.
 
@@ -59,14 +61,17 @@ class Engine:
         """
         return self.stream(prompt, **options).result()
 
+    @names_its_options
     def stream(self, prompt: Prompt, **options: Any) -> Job:
         """Start generating; iterate the Job for Chunks. Leaving the loop early cancels."""
         return self.submit(Request.of(prompt, **options))
 
+    @names_its_options
     def chat(self, messages: Prompt, **options: Any) -> Result:
         """Answer a conversation, a list of messages that ends with the user's."""
         return self.generate(messages, **options)
 
+    @names_its_options
     async def agenerate(self, prompt: Prompt, **options: Any) -> Result:
         """`generate` for async code; cancelling the task cancels the generation."""
         loop, job = asyncio.get_running_loop(), self.stream(prompt, **options)
@@ -173,9 +178,10 @@ class Engine:
             self._jobs.remove(job)
 
     def _generate(self, job: Job, outcome: Outcome) -> None:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), self._models.infos()
         outcome.loaded = self._loaded_for(job)
-        outcome.load_time = time.perf_counter() - began
+        if outcome.loaded.info not in before:
+            outcome.load_time = time.perf_counter() - began
         if job.watch.cancelled.is_set():
             return
         job.state = "prefill"

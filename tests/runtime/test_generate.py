@@ -223,3 +223,16 @@ def test_thinking_is_no_part_of_the_answer(engine, checkpoint, tmp_path, backend
     assert "".join(t for t, _ in parts) == "Let me see."
     assert "".join(a for _, a in parts).startswith("It joins ")
     assert text.stopped
+
+
+def test_the_signature_names_every_option():
+    import inspect
+
+    from mlxnb.runtime import Engine
+
+    for method in (Engine.generate, Engine.stream, Engine.chat, Engine.agenerate):
+        parameters = inspect.signature(method).parameters
+        defaults = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+        expected = {"model": "pocket", "backend": "auto", "max_tokens": 256, "temperature": 0.0, "seed": None}
+        assert expected.items() <= defaults.items()
+        assert {"system", "raw", "stop", "strict", "dtype", "top_p", "top_k", "min_p"} <= set(defaults)

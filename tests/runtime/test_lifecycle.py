@@ -166,7 +166,7 @@ def test_load_is_remembered_and_unload_forgets():
     info = engine.load("pocket")
     assert info in engine.models()
     again = engine.generate("Where is sqrt?")
-    assert again.timings.load_time < 0.01
+    assert again.timings.load_time == 0
     gone = engine.unload("pocket")
     assert {i.name for i in gone} == {"pocket"}
     assert engine.models() == []
