@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mlxnb.runtime import Engine
 from tests.scripted import ScriptedBackend
 from tests.tiny import FAMILIES, Maker, make_checkpoint
+
+# A noisy machine is no fault of the code: examples may take their time.
+settings.register_profile("mlxnb", deadline=None)
+settings.load_profile("mlxnb")
 
 
 @pytest.fixture(scope="module")

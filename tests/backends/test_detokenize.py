@@ -37,7 +37,7 @@ def stream(fast: Fast, ids: list[int]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_pieces_of_any_tokens_join_to_the_whole(name, data):
     fast = TOKENIZERS[name]
@@ -49,7 +49,7 @@ def test_pieces_of_any_tokens_join_to_the_whole(name, data):
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd\u2581"), max_size=40))
 def test_no_piece_of_real_text_has_a_replacement_character(name, text):
     fast = TOKENIZERS[name]

@@ -40,7 +40,7 @@ def run(says: str, **options):
     return chunks, "".join(chunk.text for chunk in chunks), watch
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text)
 def test_the_chunks_join_to_the_text_without_a_torn_character(says):
     chunks, out, watch = run(says)
@@ -50,7 +50,7 @@ def test_the_chunks_join_to_the_text_without_a_torn_character(says):
     assert len(watch.token_times) == sum(chunk.token is not None for chunk in chunks)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(says=text, data=st.data())
 def test_text_ends_exactly_before_a_stop_string(says, data):
     start = data.draw(st.integers(0, max(0, len(says) - 1)))
@@ -62,7 +62,7 @@ def test_text_ends_exactly_before_a_stop_string(says, data):
     assert watch.finish_reason == "stop"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(says=text, limit=st.integers(1, 12))
 def test_a_cut_by_length_shows_whole_characters_only(says, limit):
     chunks, out, watch = run(says, max_tokens=limit)

@@ -57,7 +57,7 @@ def test_mlx_draws_from_the_distribution_that_torch_computes(sampling):
     assert (np.abs(counts - DRAWS * expected) <= 5 * spread + 1).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 10_000),
     top_p=st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.99, 1.0]),
@@ -80,7 +80,7 @@ def test_both_keep_the_same_tokens(seed, top_p, min_p, top_k):
     assert (np.isfinite(np.array(kept)[0]) == np.isfinite(ours)).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 10_000), recent=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=60))
 def test_repetition_penalty_is_mlx_lms(seed, recent):
     logits = logits_for(seed)

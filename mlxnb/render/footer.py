@@ -1,0 +1,158 @@
+"""The small print under an answer: what ran, how fast, how it ended; and the whole of it as text."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..decision import Absent
+from .numbers import MISSING, count, duration, plural, rate, size
+from .text import RULE, one_row
+
+if TYPE_CHECKING:
+    from ..decision import Rejected
+    from ..result import Provenance, Result, Timings
+
+SEPARATOR = " · "
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry of a footer. `reason` makes it a warning, with the reason in its tooltip."""
+
+    text: str
+    reason: str = ""
+
+    def html(self) -> str:
+        kind = "mlxnb-warn" if self.reason else "mlxnb-figure"
+        title = f' title="{html.escape(self.reason)}"' if self.reason else ""
+        return f'<span class="{kind}"{title}>{html.escape(self.text)}</span>'
+
+
+def model_label(name: str) -> str:
+    """How a model is named wherever its text is shown; nobody shall take the pocket model for a large one."""
+    return "pocket model" if name == "pocket" else one_row(name)
+
+
+def footer_text(result: Result) -> str:
+    """The footer as one line of text."""
+    return SEPARATOR.join(item.text for item in items(result))
+
+
+def footer_html(result: Result) -> str:
+    """The footer as HTML, with everything that `describe` says in its tooltip."""
+    return line(items(result), describe(result))
+
+
+def line(entries: list[Item], title: str = "") -> str:
+    """A footer line of `entries`."""
+    tooltip = f' title="{html.escape(title)}"' if title else ""
+    return f'<div class="mlxnb-footer"{tooltip}>{SEPARATOR.join(entry.html() for entry in entries)}</div>'
+
+
+def thought_text(result: Result) -> str:
+    """`Thought for 3.1 s (212 tokens)`, or nothing if the model did not think."""
+    t = result.timings
+    if not result.thinking or not t.token_times:
+        return "Thought" if result.thinking else ""
+    end = t.first_visible if t.first_visible is not None else t.token_times[-1]
+    tokens = f" ({plural(t.thinking_tokens, 'token')})" if t.thinking_tokens else ""
+    return f"Thought for {duration(end - t.token_times[0])}{tokens}"
+
+
+def items(result: Result) -> list[Item]:
+    """The footer's entries in order; a figure that is undefined is left out, never zero."""
+    p, t = result.provenance, result.timings
+    texts = [model_label(p.model), one_row(f"{p.backend} {p.device}"), plural(len(result.tokens), "token")]
+    if t.decode_rate:
+        texts.append(rate(t.decode_rate))
+    if t.ttft is not None:
+        loading = f" ({duration(t.load_time)} loading)" if t.load_time > 0 else ""
+        texts.append(f"first token {duration(t.ttft)}{loading}")
+    if p.reused_tokens:
+        texts.append(f"reused {count(p.reused_tokens)} of {count(p.prompt_tokens)}")
+    return [*map(Item, texts), *_ending(result)]
+
+
+def _ending(result: Result) -> list[Item]:
+    p = result.provenance
+    if result.finish_reason == "interrupted":
+        ends = [Item("interrupted", "Generation was stopped before the model ended its turn.")]
+    elif result.finish_reason == "length":
+        ends = [Item("cut", f"The answer was cut at {plural(len(result.tokens), 'token')}: {_more(result)}.")]
+    else:
+        ends = [Item(result.finish_reason)]
+    refused = [rejected for rejected in p.passed_over if not isinstance(rejected, Absent)]
+    if refused:
+        ends.append(Item("fallback", "\n".join(one_row(str(rejected)) for rejected in refused)))
+    return ends
+
+
+def _more(result: Result) -> str:
+    full = len(result.tokens) < result.provenance.max_tokens
+    return "the model's context is full" if full else "raise max_tokens for the rest"
+
+
+def describe(result: Result) -> str:
+    """Everything that is known about how an answer came to be, one `name  value` line each."""
+    rows = [*_origin(result.provenance), *_settings(result.provenance), *_figures(result)]
+    rows += [(_kind(rejected), str(rejected)) for rejected in result.provenance.passed_over]
+    rows += [("note", note) for note in result.provenance.notes]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {one_row(value)}" for name, value in rows)
+
+
+def _kind(rejected: Rejected) -> str:
+    return "not installed" if isinstance(rejected, Absent) else "passed over"
+
+
+def _origin(p: Provenance) -> list[tuple[str, str]]:
+    return [
+        ("model", model_label(p.model)),
+        ("source", f"{p.source} @ {p.revision}" if p.revision else p.source),
+        ("backend", f"{p.backend} {p.backend_version}"),
+        ("device", p.device),
+        ("dtype", f"{p.dtype}, {p.quantization}" if p.quantization else p.dtype),
+        ("attention", p.attention),
+        ("context", plural(p.context_length, "token") if p.context_length else MISSING),
+    ]
+
+
+def _settings(p: Provenance) -> list[tuple[str, str]]:
+    s = p.sampling
+    sampling = f"temperature {s.temperature:g}, top_p {s.top_p:g}, top_k {s.top_k}, min_p {s.min_p:g}"
+    return [
+        ("sampling", f"{sampling}, repetition_penalty {s.repetition_penalty:g}"),
+        ("seed", MISSING if s.seed is None else str(s.seed)),
+        ("limits", f"max_tokens {p.max_tokens}" + (f", stop {', '.join(map(repr, p.stop))}" if p.stop else "")),
+    ]
+
+
+def _figures(result: Result) -> list[tuple[str, str]]:
+    p, t = result.provenance, result.timings
+    thinking = f", {count(t.thinking_tokens)} of them thinking" if t.thinking_tokens else ""
+    rows = [
+        ("prompt", f"{plural(p.prompt_tokens, 'token')}, {count(p.reused_tokens)} reused"),
+        ("answer", f"{plural(len(result.tokens), 'token')}{thinking}, ended by {result.finish_reason}"),
+        ("waited", f"queue {duration(t.queue_time)}, loading {duration(t.load_time)}"),
+        *_speeds(t),
+    ]
+    if result.peak_memory is not None:
+        rows.append(("peak memory", size(result.peak_memory)))
+    return rows
+
+
+def _speeds(t: Timings) -> list[tuple[str, str]]:
+    figures = {
+        "first token": duration(t.ttft) if t.ttft is not None else None,
+        "prefill": rate(t.prefill_rate) if t.prefill_rate else None,
+        "decode": rate(t.decode_rate) if t.decode_rate else None,
+        "end to end": duration(t.total) if t.total is not None else None,
+    }
+    return [(name, figure) for name, figure in figures.items() if figure]
+
+
+def footed(body: str, *lines: str) -> str:
+    """The plain twin of an output: a body, a rule, and the lines under it."""
+    return "\n".join([body, RULE, *filter(None, lines)])

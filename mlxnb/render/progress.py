@@ -1,0 +1,47 @@
+"""How far an answer has come, and the words and the thin line that say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .numbers import count, plural
+
+State = Literal["queued", "loading", "prefill", "generating"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of a generation: everything so far, and how far the prompt is computed, in tokens."""
+
+    text: str = ""
+    thinking: str = ""
+    prefill_done: int = 0
+    prefill_total: int = 0
+    state: State = "generating"
+    tokens: int = 0
+
+    @property
+    def in_prefill(self) -> bool:
+        """Whether the prompt is being computed, with a known length."""
+        return not (self.text or self.thinking) and self.state in ("prefill", "generating") and self.prefill_total > 0
+
+    def words(self) -> str:
+        """The moment in a word or two."""
+        if self.in_prefill:
+            return f"prefill {count(self.prefill_done)} of {plural(self.prefill_total, 'token')}"
+        if self.state != "generating":
+            return self.state
+        doing = "thinking" if self.thinking and not self.text else "generating"
+        return f"{doing}, {plural(self.tokens, 'token')}" if self.tokens else doing
+
+    def line(self) -> str:
+        """The rule above the footer: during prefill it fills from the left."""
+        if not self.in_prefill:
+            return "<hr>"
+        share = 100 * min(1.0, self.prefill_done / self.prefill_total)
+        return (
+            f'<div class="mlxnb-progress" role="progressbar" aria-label="prefill" aria-valuemin="0"'
+            f' aria-valuemax="{self.prefill_total}" aria-valuenow="{self.prefill_done}">'
+            f'<div style="width:{share:.1f}%"></div></div>'
+        )
