@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from . import errors
@@ -17,20 +15,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_engine: Engine | None = None
-_engine_lock = Lock()
-
 
 def engine() -> Engine:
     """The process's engine, made on first use, and made anew after it was closed."""
-    global _engine
-    from .runtime import Engine
+    from .runtime import shared_engine
 
-    with _engine_lock:
-        if _engine is None or _engine.closed:
-            _engine = Engine()
-            atexit.register(_engine.close)
-        return _engine
+    return shared_engine()
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

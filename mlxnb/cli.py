@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -19,6 +20,8 @@ DEFAULT_FOLDER = "mlxnb-notebooks"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status: 0, or 1 when it failed, with a line on stderr that says why."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a pipe on Windows cannot write every character of an answer
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "lab":
@@ -46,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def notebooks_folder() -> Path:
-    """Where the notebooks are: beside the package in a source tree, inside it once installed."""
+    """Where the notebooks are: inside the package once it is installed, beside it in a source tree."""
     package = Path(__file__).resolve().parent
-    for folder in (package.parent / "notebooks", package / "notebooks"):
+    for folder in (package / "notebooks", package.parent / "notebooks"):
         if (folder / QUICK_START).is_file():
             return folder
     raise MlxnbError(f"The notebook {QUICK_START} is missing.", "Install mlxnb anew.")

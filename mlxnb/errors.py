@@ -16,7 +16,7 @@ MlxnbError
 │   └── DownloadError            fetching it failed
 ├── BackendError               a backend cannot do its work
 │   ├── BackendMissingError      it is not installed, or not for this machine
-│   ├── GenerationError          it failed while generating; `.partial` holds the text so far
+│   ├── GenerationError          it failed while generating; `.partial` is the Result so far
 │   └── EmptyAnswerError         the model ended its turn without a word
 └── EngineClosedError          the engine was closed
 
@@ -24,6 +24,11 @@ A message has three parts: what happened with the offending value, what was expe
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .result import Result
 
 
 class MlxnbError(Exception):
@@ -96,9 +101,9 @@ class BackendMissingError(BackendError):
 
 
 class GenerationError(BackendError):
-    """A backend failed while generating. `partial` is the text that had come by then."""
+    """A backend failed while generating. `partial` is the Result with what had come by then, if anything had."""
 
-    def __init__(self, message: str, remedy: str = "", partial: str = "") -> None:
+    def __init__(self, message: str, remedy: str = "", partial: Result | None = None) -> None:
         super().__init__(message, remedy)
         self.partial = partial
 

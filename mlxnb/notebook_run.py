@@ -73,4 +73,7 @@ def _client(notebook: NotebookNode) -> Any:
     # Recent kernels warn that other users of this machine could listen, unless the channel is encrypted.
     if manager.has_trait("transport_encryption") and zmq.has("curve"):
         manager.transport_encryption = "auto"
-    return NotebookClient(notebook, km=manager, timeout=TIMEOUT, coalesce_streams=True, record_timing=False)
+    # What a kernel that is being stopped logs about its closed channels helps nobody.
+    quiet = ["--IPKernelApp.log_level=50"]
+    options = {"timeout": TIMEOUT, "coalesce_streams": True, "record_timing": False, "extra_arguments": quiet}
+    return NotebookClient(notebook, km=manager, **options)

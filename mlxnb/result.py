@@ -87,8 +87,9 @@ class Timings:
 class Provenance:
     """Where an answer came from: enough to repeat it, and to know which path produced it.
 
-    `sampling.seed` is the seed really used, also when the request left it open. `passed_over` holds the faster or
-    preferred paths that were refused, with reasons (an Absent one was merely not installed); `notes` whatever else a reader should know.
+    `sampling.seed` is the seed really used, also when the request left it open. `passed_over` holds the paths that
+    come before this one and were refused, with reasons; an Absent one was merely not installed. `notes` is whatever
+    else a reader should know.
     """
 
     model: str

@@ -9,7 +9,7 @@ PUBLIC = {
     "mlxnb.backends": "Backend LoadedModel ModelInfo Watch default_backends",
     "mlxnb.models": "Checkpoint ModelSource check_fits find_models fits inspect kv_bytes_per_token resolve",
     "mlxnb.render": "LiveCell Table clean describe footer_text mimebundle one_line to_html",
-    "mlxnb.runtime": "Engine Job Status",
+    "mlxnb.runtime": "Engine Job Status shared_engine",
 }
 
 

@@ -17,6 +17,7 @@ from .memory import release
 from .mlx_config import as_mlx_lm_reads_it
 from .mlx_fixes import LongRope, correct, readable_context
 from .tokenizer import Tokenizer
+from .transformers import import_transformers
 
 if TYPE_CHECKING:
     from ..models import Checkpoint, ModelSource
@@ -40,10 +41,11 @@ class MlxBackend:
 
     def load(self, source: ModelSource, dtype: str | None = None) -> MlxModel:
         """See Backend.load."""
+        from ..models import inspect
+
+        import_transformers()  # mlx-lm would import it aloud
         import mlx.core as mx
         from mlx_lm.utils import load_model
-
-        from ..models import inspect
 
         checkpoint = inspect(source.path)
         overlay = as_mlx_lm_reads_it(checkpoint.config)

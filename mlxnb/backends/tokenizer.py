@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from ..errors import PromptError, PromptTooLongError, TemplateError, TokenizerMissingError
 from ..request import Request
+from .transformers import import_transformers
 
 THINKING_MARKERS = (("<think>", "</think>"), ("<longcat_think>", "</longcat_think>"), ("[THINK]", "[/THINK]"))
 
@@ -89,11 +89,9 @@ def check_context(prompt_tokens: int, context_length: int | None, model: str) ->
 
 
 def _load(path: Path) -> Any:
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # else it complains wherever torch is absent
-    from transformers import AutoTokenizer
-
+    transformers = import_transformers()
     try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as err:
         reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
         raise TokenizerMissingError(

@@ -14,6 +14,7 @@ from .local import LocalModel
 from .memory import release
 from .tokenizer import Tokenizer
 from .torch_sampling import TorchSampler
+from .transformers import import_transformers
 
 if TYPE_CHECKING:
     from ..models import Checkpoint, ModelSource
@@ -76,13 +77,13 @@ def device_name() -> str:
 
 def _from_pretrained(source: ModelSource, dtype: Any) -> Any:
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
+    transformers = import_transformers()
+    logging = transformers.utils.logging
     bar_was_on = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
             source.path,
             dtype=dtype,
             local_files_only=True,

@@ -64,7 +64,8 @@ def thought_text(result: Result) -> str:
 def items(result: Result) -> list[Item]:
     """The footer's entries in order; a figure that is undefined is left out, never zero."""
     p, t = result.provenance, result.timings
-    texts = [model_label(p.model), one_row(f"{p.backend} {p.device}"), plural(len(result.tokens), "token")]
+    where = one_row(f"{p.backend} {p.device}").strip()  # nowhere, if it was stopped before it had a backend
+    texts = [model_label(p.model), *filter(None, [where]), plural(len(result.tokens), "token")]
     if t.decode_rate:
         texts.append(rate(t.decode_rate))
     if t.ttft is not None:

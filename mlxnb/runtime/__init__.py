@@ -2,5 +2,6 @@
 
 from .engine import Engine, Status
 from .job import Job
+from .shared import shared_engine
 
-__all__ = ["Engine", "Job", "Status"]
+__all__ = ["Engine", "Job", "Status", "shared_engine"]

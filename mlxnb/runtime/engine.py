@@ -13,7 +13,7 @@ from typing import Any
 from .. import hardware
 from ..backends import default_backends
 from ..backends.base import Backend, ModelInfo
-from ..errors import EngineClosedError, GenerationError, MlxnbError
+from ..errors import EngineClosedError, MlxnbError
 from ..request import Message, Request
 from ..result import Result
 from .job import Job
@@ -169,9 +169,7 @@ class Engine:
         except MlxnbError as err:
             job.finish(None, err)
         except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
-            failure = GenerationError(f"Generation failed. {type(err).__name__}: {err}", partial=outcome.text)
-            failure.__cause__ = err
-            job.finish(None, failure)
+            job.finish(None, outcome.failed(err))
         else:
             job.finish(outcome.result())
         finally:

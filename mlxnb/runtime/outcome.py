@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..errors import GenerationError
 from ..result import Chunk, Provenance, Result, Timings
 from .job import Job
 from .loaded import Loaded
@@ -49,6 +50,18 @@ class Outcome:
             thinking="".join(self._thinking),
             peak_memory=watch.peak_memory,
         )
+
+    def failed(self, cause: Exception) -> GenerationError:
+        """The error for a generation that broke down, with what there is of an answer."""
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split())
+        self._job.watch.finish_reason = "interrupted"
+        self._job.watch.notes.append(f"generation failed: {reason}")
+        partial = self.result() if self.text else None
+        where = f"{self._job.request.model} on {self.loaded.info.backend}" if self.loaded else self._job.request.model
+        remedy = "`.partial` of the error holds the answer so far." if partial else ""
+        error = GenerationError(f"Generation with {where} failed: {reason}.", remedy, partial)
+        error.__cause__ = cause
+        return error
 
     def _timings(self) -> Timings:
         watch = self._job.watch

@@ -130,7 +130,9 @@ def test_a_failure_in_the_middle_keeps_the_partial_text(scripted):
     pieces = []
     with pytest.raises(GenerationError, match="the scripted driver fell over") as caught:
         pieces.extend(chunk.text for chunk in job)
-    assert caught.value.partial == "Hello, "
+    assert caught.value.partial.text == "Hello, "
+    assert caught.value.partial.finish_reason == "interrupted"
+    assert "fell over" in caught.value.partial.provenance.notes[-1]
     assert isinstance(caught.value.__cause__, RuntimeError)
     with pytest.raises(GenerationError):
         job.result()

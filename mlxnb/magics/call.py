@@ -1,0 +1,83 @@
+"""What one `%generate` or `%%generate` asks for: its line, body and defaults made into a Request."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import EmptyPromptError, OptionError, PromptError
+from ..request import Request, option_fields
+from .chats import Chats
+from .defaults import MLXNB
+from .options import FORMATS
+from .template import interpolate
+
+ESCAPES = {"\\n": "\n", "\\t": "\t"}
+
+
+def fill_in(options: argparse.Namespace, prompt: str, names: Mapping[str, Any]) -> str:
+    """The prompt with its templates replaced, and those in the options' values too, in place.
+
+    Raises:
+        TemplateError: a template failed.
+    """
+    if options.no_interpolate:
+        return prompt
+    for name, value in vars(options).items():
+        if isinstance(value, str):
+            setattr(options, name, interpolate(value, names))
+        elif isinstance(value, list):
+            setattr(options, name, [interpolate(each, names) for each in value])
+    return interpolate(prompt, names)
+
+
+def request_of(options: argparse.Namespace, prompt: str, defaults: MLXNB, chats: Chats) -> Request:
+    """The Request: what the line says, and the defaults for the rest.
+
+    Raises:
+        PromptError: there is no prompt, or `--raw` goes with an option that needs the chat template.
+        OptionError: a value outside its range.
+    """
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    asked = defaults.request_options()
+    asked.update({name: given[name] for name in asked if name in given and given[name] is not False})
+    asked.update({name: _number(name, given[name]) for name in option_fields() if name in given})
+    stops = [_unescape(text) for text in given.get("stop", ())]
+    if not prompt.strip():
+        raise EmptyPromptError("There is no prompt.", "Write it in the cell below %%generate, or after %generate.")
+    if options.raw:
+        if options.chat:
+            raise PromptError("A conversation needs the chat template.", "Leave out either --raw or --chat.")
+        asked["system"] = options.system
+        return Request.of(prompt, raw=True, stop=stops, **asked)
+    if not options.chat:
+        return Request.of(prompt, stop=stops, **asked)
+    messages = chats.ask(options.chat, prompt, options.system, asked.pop("system"))
+    return Request.of(messages, stop=stops, **asked)
+
+
+def format_of(options: argparse.Namespace, defaults: MLXNB) -> str:
+    """How to show the answer.
+
+    Raises:
+        OptionError: there is no such format.
+    """
+    kind = options.format or defaults.format
+    if kind not in FORMATS:
+        raise OptionError(f"format is {kind!r}.", f"Formats are {', '.join(FORMATS)}.")
+    return str(kind)
+
+
+def _number(name: str, text: str) -> Any:
+    """The option's text as a number; text that is none goes on as it is, and the Request says what it takes."""
+    try:
+        return option_fields()[name].metadata["kind"](text)
+    except ValueError:
+        return text
+
+
+def _unescape(text: str) -> str:
+    for written, meant in ESCAPES.items():
+        text = text.replace(written, meant)
+    return text

@@ -1,0 +1,93 @@
+"""Tab completion on the lines of `%generate`, `%%generate` and `%mlxnb`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+
+from ..errors import MlxnbError
+from .commands import COMMANDS, command_parser
+from .options import FORMATS, OptionParser, generate_parser
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+# A prompt on the line ends with the cursor like anything else; what comes before the magic's name is an assignment.
+MAGIC = re.compile(r"\s*(?:[^%=]+=\s*)?(?P<name>%generate|%%generate|%mlxnb)\s+(?P<rest>.*)", re.DOTALL)
+
+
+def model_names() -> list[str]:
+    """Models that are on this machine, and those in memory."""
+    from .. import engine
+    from ..models import find_models
+
+    try:
+        here = [source.name for source in find_models()]
+    except MlxnbError:  # the folder of local models is away; what is loaded can still be named
+        here = []
+    return sorted({*here, *(info.name for info in engine().models())})
+
+
+def backend_names() -> list[str]:
+    """What `--backend` takes."""
+    from .. import engine
+
+    return ["auto", *engine().backends]
+
+
+VALUES: dict[str, Callable[[], Iterable[str]]] = {
+    "model": model_names,
+    "backend": backend_names,
+    "format": lambda: FORMATS,
+    "dtype": lambda: ("float32", "bfloat16", "float16"),
+}
+
+
+@context_matcher(identifier="mlxnb")
+def matcher(context: CompletionContext) -> SimpleMatcherResult:
+    """IPython's matcher. Where it knows what fits, nothing else is offered: no file names, no Python names."""
+    found = MAGIC.fullmatch(context.text_until_cursor)
+    if found is None or (found["name"].startswith("%%") and context.cursor_line > 0):
+        return {"completions": []}
+    words = found["rest"].split()
+    word = "" if not words or found["rest"][-1].isspace() else words.pop()
+    candidates, begun = (_commands if found["name"] == "%mlxnb" else _options)(words, word)
+    fitting = [SimpleCompletion(each, type="param") for each in candidates if each.startswith(begun)]
+    return {"completions": fitting, "suppress": bool(fitting), "matched_fragment": begun, "ordered": True}
+
+
+def _commands(before: list[str], word: str) -> tuple[Iterable[str], str]:
+    """What may stand at `word` on a `%mlxnb` line, and how much of it is there."""
+    if not before:
+        return COMMANDS, word
+    candidates, begun = _after_dash(command_parser(), before, word)
+    return (model_names(), word) if not candidates and before[-1] in ("load", "unload") else (candidates, begun)
+
+
+def _options(before: list[str], word: str) -> tuple[Iterable[str], str]:
+    """The same on a `%generate` line; an empty one offers the options."""
+    parser = generate_parser()
+    return (parser.options(), word) if not before and not word else _after_dash(parser, before, word)
+
+
+def _after_dash(parser: OptionParser, before: list[str], word: str) -> tuple[Iterable[str], str]:
+    """Options where one is being typed, or what the option before the cursor takes; nothing where that is free text."""
+    name, equals, value = word.partition("=")
+    if word.startswith("-") and not equals:
+        return parser.options(), word
+    action = parser.options().get(name if equals else (before or [""])[-1])
+    values = VALUES.get(action.dest) if action is not None else None
+    return (values() if values else (), value if equals else word)
+
+
+def install(shell: InteractiveShell) -> None:
+    """Have the shell's completer ask this matcher too."""
+    shell.Completer.custom_matchers.append(matcher)
+
+
+def uninstall(shell: InteractiveShell) -> None:
+    """Have it ask this matcher no longer."""
+    shell.Completer.custom_matchers.remove(matcher)

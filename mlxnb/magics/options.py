@@ -1,0 +1,116 @@
+"""The options of `%%generate`, declared once: parsing, help, the docstring and tab completion all read them here."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from typing import Any, NoReturn
+
+from ..errors import OptionError
+from ..request import option_fields
+
+FORMATS = ("markdown", "text", "code", "json", "html")
+DEFAULT_CHAT = "chat"
+USAGE = """\
+%%generate [options] [NAME <<]        the cell's body is the prompt
+%generate [options] [NAME <<] PROMPT  the rest of the line is the prompt"""
+NOTES = """\
+In the prompt and in option values, {{ expression }} is replaced by its value (Jinja2, sandboxed, over the notebook's
+variables). Single braces and $ are just text. Options come first, -- ends them, and each may be spelled with - or _.
+On a %generate line a conversation's name is written --chat=NAME. `NAME <<` is short for --into NAME.
+Defaults are set with %config MLXNB, for example %config MLXNB.temperature = 0.7"""
+
+
+class OptionParser(argparse.ArgumentParser):
+    """An argparse parser that raises OptionError, and never prints or leaves the process by itself."""
+
+    def __init__(self, usage: str, **kwargs: Any) -> None:
+        if sys.version_info >= (3, 14):
+            kwargs.setdefault("color", False)
+        # argparse reads % in the usage as a format, and every name here begins with one.
+        super().__init__(
+            add_help=False,
+            allow_abbrev=False,
+            formatter_class=_Layout,
+            usage=usage.replace("%", "%%").replace("\n", "\n       "),
+            **kwargs,
+        )
+        self.add_argument("-h", "--help", action="store_true", help="show this text")
+
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"{message[:1].upper()}{message[1:]}.", self.see_help)
+
+    @property
+    def see_help(self) -> str:
+        """Where a person reads on, as one sentence."""
+        return f"See {self.prog} --help."
+
+    def action(self, name: str) -> argparse.Action:
+        """The option that goes by `name`, with `-` or `_` between its words.
+
+        Raises:
+            OptionError: there is none; the message offers the nearest name.
+        """
+        known = self._option_string_actions
+        spelled = name[:2] + name[2:].replace("_", "-") if name.startswith("--") else name
+        if spelled in known:
+            return known[spelled]
+        near = difflib.get_close_matches(spelled, known, n=1)
+        raise OptionError(f"Unknown option {name}.", f"Did you mean {near[0]}?" if near else self.see_help)
+
+    def options(self) -> dict[str, argparse.Action]:
+        """Every option by each of its spellings."""
+        return dict(self._option_string_actions)
+
+
+class _Layout(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=110)
+
+
+def generate_parser() -> OptionParser:
+    """The parser of `%generate` and `%%generate`; the sampling options come from the fields of a Request."""
+    parser = OptionParser(
+        prog="%generate", usage=USAGE, epilog=NOTES, description="Ask a language model, and see it answer."
+    )
+    sampling = parser.add_argument_group("sampling")
+    for name, field in option_fields().items():
+        default = "" if field.default is None else f" (default {field.default:g})"
+        metavar = "N" if field.metadata["kind"] is int else "X"
+        sampling.add_argument(flag(name), metavar=metavar, help=field.metadata["help"] + default)
+    sampling.add_argument(
+        "--stop", metavar="TEXT", action="append", help=r"end before this text; may be repeated; \n is a new line"
+    )
+    _add_model(parser.add_argument_group("model"))
+    _add_prompt(parser.add_argument_group("prompt"))
+    _add_output(parser.add_argument_group("output"))
+    return parser
+
+
+def flag(name: str) -> str:
+    """The option on the line for a field of a Request."""
+    return "--" + name.replace("_", "-")
+
+
+def _add_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-m", "--model", metavar="NAME", help="pocket, a folder, a local name or a Hugging Face id")
+    group.add_argument("--backend", metavar="NAME", help="auto, mlx or torch (default auto)")
+    group.add_argument("--dtype", metavar="TYPE", help="float32, bfloat16 or float16, where the backend offers it")
+    group.add_argument("--strict", action="store_true", help="fail where a path that was asked for is not taken")
+
+
+def _add_prompt(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
+    group.add_argument(
+        "--chat", metavar="NAME", nargs="?", const=DEFAULT_CHAT, help="go on with a conversation (default name: chat)"
+    )
+    group.add_argument("--raw", action="store_true", help="send the prompt as it is, without the chat template")
+    group.add_argument("--no-interpolate", action="store_true", help="leave {{ }} as it is")
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--into", metavar="NAME", help="put the Result into this variable")
+    group.add_argument("--format", metavar="KIND", help=f"{', '.join(FORMATS)} (default markdown)")
+    group.add_argument("--quiet", action="store_true", help="show nothing, only give back the Result")
+    group.add_argument("--no-stream", action="store_true", help="show the answer once, when it is finished")

@@ -1,0 +1,71 @@
+"""The tables that `%mlxnb` shows: what is in memory, what is on this machine, and which settings hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..backends.base import ModelInfo
+from ..config import Settings
+from ..models import ModelSource
+from ..render import Table
+from ..render.cells import Command, Dot
+from ..render.numbers import size
+from ..runtime import Status
+from .defaults import MLXNB
+
+COLUMNS = ("model", "backend", "device", "dtype", ("parameters", "M"), ("memory", "MB"), ("context", "tokens"))
+NOTHING = Command("%mlxnb load pocket", "No model is in memory. Load one:")
+WHERE = {
+    "pocket": "in mlxnb",
+    "path": "folder",
+    "local": "LOCAL_MODELS_DIR",
+    "cache": "Hugging Face cache",
+    "hub": "downloaded",
+}
+
+
+def status_table(status: Status) -> Table:
+    """What the engine is doing, and what it holds."""
+    doing = f"running {status.running}" if status.running else "idle"
+    queued = f", {status.queued} waiting" if status.queued else ""
+    free = f"{size(status.memory_free)} of {size(status.memory_total)} memory free"
+    return loaded_table(status.loaded, f"Engine: {doing}{queued} · {free}")
+
+
+def loaded_table(infos: Sequence[ModelInfo], caption: str) -> Table:
+    """Models in memory."""
+    if not infos:
+        return Table(["models"], [[NOTHING]], caption=caption)
+    return Table(COLUMNS, [_loaded_row(info) for info in infos], bold="model", caption=caption)
+
+
+def _loaded_row(info: ModelInfo) -> tuple[str | float | None, ...]:
+    dtype = f"{info.dtype}, {info.quantization}" if info.quantization else info.dtype
+    sizes = (info.parameters / 1e6, info.memory / 1e6, info.context_length)
+    return (info.name, info.backend, info.device, dtype, *sizes)
+
+
+def models_table(here: Sequence[ModelSource], loaded: Sequence[ModelInfo]) -> Table:
+    """Models on this machine, and whether they are in memory."""
+    rows = [(source.name, WHERE[source.kind], _state(source.name, loaded), source.note) for source in here]
+    names = {source.name for source in here}
+    rows += [(info.name, info.source, _state(info.name, loaded), "") for info in loaded if info.name not in names]
+    return Table(("model", "where", "state", "note"), rows, bold="model")
+
+
+def _state(name: str, loaded: Sequence[ModelInfo]) -> Dot:
+    places = [f"{info.backend} {info.device}" for info in loaded if info.name == name]
+    return Dot("success", f"loaded: {', '.join(places)}") if places else Dot("off", "on disk")
+
+
+def config_table(defaults: MLXNB, environment: Settings) -> Table:
+    """Every setting, its value and where that came from."""
+    names = sorted(defaults.class_own_traits(config=True))
+    rows = [(name, _word(getattr(defaults, name)), defaults.origin(name)) for name in names]
+    folder = environment.local_models_dir
+    rows.append(("local_models_dir", _word(folder), environment.origin["local_models_dir"]))
+    return Table(("setting", "value", "from"), rows, bold="value")
+
+
+def _word(value: object) -> str:
+    return "none" if value is None else str(value)

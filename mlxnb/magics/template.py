@@ -1,0 +1,96 @@
+"""Replaces `{{ expression }}` in a prompt by its value, with Jinja2's sandbox over the notebook's variables."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TemplateError
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import SandboxedEnvironment
+
+OPENING = re.compile(r"\{\{|\{%|\{#")
+REMEDY = "Mend it, or give --no-interpolate to send the braces as they are."
+# What people write inside braces most, and what reaches nothing outside its own arguments.
+BUILTINS = (abs, enumerate, float, int, len, list, max, min, repr, round, sorted, str, sum, zip)
+Place = tuple[int, str]
+
+
+def interpolate(text: str, names: Mapping[str, Any]) -> str:
+    """`text` with its templates replaced; text without `{{`, `{%` or `{#` comes back as it is.
+
+    Raises:
+        TemplateError: a mistake in the template, an unknown name, a refused attribute, or an expression that raised;
+            the message names the expression and its line.
+    """
+    if not OPENING.search(text):
+        return text
+    env = _environment()
+    from jinja2 import TemplateSyntaxError
+
+    places: list[Place] = []
+    try:
+        spread = _spread(env, text, places)
+        template = env.from_string(spread)
+    except TemplateSyntaxError as error:
+        line, expression = places[error.lineno - 1] if error.lineno <= len(places) else (error.lineno, "")
+        raise _failed(expression or text.splitlines()[line - 1].strip(), line, error.message or "") from None
+    try:
+        return template.render(names)
+    except Exception as error:  # the person's own code ran inside the template, and may raise anything
+        raise _failed(*_guilty(error, places), _reason(error)) from error
+
+
+def _environment() -> SandboxedEnvironment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    env = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    env.globals.update({function.__name__: function for function in BUILTINS})
+    return env
+
+
+def _spread(env: SandboxedEnvironment, text: str, places: list[Place]) -> str:
+    """The same template with every tag on a line of its own, and in `places` each new line's old line and tag.
+
+    Jinja2 knows only the line where an expression failed; a line break inside a tag changes nothing but that.
+    """
+    parts: list[str] = []
+    tokens = list(env.lex(text))
+    places.append((1, ""))
+    for index, (line, kind, value) in enumerate(tokens):
+        parts.append(value)
+        places.extend((line + step, places[-1][1]) for step in range(1, value.count("\n") + 1))
+        if kind in ("variable_begin", "block_begin"):
+            parts.append("\n")
+            places.append((line, _tag(tokens[index:])))
+    return "".join(parts)
+
+
+def _tag(tokens: list[tuple[int, str, str]]) -> str:
+    """The source of the tag at the front of `tokens`, on one line."""
+    ends = (i for i, (_, kind, _) in enumerate(tokens) if kind in ("variable_end", "block_end"))
+    end = next(ends, len(tokens) - 1)
+    return " ".join("".join(value for _, _, value in tokens[: end + 1]).split())
+
+
+def _guilty(error: Exception, places: list[Place]) -> tuple[str, int]:
+    """The tag that was being worked on when `error` came up, and its line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno or 1 for frame in frames if frame.filename == "<template>"]
+    line, expression = places[min(lines[-1], len(places)) - 1] if lines else (1, "{{ }}")
+    return expression, line
+
+
+def _reason(error: Exception) -> str:
+    from jinja2 import TemplateError as JinjaError
+
+    text = " ".join(str(error).split())
+    return text if isinstance(error, JinjaError) else f"{type(error).__name__}: {text}"
+
+
+def _failed(expression: str, line: int, reason: str) -> TemplateError:
+    return TemplateError(f"{expression} on line {line} of the prompt failed: {reason.rstrip('.')}.", REMEDY)

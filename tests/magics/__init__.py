@@ -1,0 +1,1 @@
+"""Tests of the magics, in a real InteractiveShell and in a real kernel."""

@@ -1,0 +1,46 @@
+"""A real shell with the extension, an engine that follows a script, and a real kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+import mlxnb
+from mlxnb.runtime import Engine
+from tests.magics.kernel import Kernel
+from tests.scripted import ScriptedBackend
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    """A shell of the test's own, with the extension loaded."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    InteractiveShell.clear_instance()
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.colors = "nocolor"
+    made = InteractiveShell.instance(config=config)
+    mlxnb.load_ipython_extension(made)
+    yield made
+    mlxnb.unload_ipython_extension(made)
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def script(scripted: tuple[Engine, ScriptedBackend], monkeypatch: pytest.MonkeyPatch) -> ScriptedBackend:
+    """The script behind every answer of this test: `mlxnb.engine()` gives an engine that knows this backend only."""
+    engine, backend = scripted
+    monkeypatch.setattr(mlxnb, "engine", lambda: engine)
+    monkeypatch.setenv("MLXNB_BACKEND", "scripted")
+    return backend
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    """A real kernel with the extension loaded and a scripted backend beside the real ones."""
+    with Kernel() as made:
+        yield made

@@ -1,0 +1,68 @@
+"""`%mlxnb` in a real shell."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from mlxnb.errors import MlxnbError
+
+
+def shown(shell: InteractiveShell, capsys: pytest.CaptureFixture[str], cell: str) -> str:
+    ran = shell.run_cell(cell)
+    ran.raise_error()
+    return capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("script")
+def test_models_come_and_go(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "%mlxnb load pocket" in shown(shell, capsys, "%mlxnb")
+    assert re.search(r"pocket +scripted +cpu", shown(shell, capsys, "%mlxnb load pocket"))
+    status = shown(shell, capsys, "%mlxnb status")
+    assert "idle" in status
+    assert "memory free" in status
+    assert re.search(r"pocket +scripted +cpu", status)
+    assert re.search(r"pocket +in mlxnb +● loaded: scripted cpu", shown(shell, capsys, "%mlxnb models"))
+    assert "memory given back" in shown(shell, capsys, "%mlxnb unload pocket")
+    assert re.search(r"pocket +in mlxnb +● on disk", shown(shell, capsys, "%mlxnb models"))
+
+
+def test_config_shows_value_and_origin(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLXNB_MAX_TOKENS", "99")
+    shell.run_cell("%config MLXNB.top_p = 0.5")
+    text = shown(shell, capsys, "%mlxnb config")
+    assert re.search(r"max_tokens +99 +MLXNB_MAX_TOKENS", text)
+    assert re.search(r"top_p +0.5 +%config", text)
+    assert re.search(r"model +pocket +default", text)
+    assert re.search(r"local_models_dir +none +default", text)
+
+
+def test_help_is_printed_and_is_the_docstring(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(shell, capsys, "%mlxnb --help")
+    assert text.strip() == shell.find_magic("mlxnb").__doc__.strip()
+    assert "unload NAME" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("laod pocket", "Unknown command laod. Did you mean load?"),
+        ("xyz", "Unknown command xyz. Commands are status"),
+        ("load", "%mlxnb load needs a model's name."),
+        ("models pocket", "%mlxnb models takes no name."),
+        ("load pocket --bakend x", "Unknown option --bakend. Did you mean --backend?"),
+        ("load pocket other", "'other' is one word too many."),
+        ("load --backend", "expected one argument"),
+        ("load 'pocket", "A quote is not closed"),
+        ("unload pocket", "pocket is not loaded."),
+        ("load pocket --backend nope", "There is no backend 'nope'."),
+    ],
+)
+@pytest.mark.usefixtures("script")
+def test_a_mistake_is_named(shell: InteractiveShell, line: str, message: str) -> None:
+    with pytest.raises(MlxnbError, match=re.escape(message)):
+        shell.run_line_magic("mlxnb", line)

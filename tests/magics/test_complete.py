@@ -1,0 +1,63 @@
+"""Tab completion, through IPython's own completer."""
+
+from __future__ import annotations
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+
+from mlxnb.magics.complete import VALUES
+
+pytestmark = pytest.mark.usefixtures("script")
+
+
+def completions(shell: InteractiveShell, text: str) -> set[str]:
+    """The lines that Tab at the end of `text` leads to."""
+    with provisionalcompleter():
+        found = list(shell.Completer.completions(text, len(text)))
+    return {text[: each.start] + each.text for each in found}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("%%generate --te", {"%%generate --temperature"}),
+        ("%generate --no-", {"%generate --no-stream", "%generate --no-interpolate"}),
+        ("%generate --max-tokens 3 --se", {"%generate --max-tokens 3 --seed"}),
+        ("r = %generate --see", {"r = %generate --seed"}),
+        ("%%generate --format ma", {"%%generate --format markdown"}),
+        ("%%generate --format=te", {"%%generate --format=text"}),
+        ("%generate -m poc", {"%generate -m pocket"}),
+        ("%generate --model=poc", {"%generate --model=pocket"}),
+        ("%generate --backend ", {"%generate --backend auto", "%generate --backend scripted"}),
+        ("%mlxnb lo", {"%mlxnb load"}),
+        ("%mlxnb load poc", {"%mlxnb load pocket"}),
+        ("%mlxnb load pocket --ba", {"%mlxnb load pocket --backend"}),
+        ("%mlxnb load pocket --backend s", {"%mlxnb load pocket --backend scripted"}),
+    ],
+)
+def test_options_values_and_commands(shell: InteractiveShell, text: str, expected: set[str]) -> None:
+    assert completions(shell, text) == expected
+
+
+def test_a_fresh_line_offers_all_options(shell: InteractiveShell) -> None:
+    assert {"%%generate --seed", "%%generate -m", "%%generate --into"} <= completions(shell, "%%generate ")
+    assert {"%mlxnb status", "%mlxnb unload"} <= completions(shell, "%mlxnb ")
+
+
+def test_names_with_slashes_and_colons_are_completed_whole(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(VALUES, "model", lambda: ["mlx://org/small", "org/big-model"])
+    assert completions(shell, "%generate -m mlx://or") == {"%generate -m mlx://org/small"}
+    assert completions(shell, "%generate -m org/b") == {"%generate -m org/big-model"}
+
+
+def test_the_magics_themselves_are_found(shell: InteractiveShell) -> None:
+    assert completions(shell, "%gener") == {"%generate", "%%generate"}
+    assert completions(shell, "%mlx") == {"%mlxnb"}
+
+
+@pytest.mark.parametrize("text", ["%generate What is --te and lam", "%%generate\n--te", "x = 7 % generate --te"])
+def test_a_prompt_and_other_code_are_left_alone(shell: InteractiveShell, text: str) -> None:
+    assert not any("--temperature" in line for line in completions(shell, text))

@@ -1,0 +1,64 @@
+"""Defaults through `%config MLXNB`."""
+
+from __future__ import annotations
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import TraitError
+
+from mlxnb.errors import OptionError
+from mlxnb.magics.defaults import MLXNB
+from mlxnb.request import option_fields
+from tests.scripted import ScriptedBackend
+
+
+def test_every_option_of_a_request_has_a_default() -> None:
+    defaults = MLXNB()
+    options = defaults.request_options()
+    assert {name: options[name] for name in option_fields()} == {n: f.default for n, f in option_fields().items()}
+    others = {name: value for name, value in options.items() if name not in option_fields()}
+    assert others == {"model": "pocket", "backend": "auto", "dtype": None, "system": None, "strict": False}
+
+
+def test_the_environment_sets_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLXNB_TEMPERATURE", "0.3")
+    monkeypatch.setenv("MLXNB_MODEL", "mlx://small")
+    defaults = MLXNB()
+    assert (defaults.temperature, defaults.model) == (0.3, "mlx://small")
+    assert (defaults.origin("model"), defaults.origin("backend")) == ("MLXNB_MODEL", "default")
+    defaults.model = "pocket"
+    assert defaults.origin("model") == "%config"
+
+
+def test_a_wrong_variable_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLXNB_TEMPERATURE", "hot")
+    with pytest.raises(OptionError, match="MLXNB_TEMPERATURE is 'hot'"):
+        MLXNB().request_options()
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", 11), ("max_tokens", 2.5), ("seed", "x"), ("top_p", True)])
+def test_a_wrong_value_says_what_it_takes(name: str, value: object) -> None:
+    with pytest.raises(TraitError, match="It takes a"):
+        setattr(MLXNB(), name, value)
+
+
+def test_config_lists_and_sets_and_the_line_wins(
+    shell: InteractiveShell, script: ScriptedBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_cell("%config MLXNB")
+    assert "MLXNB.temperature" in capsys.readouterr().out
+    shell.run_cell("%config MLXNB.temperature = 0.7\n%config MLXNB.system = 'Brief.'\n%config MLXNB.format = 'text'")
+    shell.run_cell("%generate Hi")
+    shell.run_cell("%generate --temperature 0.2 Hi")
+    shell.run_cell("%generate --raw Hi")
+    assert [request.sampling.temperature for request in script.requests] == [0.7, 0.2, 0.7]
+    assert [message.content for message in script.requests[0].messages] == ["Brief.", "Hi"]
+    assert script.requests[2].prompt == "Hi"
+
+
+def test_a_refused_value_changes_nothing_and_is_forgotten(shell: InteractiveShell) -> None:
+    defaults = next(each for each in shell.configurables if isinstance(each, MLXNB))
+    shell.run_cell("%config MLXNB.temperature = 0.7")
+    shell.run_cell("%config MLXNB.temperature = 99")
+    shell.run_cell("%config MLXNB.top_p = 0.5")
+    assert (defaults.temperature, defaults.top_p) == (0.7, 0.5)
