@@ -104,7 +104,7 @@ class GenerateMagics(Magics):
             self._ip.displayhook.update_user_ns(result)
 
     def _offer_code(self, result: Result) -> None:
-        from ..render.formats import as_code
+        from ..render.formats import code_in
 
-        if code := as_code(result.text).text:
+        if code := code_in(result.text):
             self._ip.set_next_input(code)

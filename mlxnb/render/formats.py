@@ -42,6 +42,12 @@ def as_code(text: str) -> Body:
     return Body("".join(highlight(*block) for block in blocks), "\n".join(code.rstrip("\n") for code, _ in blocks))
 
 
+def code_in(text: str) -> str:
+    """The code that a person could run: the fenced blocks, or the whole text if it is Python; else nothing."""
+    text = plain(text)
+    return as_code(text).text if fences(text) or _is_python(text) else ""
+
+
 def as_json(text: str) -> Body:
     """The text's JSON value, indented; text that is not JSON as it is, with a line that says so."""
     text = plain(text)

@@ -23,7 +23,10 @@ def scripted(pieces: str, thinking: str = "()", delay: float = 0.0) -> str:
 
 @pytest.mark.parametrize("kind", ["markdown", "text", "code", "json", "html"])
 def test_a_hostile_backend_runs_nothing(notebook: Notebook, kind: str) -> None:
-    """Each text in pieces of seven characters, as tokens would bring it, in the answer and in the thinking."""
+    """Each text in pieces of seven characters, as tokens would bring it, in the answer and in the thinking.
+
+    test_hostile.py has the control: shown as they are, these texts do run.
+    """
     pieces = "[t[i:i + 7] for text in ALL.values() for t in [text + chr(10) * 2] for i in range(0, len(t), 7)]"
     cell = f"%%generate --backend scripted --max-tokens 100000 --format {kind} --into r\nanything"
     notebook.open(
@@ -33,13 +36,6 @@ def test_a_hostile_backend_runs_nothing(notebook: Notebook, kind: str) -> None:
     assert notebook.pwned() == []
     assert notebook.watched.dialogs == notebook.watched.popups == notebook.watched.requests == []
     assert "ran stop" in notebook.outputs().last.inner_text()
-
-
-def test_the_same_text_runs_where_nothing_cleans_it(notebook: Notebook) -> None:
-    """Without this, the test above could pass on a page that runs nothing at all."""
-    shown = "from IPython.display import HTML, display\nfrom tests.render.hostile import ALL\n"
-    notebook.open(shown + "for text in ALL.values():\n    display(HTML(text))").run()
-    assert notebook.pwned() != []
 
 
 def test_five_thousand_tokens_leave_the_page_usable_and_the_file_small(notebook: Notebook) -> None:

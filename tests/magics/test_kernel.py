@@ -160,6 +160,11 @@ def test_code_is_offered_as_the_next_cell(kernel: Kernel) -> None:
     ]
 
 
+def test_prose_is_not_offered_as_code(kernel: Kernel) -> None:
+    kernel.run("script('`os.path.join` joins two or more')")
+    assert kernel.run("%generate --format code Hi").reply["payload"] == []
+
+
 def test_the_terms_of_a_real_kernels_completion(kernel: Kernel) -> None:
     assert kernel.complete("%%generate --te") == ["%%generate --temperature"]
     assert kernel.complete("%generate -m poc") == ["%generate -m pocket"]
