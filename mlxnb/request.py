@@ -50,7 +50,7 @@ class Sampling:
     top_p: float = option(
         1.0, "keep the likeliest tokens that make up this share of probability; 1 is off", float, 0.0, 1.0
     )
-    top_k: int = option(0, "keep the K likeliest tokens; 0 is off", int, 0, 2**31 - 1)
+    top_k: int = option(0, "keep the K likeliest tokens; 0 is off", int, 0, None)
     min_p: float = option(
         0.0, "drop tokens under this fraction of the likeliest one's probability; 0 is off", float, 0.0, 1.0
     )
@@ -72,7 +72,7 @@ class Request:
     model: str = "pocket"
     backend: str = "auto"
     sampling: Sampling = field(default_factory=Sampling)
-    max_tokens: int = option(256, "stop after this many tokens", int, 1, 2**31 - 1)
+    max_tokens: int = option(256, "stop after this many tokens", int, 1, None)
     stop: tuple[str, ...] = ()
     strict: bool = False
     dtype: str | None = None

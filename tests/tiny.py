@@ -179,7 +179,7 @@ def _draw_wide(model: Any) -> None:
                 parameter.uniform_(0.6, 1.4)
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
-                buffer.uniform_(-0.2, 0.2)
+                buffer.uniform_(-0.7, 0.2)  # negative scores: a group that is left out must stay out
 
 
 def add_tokenizer(folder: Path) -> Path:

@@ -17,6 +17,8 @@ def correct(model: Any, config: dict[str, Any]) -> LongRope | None:
         _slide_every_layer(model, window(config))
     if family == "gemma":
         _approximate_gelu(model)
+    if family == "deepseek_v3":
+        _route_within_groups(model)
     if family == "phi3":
         return LongRope.of(model)
     return None
@@ -49,6 +51,38 @@ def _approximate_gelu(model: Any) -> None:
 
     for layer in model.layers:
         layer.mlp.__class__ = GemmaMLP
+
+
+def _route_within_groups(model: Any) -> None:
+    """Experts of the groups that were left out must never be picked. mlx-lm gives them the score 0, which beats an
+    expert whose score is below its negative correction bias; one expert alone keeps its score where it should be 1.
+
+    Source: DeepSeek-V3 (https://arxiv.org/abs/2412.19437), section 2.1.2, and its published inference code.
+    """
+    import mlx.core as mx
+
+    gates = [layer.mlp.gate for layer in model.layers if hasattr(layer.mlp, "gate")]
+    if not gates:
+        return
+
+    class Gate(type(gates[0])):  # type: ignore[misc]
+        def __call__(self, x: Any) -> tuple[Any, Any]:
+            scores = mx.sigmoid((x @ self.weight.T).astype(mx.float32))
+            choice = scores + self.e_score_correction_bias
+            left_out = self.n_group - self.topk_group
+            if left_out > 0:
+                grouped = mx.unflatten(choice, axis=-1, shape=(self.n_group, -1))
+                rank = mx.topk(grouped, 2, axis=-1).sum(axis=-1, keepdims=True)
+                worst = mx.argpartition(rank, kth=left_out - 1, axis=-2)[..., :left_out, :]
+                choice = mx.flatten(mx.put_along_axis(grouped, worst, mx.array(-mx.inf), axis=-2), -2, -1)
+            experts = mx.argpartition(-choice, kth=self.top_k - 1, axis=-1)[..., : self.top_k]
+            weights = mx.take_along_axis(scores, experts, axis=-1)
+            if self.norm_topk_prob:
+                weights = weights / weights.sum(axis=-1, keepdims=True)
+            return experts, weights * self.routed_scaling_factor
+
+    for gate in gates:
+        gate.__class__ = Gate
 
 
 class LongRope:
