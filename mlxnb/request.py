@@ -88,6 +88,10 @@ class Request:
         text = self.prompt if self.prompt is not None else self.messages[-1].content
         if not text.strip():
             raise EmptyPromptError("The prompt is empty.", "Write what the model should answer.")
+        for name in ("model", "backend", "dtype"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (name == "dtype" and value is None):
+                raise OptionError(f"{name} is {value!r}.", "It takes a name, as a string.")
         check_options(self)
 
     @classmethod
@@ -107,15 +111,18 @@ class Request:
             OptionError: an unknown option, or a value outside its range.
         """
         sampling = {f.name: options.pop(f.name) for f in fields(Sampling) if f.name in options}
-        unknown = set(options) - {f.name for f in fields(cls)}
+        names = {f.name for f in fields(cls)} - {"messages", "prompt", "sampling"}
+        unknown = set(options) - names
         if unknown:
-            known = ", ".join(sorted(option_fields()))
+            known = ", ".join(sorted({*option_fields(), *names, "system", "raw", "stop"}))
             raise OptionError(f"Unknown option {sorted(unknown)[0]!r}.", f"Options are {known}.")
         body = _body(prompt, system, raw)
         return cls(**body, sampling=Sampling(**sampling), stop=_stops(stop), **options)
 
 
 def _body(prompt: Any, system: str | None, raw: bool) -> dict[str, Any]:
+    if system is not None and not isinstance(system, str):
+        raise PromptError(f"system is a {type(system).__name__}, not a string.")
     if isinstance(prompt, str):
         if raw and system:
             raise PromptError("A system message needs the chat template.", "Leave out either `raw` or `system`.")
@@ -136,6 +143,8 @@ def _body(prompt: Any, system: str | None, raw: bool) -> dict[str, Any]:
 
 
 def _stops(stop: str | Iterable[str] | None) -> tuple[str, ...]:
+    if stop is not None and not isinstance(stop, Iterable):
+        raise OptionError(f"stop is {stop!r}.", "It takes a string or a list of strings.")
     stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
     for text in stops:
         if not isinstance(text, str) or not text:

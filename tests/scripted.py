@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from mlxnb.backends import ModelInfo, Watch
-from mlxnb.backends.base import CancelledInPrefill
+from mlxnb.backends.base import Cancelled
 from mlxnb.decision import Accepted, Decision
 from mlxnb.request import Request
 from mlxnb.result import Chunk
@@ -43,6 +43,9 @@ class ScriptedBackend:
         time.sleep(self.load_delay)
         return ScriptedModel(self)
 
+    def memory_free(self) -> int | None:
+        return None
+
     def close(self) -> None:
         """Nothing is kept on the thread."""
 
@@ -73,7 +76,7 @@ class ScriptedModel:
         watch.begin(10)
         try:
             self._prefill(watch)
-        except CancelledInPrefill:
+        except Cancelled:
             watch.finish_reason = "interrupted"
             return
         pieces = [("", t) for t in script.thinking] + [(p, "") for p in script.pieces]
@@ -92,7 +95,7 @@ class ScriptedModel:
         for _ in range(10):
             time.sleep(self.script.prefill / 10)
             if watch.cancelled.is_set():
-                raise CancelledInPrefill
+                raise Cancelled
             watch.prefill_done += 1
 
     def close(self) -> None:

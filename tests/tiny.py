@@ -71,6 +71,23 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"rope_parameters": YARN, "head_dim": 16, "tie_word_embeddings": False, "attention_bias": True},
     ),
     "llama": ("LlamaConfig", {"rope_parameters": LLAMA3, "head_dim": 32, "tie_word_embeddings": True}),
+    "llama-yarn-untruncated": (
+        "LlamaConfig",
+        {"rope_parameters": {**YARN, "truncate": False}, "head_dim": 32, "tie_word_embeddings": True},
+    ),
+    "gemma3": (
+        "Gemma3TextConfig",
+        {
+            "rope_parameters": {
+                "sliding_attention": rope(3000.0),
+                "full_attention": {"rope_type": "linear", "rope_theta": 50000.0, "factor": 4.0},
+            },
+            "head_dim": 32,
+            "query_pre_attn_scalar": 20,
+            "sliding_window": 12,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
     "llama-biases": (
         "LlamaConfig",
         {

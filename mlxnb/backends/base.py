@@ -60,8 +60,8 @@ class Watch:
         self.start, self.prompt_tokens = time.perf_counter(), prompt_tokens
 
 
-class CancelledInPrefill(Exception):
-    """Raised inside a backend to leave a prefill that was cancelled; it never reaches a front."""
+class Cancelled(Exception):
+    """Raised to leave a download or a prefill that was cancelled; it never reaches a front."""
 
 
 class LoadedModel(Protocol):
@@ -99,6 +99,10 @@ class Backend(Protocol):
             UnsupportedModelError: the architecture or a dtype is not known here.
             ModelError: the files cannot be used.
         """
+        ...
+
+    def memory_free(self) -> int | None:
+        """Bytes free on the device it computes on, where that has memory of its own or a limit; else None."""
         ...
 
     def close(self) -> None:

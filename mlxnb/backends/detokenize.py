@@ -22,27 +22,29 @@ class Detokenizer:
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode
         self._window: list[int] = []
-        self._read = 0  # how many tokens of the window have been given out; they stay as context for the next
-        self._given = ""  # the text of those tokens
+        self._read = 0  # how many tokens of the window are only context, given out before it last slid
+        self._given = ""  # the text of the window that has been given out
+        self._waiting = 0  # tokens since something was given out
 
     def feed(self, token: int) -> str:
         """The text that `token` completes; empty while a character is incomplete."""
         self._window.append(token)
+        self._waiting += 1
         text = self._decode(self._window)
-        waiting = len(self._window) - self._read
-        if len(text) <= len(self._given) or (text.endswith(REPLACEMENT) and waiting < LONGEST_WAIT):
+        whole = text if self._waiting >= LONGEST_WAIT else text.rstrip(REPLACEMENT)
+        if len(whole) <= len(self._given):
             return ""
-        return self._give(text)
+        new, self._given, self._waiting = whole[len(self._given) :], whole, 0
+        if whole == text:
+            self._slide()
+        return new
 
-    def _give(self, text: str) -> str:
-        new = text[len(self._given) :]
+    def _slide(self) -> None:
+        """All of the window has been given out: only its newest tokens stay, as context for the next."""
         self._window = self._window[self._read :]
         self._read = len(self._window)
         self._given = self._decode(self._window)
-        return new
 
     def finish(self) -> str:
         """What is still held back, without the bytes of a character that never became complete."""
-        if self._read == len(self._window):
-            return ""
         return self._decode(self._window)[len(self._given) :].rstrip(REPLACEMENT)

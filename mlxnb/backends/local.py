@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..request import Request, Sampling
 from ..result import Chunk
-from .base import CancelledInPrefill, ModelInfo, Watch
+from .base import Cancelled, ModelInfo, Watch
 from .detokenize import Detokenizer
 from .split import StopCutter, ThinkingSplitter
 from .tokenizer import Prompt, Tokenizer, check_context
@@ -32,7 +32,7 @@ class LocalModel(ABC):
     def tokens(self, ids: list[int], sampling: Sampling, limit: int, watch: Watch) -> Iterator[int]:
         """Yield up to `limit` token ids for the prompt `ids`, each as soon as it is known; the caller closes early.
 
-        Reports prefill progress in `watch.prefill_done` and leaves prefill by CancelledInPrefill.
+        Reports prefill progress in `watch.prefill_done` and leaves prefill by Cancelled.
         """
 
     @abstractmethod
@@ -48,7 +48,7 @@ class LocalModel(ABC):
         watch.begin(len(prompt.ids))
         try:
             yield from self._generate(request, prompt, watch)
-        except CancelledInPrefill:
+        except Cancelled:
             watch.finish_reason = "interrupted"
 
     def _generate(self, request: Request, prompt: Prompt, watch: Watch) -> Iterator[Chunk]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..decision import Absent, Accepted, Decision
 from ..errors import UnsupportedModelError
 from ..request import Sampling
-from .base import CancelledInPrefill, ModelInfo, Watch
+from .base import Cancelled, ModelInfo, Watch
 from .local import LocalModel
 from .memory import release
 from .mlx_config import as_mlx_lm_reads_it
@@ -61,6 +61,13 @@ class MlxBackend:
         long_rope = correct(model, checkpoint.config)
         return MlxModel(model, Tokenizer(source.path), _info(source, model, checkpoint), long_rope)
 
+    def memory_free(self) -> int | None:
+        """On Apple silicon what the recommended working set leaves: beyond it the system starts to swap."""
+        import mlx.core as mx
+
+        limit = mx.device_info().get("max_recommended_working_set_size") if device_name() == "metal" else None
+        return None if limit is None else int(limit) - mx.get_active_memory()
+
     def close(self) -> None:
         """Drop this thread's streams: the interpreter aborts at exit where one is left with work in flight."""
         if "mlx.core" in sys.modules:
@@ -77,7 +84,7 @@ def _known(dtype: str) -> str:
 
 def _foreign(err: ValueError, name: str) -> UnsupportedModelError:
     """mlx-lm raises ValueError for an unknown architecture, and for weights its own version of one has no place for."""
-    return UnsupportedModelError(f"mlx-lm cannot run {name}: {str(err).splitlines()[0]}", "Use --backend torch.")
+    return UnsupportedModelError(f"mlx-lm cannot run {name}: {' '.join(str(err).split()[:30])}", "Use --backend torch.")
 
 
 def _info(source: ModelSource, model: Any, checkpoint: Checkpoint) -> ModelInfo:
@@ -146,7 +153,7 @@ class MlxModel(LocalModel):
             mx.array(ids),
             self.model,
             max_tokens=limit,
-            sampler=make_sampler(sampling, self.vocabulary_size),
+            sampler=make_sampler(sampling),
             logits_processors=make_processors(sampling),
             prefill_step_size=self._prefill_step,
             prompt_progress_callback=_progress(watch),
@@ -158,11 +165,6 @@ class MlxModel(LocalModel):
         finally:
             steps.close()
             watch.peak_memory = mx.get_peak_memory()
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Rows of the embedding, which can be more than the tokenizer's."""
-        return int(self.model.args.vocab_size)
 
     def close(self) -> None:
         """Drop every reference, then MLX's cache of freed buffers: only both together give memory back."""
@@ -178,22 +180,22 @@ def _progress(watch: Watch) -> Any:
     def report(done: int, total: int) -> None:
         watch.prefill_done = done
         if watch.cancelled.is_set():
-            raise CancelledInPrefill
+            raise Cancelled
 
     return report
 
 
-def make_sampler(sampling: Sampling, vocabulary_size: int) -> Any:
+def make_sampler(sampling: Sampling) -> Any:
     """mlx-lm's sampler for our options: log-probabilities [batch, vocabulary] to token ids [batch]."""
     from mlx_lm.sample_utils import make_sampler as mlx_lm_sampler
 
-    return mlx_lm_sampler(
-        temp=sampling.temperature,
-        top_p=sampling.top_p,
-        min_p=sampling.min_p,
-        # mlx-lm refuses a top_k as large as the vocabulary, which asks for nothing to be dropped.
-        top_k=sampling.top_k if sampling.top_k < vocabulary_size else 0,
-    )
+    s = sampling
+    filtering = mlx_lm_sampler(temp=s.temperature, top_p=s.top_p, min_p=s.min_p, top_k=s.top_k)
+    if s.top_k == 0:
+        return filtering
+    # mlx-lm refuses a top_k as large as the vocabulary, which asks for nothing to be dropped.
+    keeping = mlx_lm_sampler(temp=s.temperature, top_p=s.top_p, min_p=s.min_p)
+    return lambda logprobs: (filtering if s.top_k < logprobs.shape[-1] else keeping)(logprobs)
 
 
 def make_processors(sampling: Sampling) -> list[Any]:

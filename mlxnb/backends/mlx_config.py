@@ -40,15 +40,39 @@ def window(config: dict[str, Any]) -> int | None:
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:
     rope = config.get("rope_parameters")
-    if not rope or any(isinstance(value, dict) for value in rope.values()):
-        return {}  # an older config, or one set a layer type, whose loaders all read rope_parameters
+    if not rope:
+        return {}  # an older config, which says it beside one another
+    if any(isinstance(value, dict) for value in rope.values()):
+        return _rope_by_layer_type(config, rope)
     overlay: dict[str, Any] = {}
     for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
         if key in rope:
             overlay[key] = rope[key]
-    kind = rope.get("rope_type", "default")
-    overlay["rope_scaling"] = None if kind == "default" else {**rope, "type": kind}
+    overlay["rope_scaling"] = _scaling(rope)
     return overlay
+
+
+def _scaling(rope: dict[str, Any]) -> dict[str, Any] | None:
+    kind = rope.get("rope_type", "default")
+    return None if kind == "default" else {**rope, "type": kind}
+
+
+def _rope_by_layer_type(config: dict[str, Any], rope: dict[str, Any]) -> dict[str, Any]:
+    """Gemma 3's loader knows two bases and a regular pattern; the others that have layer types read rope_parameters."""
+    if config.get("model_type") != "gemma3_text":
+        return {}
+    local, full = rope.get("sliding_attention", {}), rope.get("full_attention", {})
+    types = config.get("layer_types") or []
+    pattern = types.index("full_attention") + 1 if "full_attention" in types else len(types) + 1
+    regular = ["sliding_attention" if (i + 1) % pattern else "full_attention" for i in range(len(types))]
+    if types != regular or _scaling(local):
+        raise _unsupported("Gemma 3 with an irregular pattern of layers, or with scaled local positions")
+    return {
+        "rope_theta": full.get("rope_theta", 1_000_000.0),
+        "rope_local_base_freq": local.get("rope_theta", 10_000.0),
+        "rope_scaling": _scaling(full),
+        "sliding_window_pattern": pattern,
+    }
 
 
 def _refuse_other_activation(family: str, config: dict[str, Any]) -> None:
@@ -63,8 +87,8 @@ def _refuse_other_scaling(family: str, scaling: dict[str, Any] | None) -> None:
     kind = scaling.get("type") or scaling.get("rope_type")
     if family == "gemma" or (family == "phi3" and kind not in ("longrope", "su", "linear")):
         raise _unsupported(f"{family} with rotary scaling {kind!r}")
-    if kind == "yarn" and (scaling.get("attention_factor") is not None or scaling.get("truncate") is False):
-        raise _unsupported("YaRN with an attention factor of its own or untruncated correction range")
+    if kind == "yarn" and scaling.get("attention_factor") is not None:
+        raise _unsupported("YaRN with an attention factor of its own")
 
 
 def _unsupported(what: str) -> UnsupportedModelError:

@@ -5,6 +5,7 @@ Each is checked against transformers on random checkpoints in float32 (tests/bac
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .mlx_config import window
@@ -13,6 +14,7 @@ from .mlx_config import window
 def correct(model: Any, config: dict[str, Any]) -> LongRope | None:
     """Apply what the model's family needs; the LongRoPE to set before each prompt, where it has one."""
     family = config.get("model_type")
+    _untruncated_yarn(model, config)
     if family == "mistral":
         _slide_every_layer(model, window(config))
     if family == "gemma":
@@ -26,9 +28,11 @@ def correct(model: Any, config: dict[str, Any]) -> LongRope | None:
 
 def readable_context(model: Any, config: dict[str, Any]) -> int | None:
     """Context in tokens up to which a loader that ignores the config's sliding window is exact; None without end."""
+    from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
+
     size = window(config)
-    slides = any(getattr(layer, "use_sliding", False) for layer in model.layers) or hasattr(model.args, "layer_types")
-    return None if size is None or slides else size
+    slides = size is not None and any(isinstance(cache, RotatingKVCache) for cache in make_prompt_cache(model))
+    return None if slides else size
 
 
 def _slide_every_layer(model: Any, size: int | None) -> None:
@@ -51,6 +55,34 @@ def _approximate_gelu(model: Any) -> None:
 
     for layer in model.layers:
         layer.mlp.__class__ = GemmaMLP
+
+
+def _untruncated_yarn(model: Any, config: dict[str, Any]) -> None:
+    """mlx-lm rounds the range of frequencies that YaRN blends to whole dimensions, also where `truncate` says no.
+
+    Source: Peng et al., YaRN (https://arxiv.org/abs/2309.00071), section 3.2; gpt-oss is trained without rounding.
+    """
+    import mlx.core as mx
+    from mlx_lm.models.rope_utils import YarnRoPE
+
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if rope.get("truncate") is not False:
+        return
+    base = rope.get("rope_theta", config.get("rope_theta", 10_000.0))
+    original = rope["original_max_position_embeddings"]
+    for module in model.modules():
+        if isinstance(module, YarnRoPE):
+            dims = module.dims
+
+            def dimension(rotations: float, dims: int = dims) -> float:
+                return dims * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(base))
+
+            low = max(dimension(rope.get("beta_fast", 32)), 0)
+            high = min(dimension(rope.get("beta_slow", 1)), dims - 1)
+            ramp = mx.clip((mx.arange(dims // 2) - low) / max(high - low, 0.001), 0, 1)
+            fast = base ** (mx.arange(0, dims, 2, dtype=mx.float32) / dims)
+            slow = rope["factor"] * fast
+            module._freqs = slow * fast / (slow * (1 - ramp) + fast * ramp)
 
 
 def _route_within_groups(model: Any) -> None:

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import PromptError, PromptTooLongError, TemplateError, TokenizerMissingError
+from ..errors import DamagedModelError, PromptError, PromptTooLongError, TemplateError, TokenizerMissingError
 from ..request import Request
 from .transformers import import_transformers
 
-THINKING_MARKERS = (("<think>", "</think>"), ("<longcat_think>", "</longcat_think>"), ("[THINK]", "[/THINK]"))
+THINKING_MARKERS = (
+    ("<think>", "</think>"),
+    ("<longcat_think>", "</longcat_think>"),
+    ("<|think:start|>", "<|think:end|>"),
+    ("[THINK]", "[/THINK]"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +35,8 @@ class Tokenizer:
     def __init__(self, path: Path) -> None:
         self.inner = _load(path)
         self.end_ids = _end_ids(path, self.inner)
-        self.decode = _decoder(self.inner)
         self.markers = self._thinking_markers()
+        self.decode = _decoder(self.inner, self.markers)
 
     def _thinking_markers(self) -> tuple[str, str] | None:
         vocabulary = self.inner.get_vocab()
@@ -45,7 +50,7 @@ class Tokenizer:
             PromptError: a conversation for a model without a chat template.
         """
         if request.prompt is not None:
-            return Prompt(self.inner.encode(request.prompt))
+            return Prompt(self._encode(request.prompt))
         if not self.inner.chat_template:
             return self._without_template(request)
         text = self._render(request)
@@ -59,7 +64,12 @@ class Tokenizer:
                 "Give a single prompt, or use an instruction-tuned model.",
             )
         note = "no chat template: the prompt went to the model as it is"
-        return Prompt(self.inner.encode(request.messages[0].content), note=note)
+        return Prompt(self._encode(request.messages[0].content), note=note)
+
+    def _encode(self, text: str) -> list[int]:
+        """Ids of plain text; a text that begins with the BOS token already does not get it a second time."""
+        bos = self.inner.bos_token
+        return self.inner.encode(text, add_special_tokens=not (bos and text.startswith(bos)))
 
     def _render(self, request: Request) -> str:
         import jinja2
@@ -92,7 +102,7 @@ def _load(path: Path) -> Any:
     transformers = import_transformers()
     try:
         return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as err:
+    except Exception as err:
         reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
         raise TokenizerMissingError(
             f"The tokenizer in {path.name} cannot be loaded: {reason}.",
@@ -107,14 +117,27 @@ def _end_ids(path: Path, inner: Any) -> frozenset[int]:
         file = path / name
         if not file.exists():
             continue
-        value = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+        value = _read(file).get("eos_token_id")
         ids |= set(value) if isinstance(value, list) else {value}
     return frozenset(i for i in ids if isinstance(i, int))
 
 
-def _decoder(inner: Any) -> Callable[[Sequence[int]], str]:
-    """Ids to text without special tokens and without the clean-up that would move spaces around."""
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise DamagedModelError(f"{file.name} is no JSON: {err}.", "Fetch the model again.") from err
+    return value if isinstance(value, dict) else {}
+
+
+def _decoder(inner: Any, markers: tuple[str, str] | None) -> Callable[[Sequence[int]], str]:
+    """Ids to text without special tokens, thinking markers excepted, and without a clean-up that moves spaces."""
     fast = getattr(inner, "backend_tokenizer", None)
+    special = {i for i, token in inner.added_tokens_decoder.items() if token.special}
+    kept = set(inner.convert_tokens_to_ids(list(markers))) if markers else set()
+    if fast is not None and special & kept:
+        hidden = special - kept
+        return lambda ids: fast.decode([i for i in ids if i not in hidden], skip_special_tokens=False)
     if fast is not None:
         return lambda ids: fast.decode(ids, skip_special_tokens=True)
     return lambda ids: inner.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

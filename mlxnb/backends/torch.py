@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..decision import Absent, Accepted, Decision
 from ..errors import DamagedModelError, UnsupportedModelError
 from ..request import Sampling
-from .base import CancelledInPrefill, ModelInfo, Watch
+from .base import Cancelled, ModelInfo, Watch
 from .local import LocalModel
 from .memory import release
 from .tokenizer import Tokenizer
 from .torch_sampling import TorchSampler
+from .torch_threads import fastest_threads
 from .transformers import import_transformers
 
 if TYPE_CHECKING:
     from ..models import Checkpoint, ModelSource
 
 DTYPES = ("float32", "float16", "bfloat16")
-
-# Below this many parameters a CPU decodes on one thread: the work of an operation is too small to be worth splitting,
-# and threads that wait for each other lose most of their time as soon as another program wants a core. The pocket
-# model on 2 busy cores: 57 tok/s on one thread, 4 tok/s on two.
-ONE_THREAD_BELOW = 50_000_000
 
 
 class TorchBackend:
@@ -46,9 +43,9 @@ class TorchBackend:
         """See Backend.load."""
         import torch
 
-        from ..models import inspect
+        from .. import models
 
-        checkpoint = inspect(source.path)
+        checkpoint = models.inspect(source.path)
         if checkpoint.quantization and "quantization" in checkpoint.config:
             raise UnsupportedModelError(
                 f"{source.name} is quantised in MLX's format, which the torch backend does not read.",
@@ -57,10 +54,16 @@ class TorchBackend:
         if dtype is not None and dtype not in DTYPES:
             raise UnsupportedModelError(f"The torch backend has no dtype {dtype!r}.", f"It takes {', '.join(DTYPES)}.")
         self._threads = self._threads or torch.get_num_threads()
-        threads = 1 if checkpoint.parameters < ONE_THREAD_BELOW else self._threads
         device = device_name()
         model = _from_pretrained(source, getattr(torch, dtype) if dtype else "auto").to(device).eval()
+        threads = fastest_threads(model, checkpoint.parameters, self._threads) if device == "cpu" else self._threads
         return TorchModel(model, Tokenizer(source.path), _info(source, model, checkpoint, device), threads)
+
+    def memory_free(self) -> int | None:
+        """On CUDA what the card has free."""
+        import torch
+
+        return torch.cuda.mem_get_info()[0] if device_name() == "cuda" else None
 
     def close(self) -> None:
         """torch keeps nothing on the engine's thread."""
@@ -100,6 +103,10 @@ def _from_pretrained(source: ModelSource, dtype: Any) -> Any:
         if bar_was_on:
             logging.enable_progress_bar()
     _check_complete(report, source.name)
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        # It would take the cache as a stray keyword, ignore it, and see one token at a time.
+        kind = type(model).__name__
+        raise UnsupportedModelError(f"The torch backend has no cache for {kind}, which {source.name} is.", "Use mlx.")
     return model
 
 
@@ -176,7 +183,7 @@ class TorchModel(LocalModel):
         step = self._prefill_step if self.stretches_beyond is None else len(ids)
         for chunk in prompt.split(step, dim=1):
             if watch.cancelled.is_set():
-                raise CancelledInPrefill
+                raise Cancelled
             logits = self._step(chunk, cache)
             watch.prefill_done += chunk.shape[1]
         return logits

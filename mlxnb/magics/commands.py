@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ..errors import OptionError
 from .defaults import MLXNB
-from .fail import interrupted, one_line_errors
+from .fail import one_line_errors
 from .line import first_word
 from .options import OptionParser
 
@@ -95,15 +95,11 @@ class CommandMagics(Magics):
         _show(models_table(find_models(), engine().models()))
 
     def _load(self, options: argparse.Namespace) -> None:
-        from .. import engine
+        from .loading import load
         from .tables import loaded_table
 
-        try:
-            backend = options.backend or self._defaults.backend
-            info = engine().load(options.name, backend, options.dtype or self._defaults.dtype)
-        except KeyboardInterrupt:
-            raise interrupted(f"{options.name} goes on loading in the background.") from None
-        _show(loaded_table([info], "Loaded"))
+        backend = options.backend or self._defaults.backend
+        _show(loaded_table([load(options.name, backend, options.dtype or self._defaults.dtype)], "Loaded"))
 
     def _unload(self, options: argparse.Namespace) -> None:
         from .. import engine

@@ -30,8 +30,10 @@ class Place:
         if self._live is not None and job.state != "done":
             state = "generating" if job.state == "decode" else job.state
             watch = job.watch
-            tokens = len(watch.token_times)
-            self._live.update(text, thinking, watch.prefill_done, watch.prompt_tokens, state, tokens)
+            done, total = watch.prefill_done, watch.prompt_tokens
+            if state == "loading":
+                done, total = watch.load_done, watch.load_total
+            self._live.update(text, thinking, done, total, state, len(watch.token_times))
 
     def finish(self, result: Result) -> None:
         """Show the finished answer."""

@@ -12,7 +12,14 @@ from ..errors import TemplateError
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
-OPENING = re.compile(r"\{\{|\{%|\{#")
+OPENING = re.compile(r"\{\{")
+# Only `{{ }}` is a template: `{%` and `{#` are what LaTeX and shells write, and what nobody types stands in for them.
+NEVER = {
+    "block_start_string": "\0{%",
+    "block_end_string": "%}\0",
+    "comment_start_string": "\0{#",
+    "comment_end_string": "#}\0",
+}
 REMEDY = "Mend it, or give --no-interpolate to send the braces as they are."
 # What people write inside braces most, and what reaches nothing outside its own arguments.
 BUILTINS = (abs, enumerate, float, int, len, list, max, min, repr, round, sorted, str, sum, zip)
@@ -20,7 +27,7 @@ Place = tuple[int, str]
 
 
 def interpolate(text: str, names: Mapping[str, Any]) -> str:
-    """`text` with its templates replaced; text without `{{`, `{%` or `{#` comes back as it is.
+    """`text` with its templates replaced; text without `{{` comes back as it is.
 
     Raises:
         TemplateError: a mistake in the template, an unknown name, a refused attribute, or an expression that raised;
@@ -48,7 +55,7 @@ def _environment() -> SandboxedEnvironment:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
-    env = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    env = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, **NEVER)
     env.globals.update({function.__name__: function for function in BUILTINS})
     return env
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .numbers import count, plural
+from .numbers import count, plural, size
 
 State = Literal["queued", "loading", "prefill", "generating"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of a generation: everything so far, and how far the prompt is computed, in tokens."""
+    """A moment of a generation: everything so far, and how far the prompt is computed, in tokens.
+
+    While the model is being fetched, `done` and `total` count the bytes of the download instead.
+    """
 
     text: str = ""
     thinking: str = ""
@@ -22,12 +25,19 @@ class Progress:
     tokens: int = 0
 
     @property
+    def in_download(self) -> bool:
+        """Whether the model is being fetched, with a known size."""
+        return self.state == "loading" and self.prefill_total > 0
+
+    @property
     def in_prefill(self) -> bool:
         """Whether the prompt is being computed, with a known length."""
         return not (self.text or self.thinking) and self.state in ("prefill", "generating") and self.prefill_total > 0
 
     def words(self) -> str:
         """The moment in a word or two."""
+        if self.in_download:
+            return f"downloading {size(self.prefill_done)} of {size(self.prefill_total)}"
         if self.in_prefill:
             return f"prefill {count(self.prefill_done)} of {plural(self.prefill_total, 'token')}"
         if self.state != "generating":
@@ -37,11 +47,11 @@ class Progress:
 
     def line(self) -> str:
         """The rule above the footer: during prefill it fills from the left."""
-        if not self.in_prefill:
+        if not (self.in_prefill or self.in_download):
             return "<hr>"
         share = 100 * min(1.0, self.prefill_done / self.prefill_total)
         return (
-            f'<div class="mlxnb-progress" role="progressbar" aria-label="prefill" aria-valuemin="0"'
+            f'<div class="mlxnb-progress" role="progressbar" aria-label="{self.words()}" aria-valuemin="0"'
             f' aria-valuemax="{self.prefill_total}" aria-valuenow="{self.prefill_done}">'
             f'<div style="width:{share:.1f}%"></div></div>'
         )

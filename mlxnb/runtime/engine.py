@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .. import hardware
 from ..backends import default_backends
-from ..backends.base import Backend, ModelInfo
+from ..backends.base import Backend, Cancelled, ModelInfo
 from ..errors import EngineClosedError, MlxnbError
 from ..request import Message, Request
 from ..result import Result
@@ -95,19 +95,39 @@ class Engine:
             EngineClosedError: after `close`.
         """
         self._check_open()
-        job = Job(request, unstarted=lambda job: Outcome(job).result())
+        job = Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
         self._jobs.append(job)
-        self._worker.submit(lambda: self._run(job))
+        try:
+            self._worker.submit(lambda: self._run(job))
+        except EngineClosedError:
+            self._jobs.remove(job)
+            raise
         return job
 
-    def load(self, name: str, backend: str = "auto", dtype: str | None = None) -> ModelInfo:
-        """Load a model ahead of its first request.
+    def load(
+        self,
+        name: str,
+        backend: str = "auto",
+        dtype: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ModelInfo:
+        """Load a model ahead of its first request. `progress` hears of a download: bytes done and in all.
 
         Raises:
             ModelError, BackendError: it cannot be loaded.
         """
         self._check_open()
-        return self._worker.call(lambda: self._models.get(name, backend, dtype).info)
+
+        def watched(done: int, total: int) -> None:
+            if self._closed:
+                raise Cancelled
+            if progress is not None:
+                progress(done, total)
+
+        try:
+            return self._worker.call(lambda: self._models.get(name, backend, dtype, progress=watched).info)
+        except Cancelled:
+            raise EngineClosedError(f"The engine was closed while {name} was being fetched.") from None
 
     def unload(self, name: str) -> list[ModelInfo]:
         """Give a model's memory back, on every backend it is loaded on; what was unloaded.
@@ -142,8 +162,7 @@ class Engine:
         for job in list(self._jobs):
             job.cancel()
         # MLX objects must die on the thread that made them: an abort at interpreter exit was seen otherwise.
-        self._worker.submit(self._leave)
-        self._worker.close()
+        self._worker.close(last=self._leave)
 
     @property
     def closed(self) -> bool:
@@ -166,6 +185,8 @@ class Engine:
         try:
             if job.start():
                 self._generate(job, outcome)
+        except Cancelled:
+            job.finish(outcome.result())
         except MlxnbError as err:
             job.finish(None, err)
         except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
@@ -193,5 +214,7 @@ class Engine:
 
         def progress(done: int, total: int) -> None:
             watch.load_done, watch.load_total = done, total
+            if watch.cancelled.is_set():
+                raise Cancelled
 
         return self._models.get(request.model, request.backend, request.dtype, request.strict, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
-from threading import Event, Lock
+from threading import Event, Lock, get_ident
 from types import TracebackType
 from typing import Literal
 
@@ -25,8 +25,9 @@ class Job:
     Every method may be called from any thread.
     """
 
-    def __init__(self, request: Request, unstarted: Callable[[Job], Result]) -> None:
+    def __init__(self, request: Request, unstarted: Callable[[Job], Result], engine_thread: int = 0) -> None:
         self.request = request
+        self._engine_thread = engine_thread
         self._unstarted = unstarted  # makes the Result of a job that is cancelled while it waits
         self.watch = Watch()
         self.accepted = time.perf_counter()
@@ -73,7 +74,13 @@ class Job:
                 chunks.append(chunk)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the job is done, at most `timeout` seconds; whether it is."""
+        """Wait until the job is done, at most `timeout` seconds; whether it is.
+
+        Raises:
+            RuntimeError: on the engine's own thread, which would wait for itself.
+        """
+        if get_ident() == self._engine_thread and not self._done.is_set():
+            raise RuntimeError("A callback of the engine cannot wait for a generation: submit it and return.")
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             left = WAKE if end is None else min(WAKE, end - time.monotonic())

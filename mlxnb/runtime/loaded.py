@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .. import hardware
 from ..backends.base import Backend, LoadedModel, ModelInfo
-from ..backends.select import candidates
+from ..backends.select import Candidates, candidates
 from ..decision import Rejected
-from ..errors import ModelNotFoundError, UnsupportedModelError
+from ..errors import MlxnbError, ModelNotFoundError, ModelTooLargeError, UnsupportedModelError
 from ..models import ModelSource, check_fits, inspect, resolve
 
 # A model is taken to fit when it has room for a KV cache of this many tokens beside its weights.
@@ -17,15 +18,18 @@ KV_ALLOWANCE = 4096
 # Per weight, in a dtype that was asked for; without one, and when quantised, the weights stay as they are stored.
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
+Progress = Callable[[int, int], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory with what it took to get there."""
+    """A model in memory, with the backends that come before its own and why they do not run it."""
 
     model: LoadedModel
     source: ModelSource
     dtype: str | None
-    passed_over: tuple[Rejected, ...]
+    passed_over: tuple[Rejected, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def info(self) -> ModelInfo:
@@ -50,42 +54,52 @@ class LoadedModels:
         backend: str = "auto",
         dtype: str | None = None,
         strict: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Loaded:
-        """The loaded model, loading it first if need be.
+        """The loaded model, loading it first if need be. With `auto` a model in memory is taken where it is.
 
         Raises:
             ModelError: it cannot be found, read, or does not fit.
             BackendError: no backend takes it.
         """
         chain = candidates(backend, self._backends, strict)
-        source = resolve(name, progress=progress)
-        for candidate in chain.backends:
+        for place, candidate in enumerate(chain.backends):
             for loaded in self._loaded:
-                if (loaded.source.path, loaded.dtype, loaded.info.backend) == (source.path, dtype, candidate.name):
-                    return loaded
-        return self._load(source, chain.backends, dtype, chain.passed_over)
+                if (loaded.source.name, loaded.dtype, loaded.info.backend) == (name, dtype, candidate.name):
+                    return _found(loaded, chain, place)
+        return self._load(resolve(name, progress=progress), chain, dtype)
 
-    def _load(
-        self, source: ModelSource, chain: tuple[Backend, ...], dtype: str | None, passed_over: tuple[Rejected, ...]
-    ) -> Loaded:
-        checkpoint = inspect(source.path)
-        tokens = min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE)
-        check_fits(
-            checkpoint, tokens=tokens, bytes_per_weight=None if checkpoint.quantization else BYTES.get(dtype or "")
-        )
-        for i, backend in enumerate(chain):
+    def _load(self, source: ModelSource, chain: Candidates, dtype: str | None) -> Loaded:
+        refused: list[Rejected] = []
+        for backend in chain.backends:
             try:
-                model = backend.load(source, dtype)
+                self._check_fits(source, backend, dtype)
+                model = _load_on(backend, source, dtype)
             except UnsupportedModelError as err:
-                if i == len(chain) - 1:
+                if len(chain.backends) == 1:
                     raise
-                passed_over = (*passed_over, Rejected(backend.name, err.message, err.remedy))
+                refused.append(Rejected(backend.name, err.message, err.remedy))
                 continue
-            loaded = Loaded(model, source, dtype, passed_over)
+            loaded = Loaded(model, source, dtype, (*chain.passed_over, *refused))
             self._loaded = (*self._loaded, loaded)
             return loaded
-        raise AssertionError("a chain has at least one backend")
+        reasons = "; ".join(f"{r.subject}: {r.reason.rstrip('.')}" for r in refused)
+        raise UnsupportedModelError(f"No backend here can run {source.name}. {reasons}.")
+
+    def _check_fits(self, source: ModelSource, backend: Backend, dtype: str | None) -> None:
+        checkpoint = inspect(source.path)
+        tokens = min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE)
+        on_device = backend.memory_free()
+        free = hardware.memory_free() if on_device is None else min(on_device, hardware.memory_free())
+        per_weight = None if checkpoint.quantization else BYTES.get(dtype or "")
+        try:
+            check_fits(checkpoint, tokens=tokens, bytes_per_weight=per_weight, free=free)
+        except ModelTooLargeError as err:
+            here = sorted({info.name for info in self.infos()})
+            if not here:
+                raise
+            remedy = f"{err.remedy} In memory now, to unload: {', '.join(here)}."
+            raise ModelTooLargeError(err.message, remedy) from None
 
     def unload(self, name: str) -> list[ModelInfo]:
         """Give back every copy of a model; what was unloaded.
@@ -105,6 +119,26 @@ class LoadedModels:
         going, self._loaded = self._loaded, ()
         for loaded in going:
             _close(loaded)
+
+
+def _found(loaded: Loaded, chain: Candidates, place: int) -> Loaded:
+    """A model in memory as this request sees it: only backends that come before its own in this chain count."""
+    before = {backend.name for backend in chain.backends[:place]}
+    refused = tuple(r for r in loaded.passed_over if r.subject in before)
+    merely_elsewhere = before - {r.subject for r in refused}
+    note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
+    return replace(loaded, passed_over=(*chain.passed_over, *refused), notes=note)
+
+
+def _load_on(backend: Backend, source: ModelSource, dtype: str | None) -> LoadedModel:
+    try:
+        return backend.load(source, dtype)
+    except MlxnbError:
+        raise
+    except Exception as err:
+        reason = " ".join(f"{type(err).__name__}: {err}".split())
+        message = f"{backend.name} could not load {source.name}: {reason}."
+        raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
 
 
 def _close(loaded: Loaded) -> ModelInfo:

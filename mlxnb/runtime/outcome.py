@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from ..errors import GenerationError
@@ -67,7 +68,7 @@ class Outcome:
         watch = self._job.watch
         return Timings(
             accepted=self._job.accepted,
-            start=watch.start if watch.start is not None else self._job.accepted + self.load_time,
+            start=watch.start if watch.start is not None else time.perf_counter(),  # stopped while it waited
             token_times=tuple(watch.token_times),
             prompt_tokens=watch.prompt_tokens,
             reused_tokens=watch.reused_tokens,
@@ -96,5 +97,5 @@ class Outcome:
             context_length=info.context_length if info else None,
             attention=info.attention if info else "",
             passed_over=self.loaded.passed_over if self.loaded else (),
-            notes=(*(info.notes if info else ()), *watch.notes),
+            notes=(*(info.notes if info else ()), *(self.loaded.notes if self.loaded else ()), *watch.notes),
         )

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from ..errors import EngineClosedError
+
 T = TypeVar("T")
 
 
@@ -17,16 +19,31 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._lock = threading.Lock()  # nothing may be queued behind the end
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def ident(self) -> int:
+        """The thread's identifier, as `threading.get_ident` gives it there."""
+        assert self._thread.ident is not None
+        return self._thread.ident
+
     def submit(self, call: Callable[[], None]) -> None:
-        """Queue a call that handles its own errors."""
-        self._calls.put(call)
+        """Queue a call that handles its own errors.
+
+        Raises:
+            EngineClosedError: after `close`.
+        """
+        with self._lock:
+            if self._closed:
+                raise EngineClosedError("The engine is closed.", "Call mlxnb.engine() for a new one.")
+            self._calls.put(call)
 
     def call(self, function: Callable[[], T]) -> T:
         """Run `function` on the thread and wait for what it returns or raises."""
-        if threading.current_thread() is self._thread:
+        if threading.get_ident() == self.ident:
             return function()
         future: Future[T] = Future()
 
@@ -39,10 +56,14 @@ class Worker:
         self.submit(settle)
         return future.result()
 
-    def close(self) -> None:
-        """Let what is queued finish, then end the thread."""
-        self._calls.put(None)
-        if threading.current_thread() is not self._thread:
+    def close(self, last: Callable[[], None]) -> None:
+        """Let what is queued finish, run `last`, and end the thread. Closing twice is harmless."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._calls.put(last)
+                self._calls.put(None)
+        if threading.get_ident() != self.ident:
             self._thread.join()
 
     def _run(self) -> None:

@@ -59,6 +59,16 @@ def test_no_piece_of_real_text_has_a_replacement_character(name, text):
     assert "".join(pieces) == fast.decode(ids)
 
 
+def test_tokens_that_begin_and_end_inside_characters():
+    """No token boundary falls on a character's, so that some bytes are always waiting."""
+    whole = ("日本語の文章を書いています。今日はいい天気です。" * 2).encode()
+    tokens = [whole[:2], *(whole[i : i + 3] for i in range(2, len(whole), 3))]
+    detokenizer = Detokenizer(lambda window: b"".join(tokens[i] for i in window).decode(errors="replace"))
+    pieces = [*(detokenizer.feed(i) for i in range(len(tokens))), detokenizer.finish()]
+    assert "".join(pieces) == whole.decode()
+    assert sum(map(bool, pieces)) > 40  # and it comes as it goes
+
+
 def test_a_character_cut_off_at_the_end_is_left_out():
     fast = TOKENIZERS["byte-level"]
     ids = fast.encode("ok 🧭", add_special_tokens=False).ids

@@ -6,7 +6,7 @@ import pytest
 
 from mlxnb.decision import Rejected
 from mlxnb.errors import DamagedModelError, UnsupportedModelError
-from tests.tiny import FAMILIES
+from tests.tiny import FAMILIES, add_tokenizer
 
 pytest.importorskip("mlx.core")
 pytest.importorskip("torch")
@@ -158,3 +158,15 @@ def test_a_model_quantised_for_mlx_runs_there_and_torch_says_why_not(engine, tmp
     assert "itertools.chain" in result.text
     with pytest.raises(UnsupportedModelError, match="quantised in MLX's format"):
         engine.load(str(path), backend="torch")
+
+
+def test_a_model_whose_cache_torch_would_ignore_is_refused(engine, tmp_path):
+    """Mamba takes its cache under another name: given ours it would see one token at a time, and say nothing."""
+    import transformers
+
+    config = transformers.MambaConfig(vocab_size=4096, hidden_size=64, num_hidden_layers=2, state_size=8)
+    transformers.MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    path = str(add_tokenizer(tmp_path / "mamba"))
+    with pytest.raises(UnsupportedModelError, match="no cache for MambaForCausalLM"):
+        engine.load(path, backend="torch")
+    assert engine.load(path).backend == "mlx"

@@ -108,7 +108,7 @@ def test_a_model_too_large(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(shutil.copytree(POCKET, tmp_path / "large"))
-    monkeypatch.setattr("mlxnb.models.fit.memory_free", lambda: 1_000_000)
+    monkeypatch.setattr("mlxnb.hardware.memory_free", lambda: 1_000_000)
     line = failure(shell, capsys, f"%generate -m {folder} Hi")
     assert line.startswith("ModelTooLargeError: ")
     assert "1 MB" in line

@@ -152,6 +152,8 @@ def test_nothing_to_answer():
     for prompt in (None, 3, {"role": "user", "content": "x"}, [{"role": "pirate", "content": "x"}], ["x"]):
         with pytest.raises(PromptError):
             engine.generate(prompt)
+    with pytest.raises(PromptError, match="system is a int"):
+        engine.generate("x", system=5)
     with pytest.raises(PromptError, match="two system messages"):
         engine.generate([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}], system="c")
 
@@ -170,6 +172,12 @@ def test_nothing_to_answer():
         ("seed", "seven"),
         ("seed", -3),
         ("stop", [""]),
+        ("stop", 5),
+        ("max_tokens", 10.5),
+        ("backend", ["mlx"]),
+        ("dtype", 16),
+        ("sampling", None),
+        ("messages", ()),
         ("tempreature", 1),
     ],
 )

@@ -8,7 +8,14 @@ import pytest
 
 import mlxnb
 from mlxnb.decision import Rejected
-from mlxnb.errors import BackendMissingError, EngineClosedError, GenerationError, ModelNotFoundError, OptionError
+from mlxnb.errors import (
+    BackendMissingError,
+    EngineClosedError,
+    GenerationError,
+    ModelNotFoundError,
+    OptionError,
+    UnsupportedModelError,
+)
 from mlxnb.runtime import Engine
 from tests.scripted import ScriptedBackend
 
@@ -253,3 +260,113 @@ def test_a_callback_that_fails_does_not_end_the_thread(scripted):
     job.on_done(lambda _: 1 / 0)
     job.wait()
     assert engine.generate("go").text == "Hello, world."
+
+
+@pytest.fixture
+def fetching(monkeypatch):
+    """An engine whose model takes for ever to fetch, one progress report after the other."""
+    started = threading.Event()
+
+    def endless(name, progress=None, **_):
+        for done in range(1_000_000):
+            started.set()
+            progress(done, 1_000_000)
+            time.sleep(0.001)
+
+    monkeypatch.setattr("mlxnb.runtime.loaded.resolve", endless)
+    engine = Engine({"scripted": ScriptedBackend()})
+    yield engine, started
+    engine.close()
+
+
+def test_cancel_while_the_model_is_fetched(fetching):
+    engine, _ = fetching
+    job = engine.stream("go")
+    while not job.watch.load_total:
+        time.sleep(0.001)
+    job.cancel()
+    assert job.result().finish_reason == "interrupted"
+    assert job.result().timings.queue_time >= 0
+
+
+def test_close_ends_a_fetch(fetching):
+    engine, started = fetching
+    failed = []
+
+    def load():
+        try:
+            engine.load("some/model")
+        except EngineClosedError as err:
+            failed.append(str(err))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    started.wait()
+    engine.close()
+    thread.join()
+    assert "closed while some/model was being fetched" in failed[0]
+
+
+def test_nothing_is_lost_between_submit_and_close():
+    """Whatever is submitted while another thread closes is either answered or refused, never left waiting."""
+    for _ in range(30):
+        engine, outcomes = Engine({"scripted": ScriptedBackend()}), []
+
+        def ask(engine=engine, outcomes=outcomes):
+            try:
+                outcomes.append(engine.generate("go").finish_reason)
+            except EngineClosedError:
+                outcomes.append("closed")
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        engine.close()
+        for thread in threads:
+            thread.join()
+        assert len(outcomes) == 4
+        assert set(outcomes) <= {"stop", "interrupted", "closed"}
+
+
+def test_a_callback_cannot_wait_for_its_own_thread(scripted):
+    engine, _ = scripted
+    caught = []
+
+    def ask(_):
+        try:
+            engine.generate("again")
+        except RuntimeError as err:
+            caught.append(str(err))
+
+    job = engine.stream("go")
+    job.on_done(ask)
+    job.wait()
+    assert engine.generate("still here").text == "Hello, world."
+    assert caught in ([], ["A callback of the engine cannot wait for a generation: submit it and return."])
+
+
+def test_a_model_in_memory_is_taken_where_it_is_and_says_so(monkeypatch):
+    first, second = ScriptedBackend(), ScriptedBackend()
+    first.name = "first"
+    engine = Engine({"first": first, "scripted": second})
+    monkeypatch.setattr("mlxnb.backends.select.automatic_order", lambda: ("first", "scripted"))
+    engine.load("pocket", backend="scripted")
+    r = engine.generate("go")
+    assert (r.provenance.backend, r.provenance.passed_over) == ("scripted", ())
+    assert "before first" in r.provenance.notes[0]
+    assert engine.generate("go", backend="scripted").provenance.notes == ()
+    engine.close()
+
+
+def test_a_chain_that_fails_whole_names_every_reason(monkeypatch):
+    class Broken(ScriptedBackend):
+        def load(self, source, dtype=None):
+            raise ZeroDivisionError("integer division or modulo by zero")
+
+    engine = Engine({"one": Broken(), "two": Broken()})
+    engine.backends["one"].name, engine.backends["two"].name = "one", "two"
+    with pytest.raises(UnsupportedModelError, match=r"one: one could not load pocket: ZeroDivision.*two: two could"):
+        engine.load("pocket")
+    with pytest.raises(UnsupportedModelError, match="Fetch the model again"):
+        engine.load("pocket", backend="one")
+    engine.close()
