@@ -49,7 +49,7 @@ def automatic_order() -> tuple[str, ...]:
     """MLX first on Apple silicon; elsewhere torch first.
 
     Away from Metal MLX is the slower one: on a 2-core Linux CPU a 0.6B-shaped bf16 model decoded at 2.8 tok/s in MLX
-    and 19.7 tok/s in torch, the pocket model at 223 and 436 tok/s (`python -m tests.benchmarks decode`).
+    and 19.7 tok/s in torch, the pocket model at 198 and 370 tok/s (`python -m tests.benchmarks decode`).
     """
     return ("mlx", "torch") if hardware.is_apple_silicon() else ("torch", "mlx")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,16 @@ from .local import LocalModel
 from .memory import release
 from .tokenizer import Tokenizer
 from .torch_sampling import TorchSampler
-from .torch_threads import fastest_threads
+from .torch_threads import MEASURED_BELOW, Threads
 from .transformers import import_transformers
 
 if TYPE_CHECKING:
     from ..models import Checkpoint, ModelSource
 
 DTYPES = ("float32", "float16", "bfloat16")
+
+# Tokens of a request that tell how fast a number of threads decodes.
+ENOUGH = 8
 
 
 class TorchBackend:
@@ -56,7 +60,8 @@ class TorchBackend:
         self._threads = self._threads or torch.get_num_threads()
         device = device_name()
         model = _from_pretrained(source, getattr(torch, dtype) if dtype else "auto").to(device).eval()
-        threads = fastest_threads(model, checkpoint.parameters, self._threads) if device == "cpu" else self._threads
+        small = checkpoint.parameters if device == "cpu" else MEASURED_BELOW
+        threads = Threads.measure(model, small, self._threads)
         return TorchModel(model, Tokenizer(source.path), _info(source, model, checkpoint, device), threads)
 
     def memory_free(self) -> int | None:
@@ -144,7 +149,7 @@ def _info(source: ModelSource, model: Any, checkpoint: Checkpoint, device: str) 
 class TorchModel(LocalModel):
     """A transformers model, decoded one token at a time over its KV cache."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, info: ModelInfo, threads: int) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, info: ModelInfo, threads: Threads) -> None:
         super().__init__(tokenizer)
         self.model: Any = model
         self.info = info
@@ -157,7 +162,8 @@ class TorchModel(LocalModel):
         import torch
         from transformers import DynamicCache
 
-        torch.set_num_threads(self._threads)  # holds for this thread only, the engine's
+        threads = self._threads.best
+        torch.set_num_threads(threads)  # holds for this thread only, the engine's
         cache = DynamicCache(config=self.model.config)
         sampler = TorchSampler(sampling, self.info.device)
         with _peak_memory(self.info.device, watch):
@@ -165,14 +171,21 @@ class TorchModel(LocalModel):
             with torch.inference_mode():
                 logits = self._prefill(ids, cache, watch)
                 token = sampler(logits, ids)
-            history = list(ids)
-            for _ in range(limit - 1):
+            history, spent = list(ids), 0.0
+            try:
+                for _ in range(limit - 1):
+                    yield token
+                    history.append(token)
+                    began = time.perf_counter()
+                    with torch.inference_mode():
+                        logits = self._step(torch.tensor([[token]], device=self.info.device), cache)
+                        token = sampler(logits, history)
+                    spent += time.perf_counter() - began
                 yield token
-                history.append(token)
-                with torch.inference_mode():
-                    logits = self._step(torch.tensor([[token]], device=self.info.device), cache)
-                    token = sampler(logits, history)
-            yield token
+            finally:
+                made = len(history) - len(ids)
+                if made >= ENOUGH:
+                    self._threads.saw(threads, spent / made)
 
     def _prefill(self, ids: list[int], cache: Any, watch: Watch) -> Any:
         """Logits [1, vocabulary] after the prompt, fed in chunks so that an interrupt can come between."""

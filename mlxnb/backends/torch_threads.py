@@ -1,4 +1,4 @@
-"""How many threads decode a small model fastest: measured, since it depends on who else wants a core."""
+"""How many threads decode a small model fastest: measured, since it depends on who else wants a core just now."""
 
 from __future__ import annotations
 
@@ -11,26 +11,43 @@ MEASURED_BELOW = 50_000_000  # parameters
 WARM_UP, ROUNDS, STEPS = 2, 4, 4
 
 
-def fastest_threads(model: Any, parameters: int, most: int) -> int:
-    """1 or `most`, whichever decodes a token of `model` faster now; `most` for a large model.
+class Threads:
+    """Chooses between one thread and all of them by the seconds a token took on each, newest measurement first.
 
     The operations of a small model are short, and threads that wait for one another lose most of their time as soon
-    as another program wants a core: on 2 busy cores the pocket model decoded at 57 tok/s on one thread and at 4 tok/s
-    on two, on 2 idle ones two were faster by a third.
+    as something else wants a core: the pocket model decoded at 360 tok/s on two idle cores and 320 on one of them,
+    but at 4 and 57 tok/s while another program kept both busy, and at 140 and 330 once a second thread of the
+    process had used torch, since the OpenMP runtime then lets its idle threads sleep.
     """
-    if most == 1 or parameters >= MEASURED_BELOW:
-        return most
-    seconds = {1: [], most: []}  # type: dict[int, list[float]]
-    for turn in range(WARM_UP + ROUNDS):
-        for threads in seconds:
-            taken = _step_time(model, threads)
-            if turn >= WARM_UP:
-                seconds[threads].append(taken)
-    return min(seconds, key=lambda threads: sorted(seconds[threads])[ROUNDS // 2])
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        self._seconds = seconds
+
+    @classmethod
+    def measure(cls, model: Any, parameters: int, most: int) -> Threads:
+        """Time a few tokens of `model` on one thread and on `most`; a large model takes `most` unmeasured."""
+        if most == 1 or parameters >= MEASURED_BELOW:
+            return cls({most: 0.0})
+        seconds: dict[int, list[float]] = {1: [], most: []}
+        for turn in range(WARM_UP + ROUNDS):
+            for threads, taken in seconds.items():
+                step = _step_time(model, threads)
+                if turn >= WARM_UP:
+                    taken.append(step)
+        return cls({threads: sorted(taken)[ROUNDS // 2] for threads, taken in seconds.items()})
+
+    @property
+    def best(self) -> int:
+        """The number of threads for the next request."""
+        return min(self._seconds, key=lambda threads: self._seconds[threads])
+
+    def saw(self, threads: int, seconds: float) -> None:
+        """A request decoded at so many seconds a token."""
+        self._seconds[threads] = seconds
 
 
 def _step_time(model: Any, threads: int) -> float:
-    """Seconds of a few one-token forward passes on so many threads."""
+    """Seconds of a one-token forward pass on so many threads."""
     import torch
 
     torch.set_num_threads(threads)
@@ -39,4 +56,4 @@ def _step_time(model: Any, threads: int) -> float:
         start = time.perf_counter()
         for _ in range(STEPS):
             model(input_ids=token, use_cache=False)
-        return time.perf_counter() - start
+        return (time.perf_counter() - start) / STEPS

@@ -57,7 +57,8 @@ def mlx_lm_stream() -> Arm:
     return run
 
 
-def transformers_generate() -> Arm:
+def transformers_generate(engine: Engine) -> Arm:
+    """On the engine's thread too: two threads that each keep a pool of OpenMP threads slow each other down."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -67,7 +68,13 @@ def transformers_generate() -> Arm:
     messages = [{"role": "user", "content": PROMPT}]
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 
+    default = torch.get_num_threads()
+
     def run() -> float:
+        return engine._worker.call(generate)
+
+    def generate() -> float:
+        torch.set_num_threads(default)
         start = time.perf_counter()
         with torch.inference_mode():
             out = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
@@ -89,7 +96,8 @@ def mlx() -> Comparison:
 def torch() -> Comparison:
     """engine.generate on torch against model.generate."""
     engine = Engine()
-    rates = alternate(engine_whole(engine, "torch"), transformers_generate())
+    theirs = transformers_generate(engine)
+    rates = alternate(engine_whole(engine, "torch"), theirs)
     engine.close()
     return Comparison("torch", "engine.generate", "model.generate", "tok/s", rates, goal=1.0)
 
