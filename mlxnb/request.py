@@ -13,6 +13,9 @@ from .errors import EmptyPromptError, OptionError, PromptError
 ROLES = ("system", "user", "assistant", "tool")
 MAX_SEED = 2**63 - 1
 
+# What weights can be loaded in, and the bytes of one.
+DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -92,6 +95,7 @@ class Request:
             value = getattr(self, name)
             if not isinstance(value, str) and not (name == "dtype" and value is None):
                 raise OptionError(f"{name} is {value!r}.", "It takes a name, as a string.")
+        check_dtype(self.dtype)
         check_options(self)
 
     @classmethod
@@ -186,6 +190,16 @@ def check_option(name: str, value: Any, meta: Mapping[str, Any]) -> int | float:
     ):
         raise OptionError(f"{name} is {value!r}.", takes)
     return number
+
+
+def check_dtype(dtype: str | None) -> None:
+    """Refuse a dtype that weights are not loaded in; None is as they are stored.
+
+    Raises:
+        OptionError: naming those that they are.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise OptionError(f"dtype is {dtype!r}.", f"It takes {', '.join(DTYPES)}.")
 
 
 def _range(low: float | None, high: float | None) -> str:

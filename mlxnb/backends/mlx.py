@@ -22,8 +22,6 @@ from .transformers import import_transformers
 if TYPE_CHECKING:
     from ..models import Checkpoint, ModelSource
 
-DTYPES = ("float32", "float16", "bfloat16")
-
 
 class MlxBackend:
     """See Backend."""
@@ -56,7 +54,7 @@ class MlxBackend:
         except (TypeError, AttributeError, KeyError, NotImplementedError) as err:
             raise UnsupportedModelError(f"mlx-lm cannot build {source.name}: {err}.", "Try --backend torch.") from err
         if dtype is not None:
-            model.set_dtype(getattr(mx, _known(dtype)))
+            model.set_dtype(getattr(mx, dtype))
             mx.eval(model.parameters())
         long_rope = correct(model, checkpoint.config)
         return MlxModel(model, Tokenizer(source.path), _info(source, model, checkpoint), long_rope)
@@ -74,12 +72,6 @@ class MlxBackend:
             import mlx.core as mx
 
             mx.clear_streams()
-
-
-def _known(dtype: str) -> str:
-    if dtype not in DTYPES:
-        raise UnsupportedModelError(f"The mlx backend has no dtype {dtype!r}.", f"It takes {', '.join(DTYPES)}.")
-    return dtype
 
 
 def _foreign(err: ValueError, name: str) -> UnsupportedModelError:

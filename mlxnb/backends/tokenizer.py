@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class Tokenizer:
 
     def __init__(self, path: Path) -> None:
         self.inner = _load(path)
+        self.inner.model_max_length = sys.maxsize  # too long a prompt is our error, not a warning of transformers
         self.end_ids = _end_ids(path, self.inner)
         self.markers = self._thinking_markers()
         self.decode = _decoder(self.inner, self.markers)

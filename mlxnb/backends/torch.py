@@ -22,8 +22,6 @@ from .transformers import import_transformers
 if TYPE_CHECKING:
     from ..models import Checkpoint, ModelSource
 
-DTYPES = ("float32", "float16", "bfloat16")
-
 # Tokens of a request that tell how fast a number of threads decodes.
 ENOUGH = 8
 
@@ -55,8 +53,6 @@ class TorchBackend:
                 f"{source.name} is quantised in MLX's format, which the torch backend does not read.",
                 "Use --backend mlx, or the unquantised model.",
             )
-        if dtype is not None and dtype not in DTYPES:
-            raise UnsupportedModelError(f"The torch backend has no dtype {dtype!r}.", f"It takes {', '.join(DTYPES)}.")
         self._threads = self._threads or torch.get_num_threads()
         device = device_name()
         model = _from_pretrained(source, getattr(torch, dtype) if dtype else "auto").to(device).eval()

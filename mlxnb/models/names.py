@@ -57,7 +57,8 @@ def check_name(name: str, asked: str) -> None:
     if name.lower().endswith(".gguf"):
         raise NotAModelError(f"{asked} names a GGUF file, which is for llama.cpp.", f"Take {SAFE}.")
     if any(part in ("", ".", "..") for part in name.split("/")):
-        _refuse(asked, "a part of it is empty, . or ..", "Give a path if you mean a folder: ./folder or /folder.")
+        remedy = "Give a path if you mean a folder: ./folder or /folder."
+        _refuse(asked, "one of its parts is empty or made of dots only", remedy)
     if name.startswith("~"):
         _refuse(asked, "it begins with ~", "Give a path if you mean a folder in a home: ~/folder.")
 

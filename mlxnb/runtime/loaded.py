@@ -11,12 +11,10 @@ from ..backends.select import Candidates, candidates
 from ..decision import Rejected
 from ..errors import MlxnbError, ModelNotFoundError, ModelTooLargeError, UnsupportedModelError
 from ..models import ModelSource, check_fits, inspect, resolve
+from ..request import DTYPES, check_dtype
 
 # A model is taken to fit when it has room for a KV cache of this many tokens beside its weights.
 KV_ALLOWANCE = 4096
-
-# Per weight, in a dtype that was asked for; without one, and when quantised, the weights stay as they are stored.
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 Progress = Callable[[int, int], None]
 
@@ -62,6 +60,7 @@ class LoadedModels:
             ModelError: it cannot be found, read, or does not fit.
             BackendError: no backend takes it.
         """
+        check_dtype(dtype)
         chain = candidates(backend, self._backends, strict)
         for place, candidate in enumerate(chain.backends):
             for loaded in self._loaded:
@@ -91,7 +90,8 @@ class LoadedModels:
         tokens = min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE)
         on_device = backend.memory_free()
         free = hardware.memory_free() if on_device is None else min(on_device, hardware.memory_free())
-        per_weight = None if checkpoint.quantization else BYTES.get(dtype or "")
+        # Without a dtype, and when quantised, the weights stay as they are stored.
+        per_weight = None if dtype is None or checkpoint.quantization else DTYPES[dtype]
         try:
             check_fits(checkpoint, tokens=tokens, bytes_per_weight=per_weight, free=free)
         except ModelTooLargeError as err:

@@ -71,7 +71,7 @@ def test_tokens_that_begin_and_end_inside_characters():
 
 def test_a_character_cut_off_at_the_end_is_left_out():
     fast = TOKENIZERS["byte-level"]
-    ids = fast.encode("ok 🧭", add_special_tokens=False).ids
+    ids = fast.encode("ok \N{COMPASS}", add_special_tokens=False).ids
     assert "".join(stream(fast, ids[:-1])) == "ok "
 
 

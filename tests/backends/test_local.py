@@ -73,9 +73,9 @@ def test_a_cut_by_length_shows_whole_characters_only(says, limit):
 
 
 def test_the_emoji_that_takes_several_tokens_comes_whole():
-    chunks, out, _ = run("a 🧭 b")
-    assert out == "a 🧭 b"
-    assert sum("🧭" in chunk.text for chunk in chunks) == 1
+    chunks, out, _ = run("a \N{COMPASS} b")
+    assert out == "a \N{COMPASS} b"
+    assert sum("\N{COMPASS}" in chunk.text for chunk in chunks) == 1
     assert any(chunk.text == "" for chunk in chunks)
 
 
