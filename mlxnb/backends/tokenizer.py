@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedModelError, PromptError, PromptTooLongError, TemplateError, TokenizerMissingError
+from ..errors import PromptError, PromptTooLongError, TemplateError, TokenizerMissingError
+from ..models.files import read_json
 from ..request import Request
 from .transformers import import_transformers
 
@@ -104,7 +104,7 @@ def _load(path: Path) -> Any:
     transformers = import_transformers()
     try:
         return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except Exception as err:
+    except Exception as err:  # the Rust tokenizers raise plain Exception for a damaged file
         reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
         raise TokenizerMissingError(
             f"The tokenizer in {path.name} cannot be loaded: {reason}.",
@@ -119,17 +119,9 @@ def _end_ids(path: Path, inner: Any) -> frozenset[int]:
         file = path / name
         if not file.exists():
             continue
-        value = _read(file).get("eos_token_id")
+        value = read_json(file).get("eos_token_id")
         ids |= set(value) if isinstance(value, list) else {value}
     return frozenset(i for i in ids if isinstance(i, int))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as err:
-        raise DamagedModelError(f"{file.name} is no JSON: {err}.", "Fetch the model again.") from err
-    return value if isinstance(value, dict) else {}
 
 
 def _decoder(inner: Any, markers: tuple[str, str] | None) -> Callable[[Sequence[int]], str]:

@@ -10,6 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 
 from ..errors import EmptyAnswerError, GenerationError
+from ..render.numbers import plural
 from .call import fill_in, format_of, request_of
 from .chats import Chats
 from .defaults import MLXNB
@@ -83,7 +84,7 @@ class GenerateMagics(Magics):
             return interrupted("stopped without an answer; what the engine was doing ends in the background.")
         place.finish(result)
         self._keep(result, options.into)
-        count = f"{len(result.tokens)} token" + "s" * (len(result.tokens) != 1)
+        count = plural(len(result.tokens), "token")
         return interrupted(f"stopped after {count}; the partial answer is in `{options.into or '_'}`.")
 
     def _settle(self, result: Result, request: Request, options: argparse.Namespace) -> None:

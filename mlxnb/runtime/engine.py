@@ -14,7 +14,7 @@ from .. import hardware
 from ..backends import default_backends
 from ..backends.base import Backend, Cancelled, ModelInfo
 from ..errors import EngineClosedError, MlxnbError
-from ..request import Message, Request
+from ..request import Message, Request, check_dtype
 from ..result import Result
 from .job import Job
 from .loaded import Loaded, LoadedModels
@@ -115,8 +115,10 @@ class Engine:
 
         Raises:
             ModelError, BackendError: it cannot be loaded.
+            OptionError: there is no such backend or dtype.
         """
         self._check_open()
+        check_dtype(dtype)
 
         def watched(done: int, total: int) -> None:
             if self._closed:
@@ -156,7 +158,7 @@ class Engine:
 
     def close(self) -> None:
         """Cancel everything, give all memory back and end the thread. Closing twice is harmless."""
-        if self._closed or os.getpid() != self._pid:
+        if self.closed:
             return
         self._closed = True
         for job in list(self._jobs):

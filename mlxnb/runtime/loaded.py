@@ -10,8 +10,8 @@ from ..backends.base import Backend, LoadedModel, ModelInfo
 from ..backends.select import Candidates, candidates
 from ..decision import Rejected
 from ..errors import MlxnbError, ModelNotFoundError, ModelTooLargeError, UnsupportedModelError
-from ..models import ModelSource, check_fits, inspect, resolve
-from ..request import DTYPES, check_dtype
+from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
+from ..request import DTYPES
 
 # A model is taken to fit when it has room for a KV cache of this many tokens beside its weights.
 KV_ALLOWANCE = 4096
@@ -60,7 +60,6 @@ class LoadedModels:
             ModelError: it cannot be found, read, or does not fit.
             BackendError: no backend takes it.
         """
-        check_dtype(dtype)
         chain = candidates(backend, self._backends, strict)
         for place, candidate in enumerate(chain.backends):
             for loaded in self._loaded:
@@ -70,10 +69,10 @@ class LoadedModels:
 
     def _load(self, source: ModelSource, chain: Candidates, dtype: str | None) -> Loaded:
         refused: list[Rejected] = []
+        checkpoint = inspect(source.path)
         for backend in chain.backends:
             try:
-                self._check_fits(source, backend, dtype)
-                model = _load_on(backend, source, dtype)
+                model = self._load_on(backend, source, checkpoint, dtype)
             except UnsupportedModelError as err:
                 if len(chain.backends) == 1:
                     raise
@@ -85,8 +84,18 @@ class LoadedModels:
         reasons = "; ".join(f"{r.subject}: {r.reason.rstrip('.')}" for r in refused)
         raise UnsupportedModelError(f"No backend here can run {source.name}. {reasons}.")
 
-    def _check_fits(self, source: ModelSource, backend: Backend, dtype: str | None) -> None:
-        checkpoint = inspect(source.path)
+    def _load_on(self, backend: Backend, source: ModelSource, checkpoint: Checkpoint, dtype: str | None) -> LoadedModel:
+        try:
+            self._check_fits(checkpoint, backend, dtype)
+            return backend.load(source, dtype)
+        except MlxnbError:
+            raise
+        except Exception as err:  # a library fails in its own ways: on import, or on files it does not understand
+            reason = " ".join(f"{type(err).__name__}: {err}".split())
+            message = f"{backend.name} could not load {source.name}: {reason}."
+            raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
+
+    def _check_fits(self, checkpoint: Checkpoint, backend: Backend, dtype: str | None) -> None:
         tokens = min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE)
         on_device = backend.memory_free()
         free = hardware.memory_free() if on_device is None else min(on_device, hardware.memory_free())
@@ -128,17 +137,6 @@ def _found(loaded: Loaded, chain: Candidates, place: int) -> Loaded:
     merely_elsewhere = before - {r.subject for r in refused}
     note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
     return replace(loaded, passed_over=(*chain.passed_over, *refused), notes=note)
-
-
-def _load_on(backend: Backend, source: ModelSource, dtype: str | None) -> LoadedModel:
-    try:
-        return backend.load(source, dtype)
-    except MlxnbError:
-        raise
-    except Exception as err:
-        reason = " ".join(f"{type(err).__name__}: {err}".split())
-        message = f"{backend.name} could not load {source.name}: {reason}."
-        raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
 
 
 def _close(loaded: Loaded) -> ModelInfo:

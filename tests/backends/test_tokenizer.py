@@ -69,7 +69,7 @@ def test_thinking_markers_are_found_whether_special_or_not(folder, special):
 
 def test_damaged_files_are_named(folder):
     (folder / "generation_config.json").write_text('{"eos_token_id": [')
-    with pytest.raises(DamagedModelError, match=r"generation_config\.json is no JSON"):
+    with pytest.raises(DamagedModelError, match=r"generation_config\.json is not JSON"):
         Tokenizer(folder)
     (folder / "generation_config.json").unlink()
     spec = json.loads((folder / "tokenizer.json").read_text())

@@ -370,3 +370,17 @@ def test_a_chain_that_fails_whole_names_every_reason(monkeypatch):
     with pytest.raises(UnsupportedModelError, match="Fetch the model again"):
         engine.load("pocket", backend="one")
     engine.close()
+
+
+def test_a_library_that_cannot_be_imported_is_passed_over():
+    class Broken(ScriptedBackend):
+        name = "broken"
+
+        def memory_free(self):
+            raise ImportError("libnothing.so: cannot open shared object file")
+
+    engine = Engine({"broken": Broken(), "scripted": ScriptedBackend()})
+    r = engine.generate("go")
+    assert r.provenance.backend == "scripted"
+    assert "libnothing.so" in r.provenance.passed_over[0].reason
+    engine.close()
