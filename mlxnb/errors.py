@@ -18,6 +18,11 @@ MlxnbError
 │   ├── BackendMissingError      it is not installed, or not for this machine
 │   ├── GenerationError          it failed while generating; `.partial` is the Result so far
 │   └── EmptyAnswerError         the model ended its turn without a word
+├── KernelError                a Metal kernel, or the attention of a model, cannot be used
+│   ├── CompilerMissingError     the emulator found no C++ compiler
+│   ├── KernelCompileError       the source does not compile; `.line` says where
+│   ├── KernelFaultError         it did what no kernel may do; `.report` has the findings
+│   └── PatchError               a model's attention cannot be replaced here
 └── EngineClosedError          the engine was closed
 
 A message has three parts: what happened with the offending value, what was expected, and the next step (`remedy`).
@@ -25,7 +30,7 @@ A message has three parts: what happened with the offending value, what was expe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .result import Result
@@ -110,6 +115,34 @@ class GenerationError(BackendError):
 
 class EmptyAnswerError(BackendError):
     """The model ended its turn without a word."""
+
+
+class KernelError(MlxnbError):
+    """A Metal kernel, or the attention of a model, cannot be used."""
+
+
+class CompilerMissingError(KernelError):
+    """The emulator found no C++ compiler."""
+
+
+class KernelCompileError(KernelError):
+    """A kernel's source does not compile. `line` is counted from 1 in the source as given; None where unknown."""
+
+    def __init__(self, message: str, remedy: str = "", line: int | None = None) -> None:
+        super().__init__(message, remedy)
+        self.line = line
+
+
+class KernelFaultError(KernelError):
+    """A kernel did what no kernel may do: a wild access, a race, no end. `report` is the emulator's, if any."""
+
+    def __init__(self, message: str, remedy: str = "", report: Any = None) -> None:
+        super().__init__(message, remedy)
+        self.report = report
+
+
+class PatchError(KernelError):
+    """A model's attention cannot be replaced here, or was replaced by someone else."""
 
 
 class EngineClosedError(MlxnbError):

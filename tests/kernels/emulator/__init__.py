@@ -1,0 +1,1 @@
+"""Tests of the emulator, one file for each thing it promises."""
