@@ -16,6 +16,12 @@ MAX_SEED = 2**63 - 1
 # What weights can be loaded in, and the bytes of one.
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
+# Whether finished answers and KV states are looked up and kept: where an answer repeats, always, or not at all.
+CACHE_MODES = ("auto", "always", "off")
+
+# What a KV cache can be quantised to, and how many numbers share a scale.
+KV_BITS, KV_GROUP_SIZES = (4, 8), (32, 64, 128)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -76,9 +82,18 @@ class Request:
     backend: str = "auto"
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int = option(256, "stop after this many tokens", int, 1, None)
+    kv_bits: int | None = option(None, "keep the KV cache in 4 or 8 bits", int, 4, 8)
+    kv_group_size: int | None = option(
+        None,
+        "numbers of a quantised KV cache that share a scale: 32, 64 or 128 (default the largest that fits)",
+        int,
+        32,
+        128,
+    )
     stop: tuple[str, ...] = ()
     strict: bool = False
     dtype: str | None = None
+    cache: str = "auto"
 
     @property
     def raw(self) -> bool:
@@ -96,7 +111,10 @@ class Request:
             if not isinstance(value, str) and not (name == "dtype" and value is None):
                 raise OptionError(f"{name} is {value!r}.", "It takes a name, as a string.")
         check_dtype(self.dtype)
+        if self.cache not in CACHE_MODES:
+            raise OptionError(f"cache is {self.cache!r}.", f"It takes {', '.join(CACHE_MODES)}.")
         check_options(self)
+        _check_kv(self)
 
     @classmethod
     def of(
@@ -200,6 +218,15 @@ def check_dtype(dtype: str | None) -> None:
     """
     if dtype is not None and dtype not in DTYPES:
         raise OptionError(f"dtype is {dtype!r}.", f"It takes {', '.join(DTYPES)}.")
+
+
+def _check_kv(request: Request) -> None:
+    for name, allowed in (("kv_bits", KV_BITS), ("kv_group_size", KV_GROUP_SIZES)):
+        value = getattr(request, name)
+        if value is not None and value not in allowed:
+            raise OptionError(f"{name} is {value}.", f"It takes {', '.join(map(str, allowed))}.")
+    if request.kv_group_size is not None and request.kv_bits is None:
+        raise OptionError(f"kv_group_size is {request.kv_group_size} without kv_bits.", "Give kv_bits too: 4 or 8.")
 
 
 def _range(low: float | None, high: float | None) -> str:
