@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
@@ -38,8 +38,9 @@ class ModelInfo:
 class Watch:
     """What the engine and a running generation tell each other, safe to read from any thread.
 
-    The engine sets `cancelled`. The backend fills in the rest: when it started, download progress in bytes
-    and prefill progress in tokens, the finish reason, and the seed it really used.
+    The engine sets `cancelled`. The backend fills in the rest: when it started, download progress in bytes and prefill
+    progress in tokens, the finish reason, the seed it really used, how the KV cache was really quantised, and the
+    attention calls by path where those are counted. What is left to do once the answer is out waits in `afterwards`.
     """
 
     cancelled: Event = field(default_factory=Event)
@@ -53,7 +54,11 @@ class Watch:
     finish_reason: FinishReason | None = None
     seed: int | None = None
     peak_memory: int | None = None
+    kv_bits: int | None = None
+    kv_group_size: int | None = None
+    attention_calls: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
     def begin(self, prompt_tokens: int) -> None:
         """Prefill starts now, over `prompt_tokens` tokens."""

@@ -7,13 +7,22 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
-from ..request import Request, Sampling
+from ..cache import Answerer, KVStates, Prefixes, prefix_namespace
+from ..cache.private import secret_in
+from ..errors import OptionError
+from ..request import Request
 from ..result import Chunk
 from .base import Cancelled, ModelInfo, Watch
 from .detokenize import Detokenizer
+from .memory import release
+from .reuse import Feed, Reuse
 from .split import StopCutter, ThinkingSplitter
 from .tokenizer import Prompt, Tokenizer, check_context
+
+# Tokens of a prompt from which its prefill rate says something.
+ENOUGH_FOR_A_RATE = 32
 
 
 class LocalModel(ABC):
@@ -25,36 +34,99 @@ class LocalModel(ABC):
     # longer sequence must be computed anew; None for every other model.
     stretches_beyond: int | None = None
 
+    # Whether `tokens` can keep its KV cache quantised.
+    quantises_cache = False
+
+    # What copies, cuts and stores this model's KV states; None where they cannot be used a second time.
+    states: KVStates | None = None
+
+    # Set by whoever keeps states over requests, with what `model_identity` says of the model.
+    prefixes: Prefixes | None = None
+    identity = ""
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        self._prefill_rate: float | None = None
+        self._prompt: tuple[Request, Prompt] | None = None
 
     @abstractmethod
-    def tokens(self, ids: list[int], sampling: Sampling, limit: int, watch: Watch) -> Iterator[int]:
+    def new_state(self, request: Request, watch: Watch) -> Any:
+        """A KV state without tokens, kept as the request wants it; `watch` hears how it really is."""
+
+    @abstractmethod
+    def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         """Yield up to `limit` token ids for the prompt `ids`, each as soon as it is known; the caller closes early.
 
-        Reports prefill progress in `watch.prefill_done` and leaves prefill by Cancelled.
+        Feeds what `feed` does not hold yet, pauses at its places to call `keep`, and keeps its length true.
+
+        Of `request` it reads the sampling, whose seed is set where it matters, and how the KV cache is kept. Reports
+        prefill progress in `watch.prefill_done` and leaves prefill by Cancelled.
         """
 
     @abstractmethod
     def close(self) -> None:
         """Give the memory back."""
 
+    def give_back(self) -> None:
+        """Hand memory that nothing refers to any more back to the device and the system."""
+        release()
+
+    def prompt(self, request: Request) -> Prompt:
+        """The request's prompt in tokens; the last one is remembered, for the caches ask before the generation does."""
+        if self._prompt is None or self._prompt[0] is not request:
+            self._prompt = request, self.tokenizer.prompt(request)
+        return self._prompt[1]
+
+    def answerer(self, watch: Watch | None = None) -> Answerer:
+        """What answers here, as far as it decides an answer; with `watch`, how its KV state is really kept too."""
+        info = self.info
+        return Answerer(
+            identity=self.identity,
+            backend=info.backend,
+            backend_version=info.backend_version,
+            device=info.device,
+            dtype=info.dtype,
+            quantization=info.quantization,
+            kv_bits=watch.kv_bits if watch else None,
+            kv_group_size=watch.kv_group_size if watch else None,
+            kernels=self.kernels(),
+        )
+
+    def kernels(self) -> str:
+        """The attention in use, as far as it changes what is computed."""
+        return self.info.attention
+
+    def cuttable(self, state: Any) -> bool:
+        """Whether any state of this model can be cut back to fewer tokens."""
+        return True
+
     def stream(self, request: Request, watch: Watch) -> Iterator[Chunk]:
         """See LoadedModel.stream."""
-        prompt = self.tokenizer.prompt(request)
+        prompt = self.prompt(request)
         check_context(len(prompt.ids), self.info.context_length, request.model)
         if prompt.note:
             watch.notes.append(prompt.note)
+        self._check_cache(request, watch)
         watch.begin(len(prompt.ids))
         try:
             yield from self._generate(request, prompt, watch)
         except Cancelled:
             watch.finish_reason = "interrupted"
 
+    def _check_cache(self, request: Request, watch: Watch) -> None:
+        if request.kv_bits is None or self.quantises_cache:
+            return
+        refused = f"kv_bits {request.kv_bits} not used: {self.info.backend} keeps its KV cache in {self.info.dtype}"
+        if request.strict:
+            raise OptionError(
+                f"{refused[0].upper()}{refused[1:]}.", "Leave out kv_bits, strict, or take --backend mlx."
+            )
+        watch.notes.append(refused)
+
     def _generate(self, request: Request, prompt: Prompt, watch: Watch) -> Iterator[Chunk]:
         limit = self._limit(request, len(prompt.ids), watch)
         text = TextStream(self.tokenizer, request.stop, prompt.thinking)
-        tokens = self._tokens(prompt.ids, _seeded(request.sampling, watch), limit, watch)
+        tokens = self._tokens(prompt.ids, _seeded(request, watch), limit, watch)
         watch.finish_reason = "length"  # unless something else ends it first
         try:
             for token in tokens:
@@ -77,18 +149,61 @@ class LocalModel(ABC):
         if thinking or answer:
             yield Chunk(answer, None, time.perf_counter(), thinking)
 
-    def _tokens(self, ids: list[int], sampling: Sampling, limit: int, watch: Watch) -> Iterator[int]:
+    def _tokens(self, ids: list[int], request: Request, limit: int, watch: Watch) -> Iterator[int]:
         """`tokens`, started again with everything so far where the sequence outgrows `stretches_beyond`."""
         border = self.stretches_beyond
         room = limit if border is None or len(ids) > border else min(limit, border + 1 - len(ids))
         history = list(ids)
-        for token in self.tokens(ids, sampling, room, watch):
+        for token in self._continued(ids, request, room, watch):
             history.append(token)
             yield token
         if room < limit:
             watch.prefill_done = 0
-            again = sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + 1)
-            yield from self.tokens(history, again, limit - room, watch)
+            yield from self._continued(history, _next_seed(request), limit - room, watch)
+
+    def _continued(self, ids: list[int], request: Request, limit: int, watch: Watch) -> Iterator[int]:
+        """`tokens` from the longest prefix that is kept; what it leaves is kept too, once the answer is out."""
+        feed, history = Feed(self.new_state(request, watch)), list(ids)
+        reuse = self._reuse(request, watch)
+        if reuse is not None:
+            cuttable = self.cuttable(feed.state)
+            feed = reuse.begin(ids, feed.state, cuttable, lambda: self.tokenizer.turn_ends(request, ids))
+            watch.afterwards.append(lambda: reuse.end(history, feed))
+        watch.reused_tokens = watch.prefill_done = feed.length
+        tokens = self.tokens(ids, request, limit, watch, feed)
+        try:
+            for token in tokens:
+                history.append(token)
+                yield token
+        except Cancelled:
+            raise  # between two pieces of the prompt: what was fed by then is whole
+        except Exception:
+            feed.state = None
+            raise
+        finally:
+            tokens.close()  # type: ignore[attr-defined]
+            self._saw(watch)
+
+    def _reuse(self, request: Request, watch: Watch) -> Reuse | None:
+        # With stretched positions (LongRoPE) a state depends on the length it was made for.
+        unusable = self.stretches_beyond is not None or self.states is None or self.prefixes is None
+        if unusable or request.cache == "off" or not self.identity:
+            return None
+        assert self.prefixes is not None
+        assert self.states is not None
+        secret = secret_in("\n".join([request.prompt or "", *(m.content for m in request.messages)]).encode())
+        if secret:
+            watch.notes.append(f"prefix cache not used: the prompt holds {secret}")
+            return None
+        namespace = prefix_namespace(self.answerer(watch))
+        self.prefixes.stats.label(namespace, self.info.name)
+        return Reuse(self.prefixes, namespace, self.states, watch.notes, self._prefill_rate)
+
+    def _saw(self, watch: Watch) -> None:
+        """Remember how fast a prompt of some length was computed, for what reuse is worth."""
+        computed = watch.prompt_tokens - watch.reused_tokens
+        if watch.token_times and watch.start is not None and computed >= ENOUGH_FOR_A_RATE:
+            self._prefill_rate = computed / (watch.token_times[0] - watch.start)
 
     def _limit(self, request: Request, prompt_tokens: int, watch: Watch) -> int:
         context = self.info.context_length
@@ -125,9 +240,15 @@ class TextStream:
         return thinking + late_thinking, answer if self.stopped else answer + self._cutter.finish()
 
 
-def _seeded(sampling: Sampling, watch: Watch) -> Sampling:
+def _seeded(request: Request, watch: Watch) -> Request:
     """Give an unseeded random request a seed of its own, so that its Result can be repeated."""
+    sampling = request.sampling
     if sampling.temperature > 0 and sampling.seed is None:
         sampling = replace(sampling, seed=secrets.randbits(32))
     watch.seed = sampling.seed
-    return sampling
+    return replace(request, sampling=sampling)
+
+
+def _next_seed(request: Request) -> Request:
+    seed = request.sampling.seed
+    return request if seed is None else replace(request, sampling=replace(request.sampling, seed=seed + 1))

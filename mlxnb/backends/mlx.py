@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..decision import Absent, Accepted, Decision
 from ..errors import UnsupportedModelError
-from ..request import Sampling
+from ..quiet import import_transformers
+from ..request import Request, Sampling
 from .base import Cancelled, ModelInfo, Watch
 from .local import LocalModel
 from .memory import release
+from .mlx_attention import attention_in_use, counted
+from .mlx_cache import make_cache
 from .mlx_config import as_mlx_lm_reads_it
 from .mlx_fixes import LongRope, correct, readable_context
+from .mlx_states import MlxStates
+from .reuse import Feed
 from .tokenizer import Tokenizer
-from .transformers import import_transformers
 
 if TYPE_CHECKING:
     from ..models import Checkpoint, ModelSource
@@ -57,7 +61,8 @@ class MlxBackend:
             model.set_dtype(getattr(mx, dtype))
             mx.eval(model.parameters())
         long_rope = correct(model, checkpoint.config)
-        return MlxModel(model, Tokenizer(source.path), _info(source, model, checkpoint), long_rope)
+        info = _info(source, model, checkpoint)
+        return MlxModel(model, Tokenizer(source.path), info, checkpoint.head_dim, long_rope)
 
     def memory_free(self) -> int | None:
         """On Apple silicon what the recommended working set leaves: beyond it the system starts to swap."""
@@ -122,59 +127,112 @@ def device_name() -> str:
 class MlxModel(LocalModel):
     """A model in MLX arrays, decoded by mlx-lm's own `generate_step`."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, info: ModelInfo, long_rope: LongRope | None = None) -> None:
+    quantises_cache = True
+
+    def __init__(
+        self, model: Any, tokenizer: Tokenizer, info: ModelInfo, head_dim: int = 0, long_rope: LongRope | None = None
+    ) -> None:
         super().__init__(tokenizer)
         self.model: Any = model
         self.info = info
+        self._head_dim = head_dim
+        self._states = MlxStates(model)
+        self.states = self._states if self._states.reusable() else None
         self._long_rope = long_rope
         self.stretches_beyond = long_rope.original_context if long_rope else None
         # A prefill chunk is the grain of an interrupt: a CPU needs seconds for what a GPU does at once.
-        self._prefill_step = 256 if info.device == "cpu" else 2048
+        self.prefill_step = 256 if info.device == "cpu" else 2048
 
-    def tokens(self, ids: list[int], sampling: Sampling, limit: int, watch: Watch) -> Iterator[int]:
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids there are."""
+        return len(self.tokenizer.inner)
+
+    def new_cache(self, kv_bits: int | None = None) -> list[Any]:
+        """A fresh KV cache, one entry a layer, quantised to `kv_bits` where that is given and can be."""
+        return make_cache(self.model, self._head_dim, kv_bits, None, Watch())
+
+    def new_state(self, request: Request, watch: Watch) -> list[Any]:
+        """See LocalModel.new_state."""
+        return make_cache(self.model, self._head_dim, request.kv_bits, request.kv_group_size, watch)
+
+    def cuttable(self, state: Any) -> bool:
+        """See LocalModel.cuttable."""
+        return self._states.cuttable
+
+    def kernels(self) -> str:
+        """See LocalModel.kernels: while kernels are patched in, which of them there are."""
+        return attention_in_use() or self.info.attention
+
+    def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         """See LocalModel.tokens."""
         import mlx.core as mx
-        from mlx_lm.generate import generate_step, wired_limit
+        from mlx_lm.generate import wired_limit
 
+        sampling = request.sampling
         if sampling.seed is not None:
             mx.random.seed(sampling.seed)
         if self._long_rope is not None:
             self._long_rope.set_for(len(ids))
         mx.reset_peak_memory()
+        try:
+            with wired_limit(self.model), counted(watch):
+                self._prefill(ids, watch, feed)
+                yield from self._decode(ids, sampling, limit, watch, feed)
+        finally:
+            watch.peak_memory = mx.get_peak_memory()
+
+    def _prefill(self, ids: list[int], watch: Watch, feed: Feed) -> None:
+        """Feed the prompt but for its last token, in chunks as mlx-lm does."""
+        import mlx.core as mx
+        from mlx_lm.generate import generation_stream
+
+        with mx.stream(generation_stream):
+            for end in feed.stops(len(ids) - 1, self.prefill_step):
+                if watch.cancelled.is_set():
+                    raise Cancelled
+                self.model(mx.array(ids[feed.length : end])[None], cache=feed.state)
+                mx.eval([cache.state for cache in feed.state])
+                feed.length = watch.prefill_done = end
+                if end in feed.places:
+                    feed.keep(feed)
+                mx.clear_cache()
+
+    def _decode(self, ids: list[int], sampling: Sampling, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
+        import mlx.core as mx
+        from mlx_lm.generate import generate_step
+
+        if watch.cancelled.is_set():
+            raise Cancelled
         steps = generate_step(
-            mx.array(ids),
+            mx.array(ids[feed.length :]),
             self.model,
             max_tokens=limit,
             sampler=make_sampler(sampling),
-            logits_processors=make_processors(sampling),
-            prefill_step_size=self._prefill_step,
-            prompt_progress_callback=_progress(watch),
+            logits_processors=make_processors(sampling, ids[: feed.length]),
+            prompt_cache=feed.state,
         )
         try:
-            with wired_limit(self.model):
-                for token, _ in steps:
-                    yield token
+            for made, (token, _) in enumerate(steps, 1):
+                watch.prefill_done = len(ids)
+                feed.length = len(ids) + made  # mlx-lm has fed a token, to compute the next, before it hands it over
+                yield token
         finally:
             steps.close()
-            watch.peak_memory = mx.get_peak_memory()
 
-    def close(self) -> None:
-        """Drop every reference, then MLX's cache of freed buffers: only both together give memory back."""
+    def give_back(self) -> None:
+        """See LocalModel.give_back. MLX keeps freed buffers, and frees some only when Python has let go."""
         import mlx.core as mx
 
-        self.model = self._long_rope = None
         release()
         mx.clear_cache()
         release()
 
-
-def _progress(watch: Watch) -> Any:
-    def report(done: int, total: int) -> None:
-        watch.prefill_done = done
-        if watch.cancelled.is_set():
-            raise Cancelled
-
-    return report
+    def close(self) -> None:
+        """Drop every reference, then MLX's cache of freed buffers: only both together give memory back."""
+        self.model = self._long_rope = self.states = None
+        del self._states
+        self.give_back()
 
 
 def make_sampler(sampling: Sampling) -> Any:
@@ -190,10 +248,16 @@ def make_sampler(sampling: Sampling) -> Any:
     return lambda logprobs: (filtering if s.top_k < logprobs.shape[-1] else keeping)(logprobs)
 
 
-def make_processors(sampling: Sampling) -> list[Any]:
-    """mlx-lm's repetition penalty over the last 20 tokens; none at 1.0, where it would only cost time."""
+def make_processors(sampling: Sampling, before: list[int]) -> list[Any]:
+    """mlx-lm's repetition penalty over the last 20 tokens; none at 1.0, where it would only cost time.
+
+    `before` are tokens that were fed ahead of the first that mlx-lm tells its processors of.
+    """
+    import mlx.core as mx
     from mlx_lm.sample_utils import make_logits_processors
 
     if sampling.repetition_penalty == 1.0:
         return []
-    return make_logits_processors(repetition_penalty=sampling.repetition_penalty)
+    (penalise,) = make_logits_processors(repetition_penalty=sampling.repetition_penalty)
+    earlier = mx.array(before, mx.int32)
+    return [lambda tokens, logits: penalise(mx.concatenate([earlier, tokens.astype(mx.int32)]), logits)]

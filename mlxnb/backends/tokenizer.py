@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import PromptError, PromptTooLongError, TemplateError, TokenizerMissingError
 from ..models.files import read_json
+from ..quiet import import_transformers
 from ..request import Request
-from .transformers import import_transformers
 
 THINKING_MARKERS = (
     ("<think>", "</think>"),
@@ -58,6 +58,24 @@ class Tokenizer:
         text = self._render(request)
         ids = self.inner.encode(text, add_special_tokens=False)
         return Prompt(ids, thinking=bool(self.markers) and text.rstrip().endswith(self.markers[0]))  # type: ignore[index]
+
+    def turn_ends(self, request: Request, ids: Sequence[int]) -> list[int]:
+        """The ends, in tokens, of the system message and the last earlier turns of the conversation behind `ids`.
+
+        A template that writes the beginning of a conversation otherwise than the whole has its ends where both part.
+        """
+        ends, messages = set(), [{"role": m.role, "content": m.content} for m in request.messages]
+        counts = {1, len(messages) - 2, len(messages) - 1} if self.inner.chat_template else set()
+        for count in sorted(count for count in counts if 0 < count < len(messages)):
+            try:
+                text = self.inner.apply_chat_template(messages[:count], tokenize=False)
+            except Exception:  # noqa: BLE001 - a template is a stranger's code, and may fail on part of a conversation
+                continue
+            begin = self.inner.encode(text, add_special_tokens=False)
+            ends.add(
+                next((i for i, (a, b) in enumerate(zip(begin, ids, strict=False)) if a != b), min(len(begin), len(ids)))
+            )
+        return sorted(ends - {0})
 
     def _without_template(self, request: Request) -> Prompt:
         if len(request.messages) > 1:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..decision import Absent, Accepted, Decision
 from ..errors import DamagedModelError, UnsupportedModelError
-from ..request import Sampling
+from ..quiet import import_transformers
+from ..request import Request
 from .base import Cancelled, ModelInfo, Watch
 from .local import LocalModel
 from .memory import release
+from .reuse import Feed
 from .tokenizer import Tokenizer
 from .torch_sampling import TorchSampler
+from .torch_states import TorchStates
 from .torch_threads import MEASURED_BELOW, Threads
-from .transformers import import_transformers
 
 if TYPE_CHECKING:
     from ..models import Checkpoint, ModelSource
@@ -150,22 +152,32 @@ class TorchModel(LocalModel):
         self.model: Any = model
         self.info = info
         self._threads = threads
+        self._states = TorchStates(model)
+        self.states = self._states if self._states.reusable() else None
         self.stretches_beyond = _long_rope_border(model.config)
         self._prefill_step = 256 if info.device == "cpu" else 2048
 
-    def tokens(self, ids: list[int], sampling: Sampling, limit: int, watch: Watch) -> Iterator[int]:
+    def new_state(self, request: Request, watch: Watch) -> Any:
+        """See LocalModel.new_state."""
+        from transformers import DynamicCache
+
+        return DynamicCache(config=self.model.config)
+
+    def cuttable(self, state: Any) -> bool:
+        """See LocalModel.cuttable."""
+        return self._states.cuttable
+
+    def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         """See LocalModel.tokens."""
         import torch
-        from transformers import DynamicCache
 
         threads = self._threads.best
         torch.set_num_threads(threads)  # holds for this thread only, the engine's
-        cache = DynamicCache(config=self.model.config)
-        sampler = TorchSampler(sampling, self.info.device)
+        sampler = TorchSampler(request.sampling, self.info.device)
         with _peak_memory(self.info.device, watch):
             # inference_mode must not stay on while the generator is suspended: it is a state of the whole thread.
             with torch.inference_mode():
-                logits = self._prefill(ids, cache, watch)
+                logits = self._prefill(ids, feed, watch)
                 token = sampler(logits, ids)
             history, spent = list(ids), 0.0
             try:
@@ -174,7 +186,8 @@ class TorchModel(LocalModel):
                     history.append(token)
                     began = time.perf_counter()
                     with torch.inference_mode():
-                        logits = self._step(torch.tensor([[token]], device=self.info.device), cache)
+                        logits = self._step(torch.tensor([[token]], device=self.info.device), feed.state)
+                        feed.length += 1
                         token = sampler(logits, history)
                     spent += time.perf_counter() - began
                 yield token
@@ -183,34 +196,41 @@ class TorchModel(LocalModel):
                 if made >= ENOUGH:
                     self._threads.saw(threads, spent / made)
 
-    def _prefill(self, ids: list[int], cache: Any, watch: Watch) -> Any:
+    def _prefill(self, ids: list[int], feed: Feed, watch: Watch) -> Any:
         """Logits [1, vocabulary] after the prompt, fed in chunks so that an interrupt can come between."""
         import torch
 
         prompt = torch.tensor([ids], device=self.info.device)
         # transformers chooses LongRoPE's factors by the positions of one forward pass, so that must be the whole.
         step = self._prefill_step if self.stretches_beyond is None else len(ids)
-        for chunk in prompt.split(step, dim=1):
+        for end in feed.stops(len(ids), step):
             if watch.cancelled.is_set():
                 raise Cancelled
-            logits = self._step(chunk, cache)
-            watch.prefill_done += chunk.shape[1]
+            logits = self._step(prompt[:, feed.length : end], feed.state)
+            feed.length = watch.prefill_done = end
+            if end in feed.places:
+                feed.keep(feed)
         return logits
 
     def _step(self, ids: Any, cache: Any) -> Any:
         """One forward pass over ids [1, L]; logits [1, vocabulary] of the last position."""
         return self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 
-    def close(self) -> None:
-        """Drop the model and hand the allocator's cached blocks back to the device."""
+    def give_back(self) -> None:
+        """See LocalModel.give_back."""
         import torch
 
-        self.model = None
         release()
         if self.info.device == "cuda":
             torch.cuda.empty_cache()
         elif self.info.device == "mps":
             torch.mps.empty_cache()
+
+    def close(self) -> None:
+        """Drop the model and hand the allocator's cached blocks back to the device."""
+        self.model = self.states = None
+        del self._states
+        self.give_back()
 
 
 def _long_rope_border(config: Any) -> int | None:

@@ -27,7 +27,10 @@ class Replay(LocalModel):
         super().__init__(TOKENIZER)
         self.ids = [*TOKENIZER.inner.encode(says, add_special_tokens=False), min(TOKENIZER.end_ids)]
 
-    def tokens(self, ids, sampling, limit, watch) -> Iterator[int]:
+    def new_state(self, request, watch) -> None:
+        """It has none."""
+
+    def tokens(self, ids, request, limit, watch, feed) -> Iterator[int]:
         yield from self.ids[:limit]
 
     def close(self) -> None:

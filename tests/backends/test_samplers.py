@@ -81,17 +81,21 @@ def test_both_keep_the_same_tokens(seed, top_p, min_p, top_k):
 
 
 @settings(max_examples=100)
-@given(seed=st.integers(0, 10_000), recent=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=60))
-def test_repetition_penalty_is_mlx_lms(seed, recent):
-    logits = logits_for(seed)
-    [processor] = make_processors(Sampling(repetition_penalty=1.3))
-    theirs = processor(mx.array(recent), mx.array(logits)[None])
+@given(
+    seed=st.integers(0, 10_000),
+    recent=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=60),
+    reused=st.integers(0, 59),
+)
+def test_repetition_penalty_is_mlx_lms(seed, recent, reused):
+    logits, reused = logits_for(seed), min(reused, len(recent) - 1)
+    [processor] = make_processors(Sampling(repetition_penalty=1.3), recent[:reused])
+    theirs = processor(mx.array(recent[reused:]), mx.array(logits)[None])
     ours = penalise(torch.tensor(logits)[None], recent[-20:], 1.3)
     np.testing.assert_allclose(np.array(theirs), ours.numpy(), rtol=1e-6)
 
 
 def test_no_penalty_costs_nothing():
-    assert make_processors(Sampling()) == []
+    assert make_processors(Sampling(), [1, 2]) == []
 
 
 def test_greedy_takes_the_likeliest_on_both():

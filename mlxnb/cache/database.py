@@ -1,0 +1,123 @@
+"""Opens the result cache's SQLite file: makes its tables, and tells a damaged or foreign file from a busy one."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from .private import make_folder
+
+APPLICATION = 0x6D6C786E  # "mlxn"; SQLite keeps it in the file's header
+VERSION = 1
+
+# `used` counts up at every use, so that the order of use survives a clock that is set back.
+SCHEMA = f"""
+CREATE TABLE answer (
+    key TEXT PRIMARY KEY, model TEXT NOT NULL, body BLOB NOT NULL, checksum BLOB NOT NULL,
+    bytes INTEGER NOT NULL, made REAL NOT NULL, used INTEGER NOT NULL
+);
+CREATE INDEX by_use ON answer (used);
+CREATE TABLE total (bytes INTEGER NOT NULL);
+INSERT INTO total VALUES (0);
+CREATE TRIGGER added AFTER INSERT ON answer BEGIN UPDATE total SET bytes = bytes + new.bytes; END;
+CREATE TRIGGER removed AFTER DELETE ON answer BEGIN UPDATE total SET bytes = bytes - old.bytes; END;
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+"""
+
+
+class ForeignFileError(sqlite3.DatabaseError):
+    """The file is a SQLite database, and not this cache's or not of a version that this one reads."""
+
+
+def connect(path: Path, wait: float) -> sqlite3.Connection:
+    """Open the cache's file, making it where there is none. `wait` in seconds is how long a lock is waited for.
+
+    Raises:
+        OSError, sqlite3.OperationalError: it cannot be used now: read-only, full, locked.
+        sqlite3.DatabaseError: it is damaged (see `is_damage`).
+    """
+    make_folder(path.parent)
+    _keep_private(path)
+    connection = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A crash of the machine may lose the last answers, never the file: in WAL mode NORMAL keeps it whole.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA journal_size_limit = 4000000")
+        connection.execute("BEGIN IMMEDIATE")
+        _make_tables(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Inside a transaction, so that two processes do not both make them."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if (application, version) == (APPLICATION, VERSION):
+        connection.execute("SELECT bytes FROM total").fetchone()
+    elif tables == 0 and application == 0 and version == 0:
+        for statement in _statements(SCHEMA):
+            connection.execute(statement)
+    elif application == APPLICATION:
+        raise ForeignFileError(f"it has the format {version}, and this mlxnb reads {VERSION}")
+    else:
+        raise ForeignFileError("it belongs to another program")
+
+
+def _statements(script: str) -> list[str]:
+    # executescript would commit the transaction first.
+    statements, text = [], ""
+    for line in script.splitlines():
+        text += line + "\n"
+        if sqlite3.complete_statement(text):
+            statements.append(text)
+            text = ""
+    return statements
+
+
+def _keep_private(path: Path) -> None:
+    """Make the file for its owner alone, before SQLite does; its -wal and -shm files get the same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def is_damage(err: Exception) -> bool:
+    """Whether the file itself is at fault. sqlite3 raises OperationalError, a subclass, for all that may pass."""
+    if isinstance(err, sqlite3.OperationalError):
+        return str(err).startswith(("no such table", "no such column"))
+    return isinstance(err, sqlite3.DatabaseError)
+
+
+def move_aside(path: Path, file_number: int | None) -> Path | None:
+    """Rename a damaged file, and what SQLite keeps beside it, to NAME.damaged-TIMESTAMP; None where it is gone.
+
+    `file_number` is that of the file found damaged: another process may have put a new one in its place by now.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    number = inode(path)
+    if number is None or number != file_number:
+        return None
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}")
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            beside.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def inode(path: Path) -> int | None:
+    """The file's number on its disk, or None where there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None

@@ -1,0 +1,276 @@
+"""The prefix cache across restarts: one file an entry, in a folder that several processes share.
+
+The folder is the index: each file says in its header whose state it holds, for which tokens. What a process remembers
+of the headers can be lost at any time. A file's time of change is the time of its last use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+
+from ..decision import Accepted, Decision, Rejected
+from ..hardware import human_bytes
+from .disk_pins import DiskPins
+from .entry_file import ASIDE, SUFFIX, DamagedEntryError, Entry, Head, read_arrays, read_head, write
+from .private import make_folder
+from .sorted_keys import SortedKeys
+from .states import HostArray, key_of, length_of
+from .warn import WarnOnce
+from .writer import Writer
+
+LIMIT = 4_000_000_000
+PENDING = 1_000_000_000
+SUBJECT = "prefix cache on disk"
+OURS = re.compile(r"\d+-[0-9a-f]{32}" + re.escape(SUFFIX))
+SETTLED = 2_000_000_000  # nanoseconds
+LEFT_BEHIND = 600  # seconds without a write after which an unfinished file is nobody's
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry that shares its first `length` tokens with what was asked for, all of them usable."""
+
+    path: Path
+    head: Head
+    length: int
+
+
+class PrefixDisk:
+    """Every method may be called from any thread, and none raises for what is wrong with the disk: it warns once.
+
+    limit: bytes of all files together; the least recently used go first, pins never. pending: bytes that may wait to be
+    written.
+    """
+
+    def __init__(self, folder: Path, limit: int = LIMIT, warn: WarnOnce | None = None, pending: int = PENDING) -> None:
+        self.folder, self.limit = folder, limit
+        self.pins = DiskPins(folder / "pins")
+        self.evictions = 0
+        self._warn = warn or WarnOnce()
+        self._writer = Writer("mlxnb-prefix-disk", pending)
+        self._lock = RLock()
+        self._heads: dict[Path, Head] = {}
+        self._keys: dict[Path, SortedKeys] = {}
+        self._looked: dict[Path, int] = {}  # when a folder had changed last, as of the last look
+        self._passed_over: set[Path] = set()  # not to be used, and could not be deleted
+
+    def find(self, namespace: str, tokens: Sequence[int]) -> Found | None:
+        """The entry with the longest prefix of `tokens` that can be used, the last token always left to feed."""
+        key, place = key_of(tokens), self._place(namespace)
+        with self._lock:
+            self._look_again(namespace, place)
+            for common, found in self._keys.get(place, SortedKeys()).nearest(key):
+                length = min(common, len(tokens) - 1)
+                path = self._path(namespace, found)
+                head = self._heads[path]
+                if length and (length == head.length or not head.whole_only):
+                    return Found(path, head, length)
+        return None
+
+    def load(self, found: Found) -> tuple[dict[str, HostArray], dict[str, str]] | None:
+        """What KVStates.arrays gave for the entry, every byte checked; None where it is gone or damaged."""
+        head = found.head
+        try:
+            try:
+                arrays = read_arrays(found.path, head)
+            except DamagedEntryError:
+                # Another process may have put a new file of the same tokens in its place meanwhile.
+                head = self._learn_anew(found)
+                arrays = read_arrays(found.path, head)
+        except DamagedEntryError as err:
+            self.drop(found, str(err))
+            return None
+        except OSError as err:
+            self._forget(found.path)
+            self._unreadable(found.path, err)
+            return None
+        with contextlib.suppress(OSError):  # in a read-only folder the order of use stays as it is
+            os.utime(found.path)
+        return arrays, dict(head.meta)
+
+    def drop(self, found: Found, reason: str) -> None:
+        """Delete an entry that cannot be used, and say why."""
+        self._damaged(found.path, reason)
+
+    def put(self, entry: Entry) -> Decision:
+        """Write an entry in the background. Its arrays must not change any more."""
+        if entry.nbytes > self.limit:
+            said = f"the state takes {human_bytes(entry.nbytes)} of {human_bytes(self.limit)}"
+            return Rejected(SUBJECT, said)
+        if not self._writer.submit(entry.nbytes, lambda: self._write(entry)):
+            return Rejected(SUBJECT, "too much waits to be written already")
+        return Accepted(SUBJECT, f"{human_bytes(entry.nbytes)} on their way")
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is written, at most `timeout` seconds; whether it is."""
+        return self._writer.flush(timeout)
+
+    def clear(self) -> int:
+        """Delete every entry that is not pinned; how many."""
+        self.flush()
+        kept = self.pins.files()
+        # An unfinished file may be another process's, which is just writing it.
+        entries = [path for path, _, _ in self._files() if path.suffix == SUFFIX]
+        return sum(self._delete(path) for path in entries if path.name not in kept)
+
+    def usage(self) -> tuple[int, int]:
+        """Entries and bytes, of all namespaces."""
+        sizes = [size for path, size, _ in self._files() if path.suffix == SUFFIX]
+        return len(sizes), sum(sizes)
+
+    def has(self, namespace: str, tokens: Sequence[int]) -> bool:
+        """Whether there is a file of exactly these tokens."""
+        return self._path(namespace, key_of(tokens)).exists()
+
+    def pin(self, name: str, namespace: str, tokens: Sequence[int]) -> Decision:
+        """Keep the entry of exactly these tokens, now or once it is written."""
+        try:
+            self.pins.add(name, namespace, tokens, _file_name(namespace, key_of(tokens)))
+        except OSError as err:
+            return Rejected(name, f"{self.pins.folder} cannot be written ({err.strerror})")
+        return Accepted(name, "kept on disk")
+
+    # Files.
+
+    def _place(self, namespace: str) -> Path:
+        return self.folder / hashlib.blake2b(namespace.encode(), digest_size=8).hexdigest()
+
+    def _path(self, namespace: str, key: bytes) -> Path:
+        return self._place(namespace) / _file_name(namespace, key)
+
+    def _files(self) -> Iterator[tuple[Path, int, float]]:
+        """(path, bytes, last use) of every entry and unfinished file, in no order."""
+        with contextlib.suppress(OSError):
+            for place in list(os.scandir(self.folder)):
+                if place.is_dir() and place.name != self.pins.folder.name:
+                    yield from _files_in(place.path)
+
+    def _look_again(self, namespace: str, place: Path) -> None:
+        """Read the headers of files that came since the last look, and forget those that went."""
+        try:
+            changed = os.stat(place).st_mtime_ns
+            if self._looked.get(place) == changed:
+                return
+            # Two changes may bear the same time where the clock of the disk is coarse.
+            self._looked[place] = changed if time.time_ns() - changed > SETTLED else 0
+            here = {place / name for name in os.listdir(place) if name.endswith(SUFFIX)}
+        except OSError:
+            here = set()
+            self._looked.pop(place, None)
+        keys = self._keys.setdefault(place, SortedKeys())
+        for path in [path for path in self._heads if path.parent == place and path not in here]:
+            keys.discard(self._heads.pop(path).key)
+        self._passed_over -= {path for path in self._passed_over if path.parent == place and path not in here}
+        for path in here - set(self._heads) - self._passed_over:
+            self._learn(namespace, path)
+
+    def _learn(self, namespace: str, path: Path) -> None:
+        try:
+            head = read_head(path)
+            if path.name != _file_name(head.namespace, head.key) or head.namespace != namespace:
+                raise DamagedEntryError("its name and its content do not belong together")
+        except DamagedEntryError as err:
+            self._damaged(path, str(err))
+        except OSError as err:
+            self._unreadable(path, err)
+        else:
+            self._heads[path] = head
+            self._keys[path.parent].add(head.key)
+
+    def _learn_anew(self, found: Found) -> Head:
+        head = read_head(found.path)
+        if (head.namespace, head.key, head.whole_only) != (found.head.namespace, found.head.key, found.head.whole_only):
+            raise DamagedEntryError("its name and its content do not belong together")
+        with self._lock:
+            self._heads[found.path] = head
+        return head
+
+    def _unreadable(self, path: Path, err: OSError) -> None:
+        if not isinstance(err, FileNotFoundError):  # then another process dropped it, as it may
+            self._passed_over.add(path)
+            self._warn("read", f"{path} cannot be read ({err.strerror}); its prompt is computed again.")
+
+    def _damaged(self, path: Path, reason: str) -> None:
+        if not OURS.fullmatch(path.name):
+            self._passed_over.add(path)
+            self._warn("foreign", f"{path} is no file of this cache: it is left where it is, and not used.")
+            return
+        if not self._delete(path):
+            self._passed_over.add(path)
+        self._warn("damaged", f"{path} was dropped: {reason}. Its prompt is computed again.")
+
+    def _delete(self, path: Path) -> bool:
+        self._forget(path)
+        try:
+            path.unlink()
+        except FileNotFoundError:  # another process was quicker
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _forget(self, path: Path) -> None:
+        with self._lock:
+            head = self._heads.pop(path, None)
+            if head is not None:
+                self._keys[path.parent].discard(head.key)
+
+    # On the writer's thread.
+
+    def _write(self, entry: Entry) -> None:
+        path = self._path(entry.namespace, key_of(entry.tokens))
+        try:
+            make_folder(path.parent)
+            self._make_room(entry.nbytes, keep=path)
+            write(entry, path)
+        except OSError as err:
+            said = f"{self.folder} cannot be written ({err.strerror}); prompts are not kept across restarts."
+            self._warn("write", said)
+        except (ValueError, TypeError, OverflowError) as err:  # a backend's arrays that contradict themselves
+            self._warn("write", f"A state could not be written ({err}).")
+        else:
+            self._passed_over.discard(path)
+            if not entry.whole_only:
+                self._drop_prefixes(entry)
+
+    def _make_room(self, size: int, keep: Path) -> None:
+        pinned, now = self.pins.files(), time.time()
+        files = sorted(self._files(), key=lambda file: file[2])
+        total = sum(size for _, size, _ in files)
+        for path, freed, used in files:
+            abandoned = path.name.endswith(ASIDE) and now - used > LEFT_BEHIND
+            evictable = path.suffix == SUFFIX and path.name not in pinned and path != keep
+            if abandoned or (evictable and total + size > self.limit):
+                total -= freed
+                self.evictions += self._delete(path) and evictable
+
+    def _drop_prefixes(self, entry: Entry) -> None:
+        """A shorter entry is needless now that the longer one can be cut down to it."""
+        place, pinned = self._place(entry.namespace), self.pins.files()
+        with self._lock:
+            self._look_again(entry.namespace, place)
+            for key in list(self._keys[place].prefixes_of(key_of(entry.tokens))):
+                path = self._path(entry.namespace, key)
+                if path.name not in pinned:
+                    self._delete(path)
+
+
+def _file_name(namespace: str, key: bytes) -> str:
+    digest = hashlib.blake2b(namespace.encode() + b"\0" + key, digest_size=16).hexdigest()
+    return f"{length_of(key)}-{digest}{SUFFIX}"
+
+
+def _files_in(place: str) -> Iterator[tuple[Path, int, float]]:
+    with contextlib.suppress(OSError):  # a folder or file may go while it is looked at
+        for file in list(os.scandir(place)):
+            with contextlib.suppress(OSError):
+                stat = file.stat()
+                yield Path(file.path), stat.st_size, stat.st_mtime

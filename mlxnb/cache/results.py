@@ -1,0 +1,208 @@
+"""The result cache: finished answers in one SQLite file, which several processes share, bounded in bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TypeVar
+
+from ..decision import Accepted, Decision, Rejected
+from ..hardware import human_bytes
+from ..result import Result
+from . import codec
+from .database import connect, inode, is_damage, move_aside
+from .private import login_in, secret_in
+from .warn import WarnOnce
+
+LIMIT = 256_000_000
+SUBJECT = "result cache"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a cache holds of one model, or in all: entries, and their bytes."""
+
+    entries: int = 0
+    bytes: int = 0
+
+
+class ResultCache:
+    """Every method may be called from any thread, and none raises for what is wrong with the file: it warns once, the
+    answer counts as not cached, and the file is left alone for `pause` seconds (or moved aside where it is damaged).
+
+    Args:
+        path: the SQLite file, made on first use.
+        limit: bytes that the answers may take; the least recently used ones go first.
+        lifetime: seconds after which an answer counts no more; None is for ever.
+        wait: seconds to wait for another process that is writing.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        limit: int = LIMIT,
+        lifetime: float | None = None,
+        warn: WarnOnce | None = None,
+        wait: float = 0.5,
+        pause: float = 30.0,
+    ) -> None:
+        self.path, self.limit, self.lifetime = path, limit, lifetime
+        self._warn = warn or WarnOnce()
+        self._wait, self._pause, self._resting_until = wait, pause, 0.0
+        self._lock = Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._opened_by = 0
+        self._inode: int | None = None
+        self.evictions = 0
+
+    def get(self, key: str) -> Result | None:
+        """The answer stored under a key, as it was stored; None where there is none to be had."""
+
+        def find(db: sqlite3.Connection) -> Result | None:
+            row = db.execute("SELECT body, checksum, made FROM answer WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            result = None if self._stale(row[2]) else self._read(key, row[0], row[1])
+            if result is None:
+                db.execute("DELETE FROM answer WHERE key = ?", (key,))
+            else:
+                db.execute("UPDATE answer SET used = (SELECT max(used) + 1 FROM answer) WHERE key = ?", (key,))
+            return result
+
+        return self._attempt(find, None)
+
+    def put(self, key: str, result: Result) -> Decision:
+        """Store an answer, or say why not."""
+        try:
+            body = codec.encode(result)
+        except TypeError as err:
+            return Rejected(SUBJECT, str(err))
+        verdict = self._storable(result, body)
+        if not verdict:
+            return verdict
+        size = len(key) + len(body)
+        model = result.provenance.model.encode("utf-8", "backslashreplace").decode()  # SQLite takes no lone surrogate
+
+        def add(db: sqlite3.Connection) -> Decision:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                self._insert(db, key, model, body, size)
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            return Accepted(SUBJECT, human_bytes(size))
+
+        refused: Decision = Rejected(SUBJECT, "its file cannot be used now")
+        return self._attempt(add, refused)
+
+    def clear(self) -> int:
+        """Forget every answer; how many there were."""
+        return self._attempt(lambda db: db.execute("DELETE FROM answer").rowcount, 0)
+
+    def usage(self) -> dict[str, Usage]:
+        """What is stored, by model."""
+        query = "SELECT model, count(*), sum(bytes) FROM answer GROUP BY model ORDER BY model"
+        return self._attempt(lambda db: {m: Usage(n, size) for m, n, size in db.execute(query)}, {})
+
+    def close(self) -> None:
+        """Let go of the file; a later call opens it again."""
+        with self._lock:
+            self._drop_connection()
+
+    def _storable(self, result: Result, body: bytes) -> Decision:
+        if result.finish_reason == "interrupted":
+            return Rejected(SUBJECT, "an interrupted answer is not whole")
+        if getattr(result, "cached", False):
+            return Rejected(SUBJECT, "the answer came from the cache")
+        secret = secret_in(body) or login_in(codec.as_json(result.provenance))
+        if secret is not None:
+            return Rejected(SUBJECT, f"the answer holds {secret}")
+        if len(body) + 64 > self.limit:
+            return Rejected(SUBJECT, f"the answer takes {human_bytes(len(body))} of {human_bytes(self.limit)}")
+        return Accepted(SUBJECT)
+
+    def _insert(self, db: sqlite3.Connection, key: str, model: str, body: bytes, size: int) -> None:
+        db.execute("DELETE FROM answer WHERE key = ?", (key,))
+        db.execute(
+            "INSERT INTO answer SELECT ?, ?, ?, ?, ?, ?, coalesce(max(used), 0) + 1 FROM answer",
+            (key, model, body, _checksum(key, body), size, time.time()),
+        )
+        over = db.execute("SELECT bytes FROM total").fetchone()[0] - self.limit
+        oldest = "SELECT key, bytes FROM answer WHERE key != ? ORDER BY used LIMIT 1"
+        while over > 0 and (row := db.execute(oldest, (key,)).fetchone()) is not None:
+            db.execute("DELETE FROM answer WHERE key = ?", (row[0],))
+            over -= row[1]
+            self.evictions += 1
+
+    def _stale(self, made: float) -> bool:
+        return self.lifetime is not None and time.time() - made > self.lifetime
+
+    def _read(self, key: str, body: bytes, checksum: bytes) -> Result | None:
+        """SQLite keeps no checksum of its pages, so a flipped bit in a text would be read as it is."""
+        try:
+            if _checksum(key, body) != checksum:
+                raise ValueError("its checksum does not match")
+            return codec.decode(body)
+        except (ValueError, TypeError) as err:
+            self._warn("answer", f"A stored answer in {self.path} was dropped: {err}. It will be generated again.")
+            return None
+
+    def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        with self._lock:
+            for _ in range(2):  # a second time after a damaged file was moved aside
+                if time.monotonic() < self._resting_until:
+                    return otherwise
+                try:
+                    return work(self._open())
+                except (sqlite3.Error, OSError) as err:
+                    if not self._mended(err):
+                        break
+            return otherwise
+
+    def _open(self) -> sqlite3.Connection:
+        if self._opened_by != os.getpid():  # SQLite forbids a connection to be carried across a fork
+            self._connection = None
+        if self._connection is None:
+            self._inode = inode(self.path)
+            self._connection = connect(self.path, self._wait)
+            self._inode, self._opened_by = inode(self.path), os.getpid()
+        return self._connection
+
+    def _mended(self, err: Exception) -> bool:
+        """Move a damaged file out of the way; leave one that cannot be used now alone for a while."""
+        self._drop_connection()
+        if is_damage(err):
+            try:
+                aside = move_aside(self.path, self._inode)
+            except OSError as problem:
+                err = problem
+            else:
+                where = f"moved to {aside.name}" if aside else "moved aside"
+                said = f"The result cache {self.path} cannot be read ({err}). It was {where}, and a new one begins."
+                self._warn("damaged", said)
+                return True
+        self._resting_until = time.monotonic() + self._pause
+        self._warn("unusable", f"The result cache {self.path} cannot be used now ({err}); answers are not kept.")
+        return False
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None and self._opened_by == os.getpid():
+            try:
+                self._connection.close()
+            except sqlite3.Error as err:
+                self._warn("unusable", f"The result cache {self.path} cannot be closed ({err}).")
+        self._connection = None
+
+
+def _checksum(key: str, body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=16, key=key.encode()[:64]).digest()

@@ -1,0 +1,142 @@
+"""Prefixes in memory and on disk as one: what the engine asks, and what it hands its states to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..decision import Accepted, Decision
+from .disk import Found, PrefixDisk
+from .entry_file import Entry
+from .prefix import Lookup, PrefixCache
+from .states import KVStates, tokens_of
+from .stats import Ledger
+
+# Fewer tokens than these are prefilled about as quickly as a file is read, or are not worth the writing.
+WORTH_READING = 64
+WORTH_WRITING = 256
+
+
+class Prefixes:
+    """Belongs to the engine's thread. `disk` is None where nothing is to outlive the process.
+
+    The disk is read only for at least `worth_reading` tokens more than memory has, and written only where it lacks at
+    least `worth_writing`.
+    """
+
+    def __init__(
+        self,
+        memory: PrefixCache,
+        disk: PrefixDisk | None,
+        stats: Ledger,
+        worth_reading: int = WORTH_READING,
+        worth_writing: int = WORTH_WRITING,
+    ) -> None:
+        self.memory, self.disk, self.stats = memory, disk, stats
+        self._worth_reading, self._worth_writing = worth_reading, worth_writing
+
+    def lookup(
+        self, namespace: str, tokens: Sequence[int], states: KVStates, prefill_rate: float | None = None
+    ) -> Lookup:
+        """The state of the longest prefix in memory, or on disk where that has more; counted as a hit or a miss.
+
+        `prefill_rate`: tokens per second that this model was last measured to prefill, for the seconds saved.
+        """
+        found = self.memory.lookup(namespace, tokens, states)
+        if self.disk is not None:
+            found = _longer(self.disk, self.memory, found, namespace, tokens, states, self._worth_reading)
+        if found.state is None:
+            self.stats.miss("prefix", namespace, len(tokens))
+        else:
+            self.stats.hit("prefix", namespace, len(tokens), found.length, prefill_rate)
+        return found
+
+    def store(self, namespace: str, tokens: Sequence[int], state: Any, states: KVStates) -> Decision:
+        """Keep the state of all `tokens`, in memory; and on disk, in the background, where that has much less of them.
+
+        Turning a state into bytes takes a moment on this thread: call it once the answer is out.
+        """
+        if self.disk is not None and tokens:
+            there = self.disk.find(namespace, tokens)
+            if len(tokens) - (there.length if there else 0) >= self._worth_writing:
+                _write(self.disk, namespace, tokens, state, states)
+        verdict = self.memory.store(namespace, tokens, state, states)
+        if self.disk is not None and verdict:
+            self._write_pins(self.disk, namespace, states)
+        return verdict
+
+    def pin(self, name: str, namespace: str, tokens: Sequence[int], states: KVStates) -> Decision:
+        """Keep the state of `tokens`, also across restarts; see PrefixCache.pin."""
+        verdict = self.memory.pin(name, namespace, tokens, states)
+        if self.disk is not None:
+            self.disk.pins.remove(name)
+            if any(pin.name == name for pin in self.memory.pins()):  # held now, or waiting for its state
+                on_disk = self.disk.pin(name, namespace, tokens)
+                self._write_pins(self.disk, namespace, states)
+                return on_disk if verdict and not on_disk else verdict
+        return verdict
+
+    def unpin(self, name: str) -> Decision:
+        """Let a pin go, in memory and on disk."""
+        verdict = self.memory.unpin(name)
+        on_disk = self.disk is not None and self.disk.pins.remove(name)
+        return Accepted(name, "unpinned") if on_disk else verdict
+
+    def restore_pins(self, namespace: str, states: KVStates) -> list[Decision]:
+        """Take up the pins that earlier processes left for a model, with their states where the disk has them."""
+        verdicts = []
+        for pin in self.disk.pins.all() if self.disk is not None else ():
+            if pin.namespace == namespace and self.disk is not None:
+                # One token more, since a lookup always leaves the last one to be fed.
+                _longer(self.disk, self.memory, Lookup(), namespace, (*pin.tokens, 0), states, least=1)
+                verdicts.append(self.memory.pin(pin.name, namespace, pin.tokens, states))
+        return verdicts
+
+    def _write_pins(self, disk: PrefixDisk, namespace: str, states: KVStates) -> None:
+        if not any(pin.namespace == namespace for pin in self.memory.pins()):
+            return
+        for pin in disk.pins.all():
+            state = self.memory.exact(namespace, pin.tokens) if pin.namespace == namespace else None
+            if state is not None and not disk.has(namespace, pin.tokens):
+                _write(disk, namespace, pin.tokens, state, states)
+
+
+def _longer(
+    disk: PrefixDisk,
+    memory: PrefixCache,
+    best: Lookup,
+    namespace: str,
+    tokens: Sequence[int],
+    states: KVStates,
+    least: int,
+) -> Lookup:
+    """What the disk has, where that is at least `least` tokens more than `best`; memory gets it too."""
+    while (found := disk.find(namespace, tokens)) is not None and found.length >= best.length + least:
+        state = _read(disk, found, states)
+        if state is None:
+            continue  # that entry was dropped, so the next look finds another
+        own = states.copy(state) if found.length == found.head.length else states.trim(state, found.length)
+        if own is None:
+            disk.drop(found, "its state cannot be cut, as it should")
+            continue
+        memory.store(namespace, tokens_of(found.head.key), state, states)
+        return Lookup(own, found.length, max(best.common, found.length), "disk")
+    return best
+
+
+def _read(disk: PrefixDisk, found: Found, states: KVStates) -> Any | None:
+    loaded = disk.load(found)
+    if loaded is None:
+        return None
+    try:
+        return states.state(*loaded)
+    except (ValueError, KeyError, TypeError) as err:
+        disk.drop(found, f"it holds no state of this model: {type(err).__name__}: {err}")
+        return None
+
+
+def _write(disk: PrefixDisk, namespace: str, tokens: Sequence[int], state: Any, states: KVStates) -> None:
+    arrays, meta = states.arrays(state)
+    # A sliding window that has moved on can be cut a little: on disk that counts as not at all.
+    whole_only = len(tokens) > 1 and states.trim(state, 1) is None
+    disk.put(Entry(namespace, tuple(tokens), whole_only, arrays, meta))

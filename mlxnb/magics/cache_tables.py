@@ -1,0 +1,86 @@
+"""The tables of `%mlxnb cache`: what was asked and found, what is held, and where."""
+
+from __future__ import annotations
+
+from ..cache import Tally
+from ..decision import Decision, Rejected
+from ..render import Table
+from ..render.cells import Dot
+from ..render.numbers import count
+from ..runtime.caches import CacheStats
+
+KINDS = {"results": "finished answers", "memory": "KV states in memory", "disk": "KV states on disk"}
+
+
+def cache_tables(stats: CacheStats) -> list[Table]:
+    """Lookups by cache and model, then what is held."""
+    asked = [
+        (cache, model, *_tally(tally))
+        for cache, tallies in (("answers", stats.results), ("prefixes", stats.prefixes))
+        for model, tally in tallies.items()
+    ]
+    columns = (
+        "cache",
+        "model",
+        "hits",
+        "misses",
+        ("hit rate", "%"),
+        ("asked", "tokens"),
+        ("saved", "tokens"),
+        ("time saved", "s"),
+        "evicted",
+    )
+    lookups = Table(columns, asked, caption="Since the engine began; time saved is an estimate from measured rates")
+    return [*([lookups] if asked else []), _held(stats), *([_pins(stats)] if stats.pins else [])]
+
+
+def _tally(tally: Tally) -> tuple[int | float | None, ...]:
+    rate = None if tally.hit_rate is None else 100 * tally.hit_rate
+    return (tally.hits, tally.misses, rate, tally.tokens, tally.tokens_saved, tally.seconds_saved, tally.evictions)
+
+
+def _held(stats: CacheStats) -> Table:
+    rows = [
+        (KINDS[place], held.entries, held.bytes / 1e6, stats.limits[place] / 1e6, stats.evictions.get(place))
+        for place, held in stats.held.items()
+    ]
+    columns = ("held", "entries", ("size", "MB"), ("limit", "MB"), "evicted")
+    return Table(columns, rows, caption="What there is now")
+
+
+def _pins(stats: CacheStats) -> Table:
+    rows = [
+        (
+            pin.name,
+            pin.tokens,
+            pin.bytes / 1e6,
+            Dot("success", "kept") if pin.held else Dot("off", "waits for its state"),
+        )
+        for pin in stats.pins
+    ]
+    return Table(("pin", "tokens", ("memory", "MB"), "state"), rows, bold="pin")
+
+
+def where_table(stats: CacheStats) -> Table:
+    """Where it all lies."""
+    rows = [
+        ("finished answers", str(stats.folder / "results.sqlite")),
+        ("KV states", str(stats.folder / "prefixes")),
+        ("compiled kernels", str(stats.folder / "emulator")),
+        ("kernel measurements", str(stats.folder / "kernels")),
+    ]
+    return Table(("what", "where"), rows, caption="MLXNB_CACHE_DIR names another folder")
+
+
+def cleared_table(entries: int) -> Table:
+    """How much went."""
+    entry = "entry" if entries == 1 else "entries"
+    return Table(["cache"], [[f"{count(entries)} {entry} dropped; pins are still there"]])
+
+
+def pin_table(decision: Decision) -> Table:
+    """What came of a pin."""
+    remedy = decision.remedy if isinstance(decision, Rejected) else ""
+    return Table(
+        ("pin", "state", "next"), [(decision.subject, Dot("success" if decision else "off", decision.reason), remedy)]
+    )

@@ -1,0 +1,227 @@
+"""What the engine keeps of earlier work: finished answers and KV states, with their counts and their commands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..backends.local import LocalModel
+from ..cache import (
+    Ledger,
+    Pin,
+    PrefixCache,
+    PrefixDisk,
+    Prefixes,
+    ResultCache,
+    Seen,
+    Tally,
+    Usage,
+    WarnOnce,
+    budget,
+    model_identity,
+    prefix_namespace,
+    pressure,
+    repeats,
+    replay,
+    result_key,
+)
+from ..config import settings
+from ..decision import Decision, Rejected
+from ..errors import OptionError
+from ..models import ModelSource
+from ..result import Result
+from .job import Job
+
+T = TypeVar("T")
+
+# How notes begin that tell of one run and nothing of its answer.
+OF_THE_RUN = ("prefix cache ", "attention measured ", "taken where it is in memory")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Counts since the engine began, what is held now, and where. Sizes in bytes.
+
+    `results` and `prefixes` are by model; `entries` and `bytes` of each place by its name ("results", "memory",
+    "disk"), `limits` what it may take; `pins` the prefixes that are kept; `history` the last lookups.
+    """
+
+    results: dict[str, Tally]
+    prefixes: dict[str, Tally]
+    held: dict[str, Usage]
+    limits: dict[str, int]
+    evictions: dict[str, int]
+    pins: tuple[Pin, ...]
+    history: tuple[Seen, ...]
+    folder: Path
+
+
+class Caches:
+    """The result cache and the prefix cache of one engine. What touches KV states runs on the engine's thread."""
+
+    def __init__(self, call: Callable[[Callable[[], Any]], Any], folder: Path | None = None) -> None:
+        self._call = call
+        limits = settings()
+        self.folder = folder if folder is not None else limits.cache_dir
+        warn = WarnOnce()
+        self._ledger = Ledger()
+        lifetime = None if limits.cache_days is None else limits.cache_days * 86400.0
+        answers, states = limits.cache_answers_mb * 1_000_000, limits.cache_states_mb * 1_000_000
+        self._results = ResultCache(self.folder / "results.sqlite", answers, lifetime, warn)
+        self._memory = PrefixCache(lambda: budget(self._memory.nbytes, self._free), self._ledger)
+        self._disk = PrefixDisk(self.folder / "prefixes", states, warn)
+        self.prefixes = Prefixes(self._memory, self._disk, self._ledger)
+        self._free: int | None = None  # bytes of a device with memory of its own, as it was last asked
+        self._last: tuple[LocalModel, str, list[int]] | None = None  # what a pin keeps
+        self._pins: tuple[Pin, ...] = ()  # as the engine's thread last left them, for the others to read
+        self._room = budget(0)
+
+    # For every thread.
+
+    def stats(self) -> CacheStats:
+        """Counts and sizes, now."""
+        entries, size = self._disk.usage()
+        held = {
+            "results": sum_of(self._results.usage()),
+            "memory": Usage(len(self._memory), self._memory.nbytes),
+            "disk": Usage(entries, size),
+        }
+        return CacheStats(
+            results=self._ledger.by_model("result"),
+            prefixes=self._ledger.by_model("prefix"),
+            held=held,
+            limits={"results": self._results.limit, "memory": self._room, "disk": self._disk.limit},
+            evictions={"results": self._results.evictions, "disk": self._disk.evictions},
+            pins=self._pins,
+            history=tuple(self._ledger.history()),
+            folder=self.folder,
+        )
+
+    def hit_rates(self, kind: Any, window: int = 20) -> list[tuple[float, float]]:
+        """(seconds since the epoch, hit rate of the last `window` lookups) of "result" or "prefix"."""
+        return self._ledger.hit_rates(kind, window)
+
+    def clear(self) -> int:
+        """Drop every answer and every KV state that is not pinned, in memory and on disk; how many went."""
+        in_memory = self._call(lambda: self._noted(self._memory.clear)).entries
+        return int(in_memory) + self._results.clear() + self._disk.clear()
+
+    def pin(self, name: str) -> Decision:
+        """Keep the KV state of the last prompt, whatever else comes, also across restarts."""
+        return self._call(lambda: self._noted(lambda: self._pin(name)))
+
+    def unpin(self, name: str) -> Decision:
+        """Let a pin go."""
+        return self._call(lambda: self._noted(lambda: self.prefixes.unpin(name)))
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until what is on its way to the disk is there, at most `timeout` seconds."""
+        return self._disk.flush(timeout)
+
+    # On the engine's thread.
+
+    def join(self, model: Any, source: ModelSource, dtype: str | None) -> None:
+        """Let a model that was just loaded use and fill the prefix cache, if it can."""
+        if not isinstance(model, LocalModel):
+            return
+        try:
+            model.identity = model_identity(source.path, source.revision) + (f" as {dtype}" if dtype else "")
+        except OSError:
+            return  # without a name for its content nothing of it may be kept
+        model.prefixes = self.prefixes
+        if model.states is not None:
+            self.prefixes.restore_pins(prefix_namespace(model.answerer()), model.states)
+        self.note()
+
+    def leave(self, model: Any) -> None:
+        """The model is going: its states in memory are of no use any more."""
+        if isinstance(model, LocalModel) and model.identity:
+            for namespace in list(self._memory.usage()):
+                if model.identity in namespace:
+                    self._memory.forget(namespace)
+        if self._last is not None and self._last[0] is model:
+            self._last = None
+        self.note()
+
+    def find(self, model: Any, job: Job, load_time: float = 0.0) -> Result | None:
+        """The finished answer to a job's request, if there is one and it may be used."""
+        key = self._key(model, job)
+        if key is None:
+            return None
+        found, name, tokens = self._results.get(key), job.request.model, len(model.prompt(job.request).ids)
+        if found is None:
+            self._ledger.miss("result", name, tokens)
+            return None
+        times = found.timings.token_times
+        took = times[-1] - found.timings.start if times else None
+        self._ledger.hit("result", name, tokens, tokens, seconds=took)
+        return replay(found, job.accepted, time.perf_counter(), load_time)
+
+    def keep(self, model: Any, job: Job, result: Result) -> None:
+        """Keep a finished answer, if it may be kept."""
+        key = self._key(model, job)
+        if key is not None:
+            p = result.provenance
+            notes = tuple(note for note in p.notes if not note.startswith(OF_THE_RUN))
+            self._results.put(key, replace(result, provenance=replace(p, notes=notes)))
+
+    def relieve(self, model: Any, job: Job, free: int | None) -> None:
+        """Shrink the prefix cache where memory is short, and say so; `free` bytes of the device, if it has its own."""
+        self._free = free
+        short = pressure(self._memory.nbytes, free)
+        if short.shrink_to is not None:
+            job.watch.notes.append(str(self._memory.shrink(short.shrink_to)))
+            if isinstance(model, LocalModel):
+                model.give_back()  # else the pages stay with the process, and the next request shrinks again
+
+    def finished(self, model: Any, job: Job) -> None:
+        """The answer is out: keep what the generation left, and remember the prompt that a pin would keep."""
+        while job.watch.afterwards:  # emptied, since a job that someone holds on to must not hold a KV state
+            job.watch.afterwards.pop(0)()
+        self.remember(model, job)
+
+    def remember(self, model: Any, job: Job) -> None:
+        """Remember the prompt that a pin would keep."""
+        if isinstance(model, LocalModel) and model.states is not None and model.prefixes is not None:
+            if job.watch.start is None:  # answered from the cache: how would its state have been kept?
+                model.new_state(job.request, job.watch)
+            namespace = prefix_namespace(model.answerer(job.watch))
+            self._last = model, namespace, list(model.prompt(job.request).ids)
+        self.note()
+
+    def close(self) -> None:
+        """Finish writing, and let go of the files."""
+        self._disk.flush(10.0)
+        self._results.close()
+
+    def note(self) -> None:
+        """Leave for other threads what they may read."""
+        self._pins, self._room = tuple(self._memory.pins()), budget(self._memory.nbytes, self._free)
+
+    def _noted(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        finally:
+            self.note()
+
+    def _key(self, model: Any, job: Job) -> str | None:
+        if not isinstance(model, LocalModel) or not model.identity or not repeats(job.request, job.request.cache):
+            return None
+        return result_key(job.request, model.prompt(job.request).ids, model.answerer())
+
+    def _pin(self, name: str) -> Decision:
+        if not name.strip():
+            raise OptionError("A pin needs a name.", "%mlxnb pin NAME")
+        if self._last is None:
+            return Rejected(name, "nothing was asked yet", "ask something, then pin it")
+        model, namespace, ids = self._last
+        assert model.states is not None
+        return self.prefixes.pin(name, namespace, ids, model.states)
+
+
+def sum_of(usage: dict[str, Usage]) -> Usage:
+    """Several usages as one."""
+    return Usage(sum(u.entries for u in usage.values()), sum(u.bytes for u in usage.values()))

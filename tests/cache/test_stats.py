@@ -1,0 +1,61 @@
+from threading import Thread
+
+import pytest
+
+from mlxnb.cache import Ledger, Tally
+from mlxnb.cache import stats as module
+
+
+def test_counts_by_model_and_in_all():
+    ledger = Ledger()
+    ledger.label("ns-1", "pocket")
+    ledger.label("ns-2", "pocket")
+    ledger.hit("prefix", "ns-1", tokens=100, saved=80, prefill_rate=40.0)
+    ledger.hit("prefix", "ns-2", tokens=10, saved=5)
+    ledger.miss("prefix", "other", tokens=7)
+    ledger.evicted("prefix", "other", 3)
+    ledger.hit("result", "pocket", tokens=9, saved=9, seconds=1.5)
+    assert ledger.by_model("prefix") == {
+        "other": Tally(misses=1, tokens=7, evictions=3),
+        "pocket": Tally(hits=2, tokens=110, tokens_saved=85, seconds_saved=2.0),
+    }
+    assert ledger.tally("prefix") == Tally(2, 1, 117, 85, 2.0, 3)
+    assert ledger.tally("prefix").hit_rate == pytest.approx(2 / 3)
+    assert ledger.tally("prefix", "pocket").hit_rate == 1.0
+    assert ledger.tally("result") == Tally(hits=1, tokens=9, tokens_saved=9, seconds_saved=1.5)
+    assert ledger.tally("result", "nobody").hit_rate is None
+
+
+def test_history_is_bounded_and_in_order(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(module.time, "time", lambda: float(next(clock)))
+    ledger = Ledger(history=4)
+    ledger.hit("result", "m", 1, 1)
+    for hit in (True, False, True, True):
+        ledger.hit("prefix", "ns", 4, 2) if hit else ledger.miss("prefix", "ns", 4)
+    ledger.evicted("prefix", "ns")
+    ledger.label("ns", "pocket")
+    assert [(s.time, s.model, s.hit) for s in ledger.history("prefix")] == [
+        (1.0, "pocket", True),
+        (2.0, "pocket", False),
+        (3.0, "pocket", True),
+        (4.0, "pocket", True),
+    ]
+    assert ledger.history("result") == []
+    assert ledger.hit_rates("prefix", window=2) == [(1.0, 1.0), (2.0, 0.5), (3.0, 0.5), (4.0, 1.0)]
+    assert len(ledger.history()) == 4
+
+
+def test_threads_lose_no_count():
+    ledger = Ledger()
+
+    def count():
+        for _ in range(500):
+            ledger.hit("prefix", "m", 2, 1)
+
+    threads = [Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.tally("prefix") == Tally(hits=2000, tokens=4000, tokens_saved=2000)

@@ -1,0 +1,235 @@
+"""Memory and disk together: equality over random prompts, restarts, evictions, damage; pins that outlive a process."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from mlxnb.cache import Ledger, PrefixCache, PrefixDisk, Prefixes, WarnOnce
+from tests.cache.fakes import FakeStates, is_fresh, spoil
+
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=9).map(tuple)
+NAMESPACES = st.sampled_from(["a", "b"])
+
+
+class Restarts(RuleBasedStateMachine):
+    """What a person does over several kernels. A generation takes up what is found, feeds the rest, stores the whole:
+    so a wrong state, once stored, would be found again later.
+    """
+
+    window: int | None = None
+
+    @initialize()
+    def begin(self):
+        self.folder = Path(tempfile.mkdtemp())
+        self.states, self.stats = FakeStates(self.window), Ledger()
+        self.restart()
+
+    def teardown(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @rule()
+    def restart(self):
+        self.budget, self.said = 200, []
+        disk = PrefixDisk(self.folder, limit=20_000, warn=WarnOnce(self.said.append))
+        self.cache = Prefixes(PrefixCache(lambda: self.budget, self.stats), disk, self.stats, 1, 1)
+        for namespace in ("a", "b"):
+            self.cache.restore_pins(namespace, self.states)
+
+    @rule(namespace=NAMESPACES, prompt=TOKENS, answer=TOKENS, interrupted_at=st.integers(0, 9))
+    def generate(self, namespace, prompt, answer, interrupted_at):
+        found = self.cache.lookup(namespace, prompt, self.states)
+        assert found.length < len(prompt)
+        assert (found.state is None) == (found.length == 0)
+        if found.state is not None:
+            assert is_fresh(found.state, prompt[: found.length])
+            spoil(found.state)  # generation writes into what it was given
+        fed = (prompt + answer)[: len(prompt) + interrupted_at]
+        self.cache.store(namespace, fed, self.states.prefill(fed), self.states)
+        self.cache.disk.flush()
+        again = self.cache.lookup(namespace, (*fed, 1), self.states)
+        if 8 * len(fed) <= self.budget:
+            assert again.length == len(fed)
+
+    @rule(name=st.sampled_from(["x", "y"]), namespace=NAMESPACES, tokens=TOKENS)
+    def pin(self, name, namespace, tokens):
+        self.cache.pin(name, namespace, tokens, self.states)
+        self.cache.disk.flush()
+
+    @rule(name=st.sampled_from(["x", "y"]))
+    def unpin(self, name):
+        self.cache.unpin(name)
+        assert name not in [pin.name for pin in self.cache.disk.pins.all()]
+
+    @rule(to=st.integers(0, 200))
+    def shrink(self, to):
+        assert self.cache.memory.shrink(to).left <= to
+
+    @rule(budget=st.integers(100, 300))
+    def change_budget(self, budget):
+        self.budget = budget
+
+    @rule(which=st.integers(0, 50), place=st.integers(0, 5000), bit=st.integers(0, 7))
+    def damage_a_file(self, which, place, bit):
+        files = sorted(self.folder.rglob("*.safetensors"))
+        if files:
+            content = bytearray(files[which % len(files)].read_bytes())
+            content[place % len(content)] ^= 1 << bit
+            files[which % len(files)].write_bytes(content)
+
+    @rule()
+    def lose_the_folder(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @invariant()
+    def the_budget_holds_after_a_store_or_for_pins(self):
+        assert self.cache.memory.nbytes <= 300
+
+    @invariant()
+    def one_kind_of_trouble_is_said_once_a_process(self):
+        assert sum("was dropped" in message for message in self.said) <= 1
+
+
+class WindowedRestarts(Restarts):
+    window = 5
+
+
+class RecurrentRestarts(Restarts):
+    window = 0
+
+
+@pytest.mark.parametrize("machine", [Restarts, WindowedRestarts, RecurrentRestarts])
+def test_every_state_given_out_is_a_fresh_prefills(machine):
+    case = machine.TestCase
+    case.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+    case().runTest()
+
+
+@pytest.fixture
+def make(tmp_path):
+    def made(window=None, budget=10**9):
+        disk = PrefixDisk(tmp_path, warn=WarnOnce(pytest.fail))
+        stats = Ledger()
+        return Prefixes(PrefixCache(lambda: budget, stats), disk, stats), FakeStates(window)
+
+    return made
+
+
+DOCUMENT = tuple(range(4000))
+
+
+def store(cache, tokens, states):
+    cache.store("n", tokens, states.prefill(tokens), states)
+    cache.disk.flush()
+
+
+def test_a_restart_reads_the_document_from_disk_then_from_memory(make):
+    cache, states = make()
+    store(cache, (*DOCUMENT, 1, 2), states)
+    again, states = make()
+    first = again.lookup("n", (*DOCUMENT, 5, 6), states, prefill_rate=1000.0)
+    assert (first.length, first.source) == (4000, "disk")
+    assert is_fresh(first.state, DOCUMENT)
+    spoil(first.state)
+    second = again.lookup("n", (*DOCUMENT, 7), states)
+    assert (second.length, second.source) == (4000, "memory")
+    assert is_fresh(second.state, DOCUMENT)
+    tally = again.stats.tally("prefix")
+    assert (tally.hits, tally.tokens_saved, tally.seconds_saved) == (2, 8000, 4.0)
+
+
+def test_a_short_prompt_is_not_written_nor_a_small_addition(make):
+    cache, states = make()
+    store(cache, DOCUMENT[:255], states)
+    assert cache.disk.usage()[0] == 0
+    store(cache, DOCUMENT, states)
+    store(cache, (*DOCUMENT, *range(255)), states)
+    assert cache.disk.find("n", (*DOCUMENT, *range(300))).length == 4000
+
+
+def test_the_disk_is_read_only_for_enough_more_than_memory_has(make):
+    cache, states = make()
+    store(cache, DOCUMENT[:500], states)
+    for in_memory, source in ((437, "memory"), (436, "disk")):
+        again, states = make()
+        again.memory.store("n", DOCUMENT[:in_memory], states.prefill(DOCUMENT[:in_memory]), states)
+        found = again.lookup("n", DOCUMENT[:501], states)
+        assert (found.source, found.length) == (source, {"memory": in_memory, "disk": 500}[source])
+
+
+def test_a_state_of_another_model_is_dropped_and_the_next_one_taken(make, tmp_path):
+    cache, states = make()
+    store(cache, DOCUMENT[:1000], states)
+
+    class Changed(FakeStates):
+        def arrays(self, state):
+            arrays, meta = super().arrays(state)
+            return {"other": arrays["rows"]}, meta
+
+    cache.disk.pin("keep", "n", DOCUMENT[:1000])  # or the longer one would replace it
+    store(cache, DOCUMENT, Changed())
+    said = []
+    fresh = Prefixes(PrefixCache(lambda: 10**9), PrefixDisk(tmp_path, warn=WarnOnce(said.append)), Ledger())
+    assert fresh.lookup("n", (*DOCUMENT, 1), states).length == 1000
+    assert len(said) == 1
+    assert "KeyError" in said[0]
+
+
+def test_a_pin_is_held_after_a_restart(make):
+    cache, states = make()
+    assert not cache.pin("doc", "n", DOCUMENT, states)  # nothing to hold yet
+    store(cache, (*DOCUMENT, 1, 2, 3), states)
+    assert [pin.held for pin in cache.memory.pins()] == [True]
+    again, states = make()
+    assert all(again.restore_pins("n", states))
+    assert [(p.name, p.tokens, p.held) for p in again.memory.pins()] == [("doc", 4000, True)]
+    again.memory.clear()
+    assert again.memory.lookup("n", (*DOCUMENT, 9), states).length == 4000
+    assert again.unpin("doc")
+    assert not again.unpin("doc")
+    third, states = make()
+    assert third.restore_pins("n", states) == []
+
+
+@pytest.mark.parametrize("pinned_first", [True, False])
+def test_a_pin_has_a_file_of_its_own(make, pinned_first):
+    cache, states = make()
+    if pinned_first:
+        cache.pin("doc", "n", DOCUMENT[:100], states)  # too few tokens to be written without a pin
+    store(cache, DOCUMENT, states)
+    if not pinned_first:
+        cache.pin("doc", "n", DOCUMENT[:100], states)
+    cache.disk.flush()
+    assert cache.disk.clear() == 1
+    again, states = make()
+    assert all(again.restore_pins("n", states))
+    assert again.memory.lookup("n", DOCUMENT, states).length == 100
+
+
+def test_a_recurrent_state_is_found_at_its_snapshots(make):
+    cache, states = make(window=0)
+    store(cache, DOCUMENT[:3000], states)
+    store(cache, DOCUMENT, states)
+    again, states = make(window=0)
+    assert again.lookup("n", (*DOCUMENT, 1), states).length == 4000
+    parted = again.lookup("n", (*DOCUMENT[:3500], 1), states)
+    assert (parted.length, parted.common) == (3000, 3500)
+    assert is_fresh(parted.state, DOCUMENT[:3000])
+
+
+def test_without_a_disk(make):
+    states, stats = FakeStates(), Ledger()
+    cache = Prefixes(PrefixCache(lambda: 10**9), None, stats)
+    assert cache.lookup("n", (1, 2, 3), states).state is None
+    cache.store("n", (1, 2), states.prefill((1, 2)), states)
+    assert cache.lookup("n", (1, 2, 3), states).source == "memory"
+    assert cache.pin("p", "n", (1, 2), states)
+    assert cache.restore_pins("n", states) == []
+    assert cache.unpin("p")
+    assert stats.tally("prefix").hit_rate == 0.5
