@@ -9,8 +9,11 @@ from .request import Message, Request, Sampling
 from .result import Chunk, Provenance, Result, Timings
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from IPython.core.interactiveshell import InteractiveShell
 
+    from .kernels.dispatch import Dispatcher
     from .runtime import Engine
 
 __version__ = "0.1.0"
@@ -21,6 +24,17 @@ def engine() -> Engine:
     from .runtime import shared_engine
 
     return shared_engine()
+
+
+def patched_kernels(*, strict: bool = False) -> AbstractContextManager[Dispatcher]:
+    """`with mlxnb.patched_kernels():` mlx-lm models take the attention path that was measured fastest.
+
+    Raises:
+        PatchError: mlx-lm is not installed, or something else replaced its attention.
+    """
+    from .runtime.kernels import patched_kernels as patched
+
+    return patched(strict=strict)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -56,4 +70,5 @@ __all__ = [
     "Timings",
     "engine",
     "errors",
+    "patched_kernels",
 ]

@@ -19,6 +19,10 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "max_tokens": "MLXNB_MAX_TOKENS",
         "temperature": "MLXNB_TEMPERATURE",
         "local_models_dir": "LOCAL_MODELS_DIR",
+        "cache_dir": "MLXNB_CACHE_DIR",
+        "cache_answers_mb": "MLXNB_CACHE_ANSWERS_MB",
+        "cache_states_mb": "MLXNB_CACHE_STATES_MB",
+        "cache_days": "MLXNB_CACHE_DAYS",
     }
 )
 
@@ -27,7 +31,9 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
 class Settings:
     """What holds where a person says nothing else. `origin` maps every field to "default" or to its variable.
 
-    `local_models_dir` is None unless LOCAL_MODELS_DIR is set: no folder of a person's home is searched unasked.
+    `local_models_dir` is None unless LOCAL_MODELS_DIR is set: no folder of a person's home is searched unasked. On disk
+    finished answers may take `cache_answers_mb` and KV states `cache_states_mb` megabytes; an answer counts for
+    `cache_days`, None for ever.
     """
 
     model: str
@@ -35,6 +41,10 @@ class Settings:
     max_tokens: int
     temperature: float
     local_models_dir: Path | None
+    cache_dir: Path
+    cache_answers_mb: int
+    cache_states_mb: int
+    cache_days: int | None
     origin: Mapping[str, str]
 
 
@@ -51,6 +61,10 @@ def settings() -> Settings:
         max_tokens=_number("MLXNB_MAX_TOKENS", "max_tokens"),
         temperature=_number("MLXNB_TEMPERATURE", "temperature"),
         local_models_dir=local_models_dir(),
+        cache_dir=cache_dir(),
+        cache_answers_mb=_count("MLXNB_CACHE_ANSWERS_MB", 256) or 0,
+        cache_states_mb=_count("MLXNB_CACHE_STATES_MB", 4000) or 0,
+        cache_days=_count("MLXNB_CACHE_DAYS", None),
         origin=MappingProxyType({field: given.get(field, "default") for field in VARIABLES}),
     )
 
@@ -60,13 +74,24 @@ def local_models_dir() -> Path | None:
 
     An external disk may be away for now; that must not stop models that live elsewhere.
     """
-    text = os.environ.get("LOCAL_MODELS_DIR", "").strip()
+    return _folder("LOCAL_MODELS_DIR")
+
+
+def cache_dir() -> Path:
+    """The folder of everything that can be made again: MLXNB_CACHE_DIR, or the platform's cache folder."""
+    from platformdirs import user_cache_path
+
+    return _folder("MLXNB_CACHE_DIR") or user_cache_path("mlxnb", appauthor=False)
+
+
+def _folder(variable: str) -> Path | None:
+    text = os.environ.get(variable, "").strip()
     if not text:
         return None
     try:
         return Path(os.path.abspath(Path(text).expanduser()))
     except RuntimeError:
-        raise OptionError(f"LOCAL_MODELS_DIR is {text!r}, whose user is unknown.", "It takes a folder.") from None
+        raise OptionError(f"{variable} is {text!r}, whose user is unknown.", "It takes a folder.") from None
 
 
 def _name(variable: str, default: str) -> str:
@@ -83,6 +108,13 @@ def _number(variable: str, option: str) -> Any:
     if not text:
         return field.default
     return check_option(variable, _whole(text) if field.metadata["kind"] is int else text, field.metadata)
+
+
+def _count(variable: str, default: int | None) -> int | None:
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    return int(check_option(variable, _whole(text), {"kind": int, "low": 1, "high": None}))
 
 
 def _whole(text: str) -> int | str:

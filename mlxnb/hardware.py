@@ -45,8 +45,8 @@ def _limits(mount: Path, path: str, limit: str, used: str, cache: str) -> Iterat
     # A container may see its host's path here, with no such folder: the mount itself is its group then.
     group = mount / Path(*(part for part in path.split("/") if part not in ("", "..")))
     for folder in (group, *group.parents):
-        most, now = _text(folder / limit).strip(), _text(folder / used).strip()
-        if most.isdecimal() and now.isdecimal():
+        most = _text(folder / limit).strip()
+        if most.isdecimal() and (now := _text(folder / used).strip()).isdecimal():
             yield int(most), max(0, int(now) - _stat(folder / "memory.stat", cache))
         if folder == mount:
             return

@@ -88,8 +88,9 @@ class Provenance:
     """Where an answer came from: enough to repeat it, and to know which path produced it.
 
     `sampling.seed` is the seed really used, also when the request left it open. `passed_over` holds the paths that
-    come before this one and were refused, with reasons; an Absent one was merely not installed. `notes` is whatever
-    else a reader should know.
+    come before this one and were refused, with reasons; an Absent one was merely not installed. `attention_calls`
+    counts the attention calls by path while kernels are patched in. `kv_bits` is what the KV cache was really quantised
+    to. `notes` is whatever else a reader should know.
     """
 
     model: str
@@ -107,6 +108,9 @@ class Provenance:
     reused_tokens: int
     context_length: int | None
     attention: str
+    attention_calls: tuple[tuple[str, int], ...] = ()
+    kv_bits: int | None = None
+    kv_group_size: int | None = None
     passed_over: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -114,7 +118,8 @@ class Provenance:
 @dataclass(frozen=True, slots=True)
 class Result:
     """One finished generation. `text` is the answer without thinking; `tokens` every generated token id except the
-    one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one.
+    one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one. A
+    `cached` answer was generated earlier, in the time that `original` tells; `timings` are those of finding it again.
     """
 
     text: str
@@ -124,6 +129,8 @@ class Result:
     provenance: Provenance
     thinking: str = ""
     peak_memory: int | None = None
+    cached: bool = False
+    original: Timings | None = None
 
     def __str__(self) -> str:
         return self.text

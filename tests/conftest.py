@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +16,10 @@ from mlxnb.runtime import Engine
 from tests.scripted import ScriptedBackend
 from tests.tiny import FAMILIES, Maker, make_checkpoint
 
+# No test reads or writes the caches of the person who runs it.
+os.environ["MLXNB_CACHE_DIR"] = tempfile.mkdtemp(prefix="mlxnb-tests-")
+atexit.register(shutil.rmtree, os.environ["MLXNB_CACHE_DIR"], ignore_errors=True)
+
 # A noisy machine is no fault of the code: examples may take their time.
 settings.register_profile("mlxnb", deadline=None)
 settings.load_profile("mlxnb")
@@ -19,8 +27,8 @@ settings.load_profile("mlxnb")
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """A real engine with the real backends."""
-    made = Engine()
+    """A real engine with the real backends, which computes every answer anew."""
+    made = Engine(caching=False)
     yield made
     made.close()
 

@@ -5,8 +5,10 @@ import importlib
 import pytest
 
 PUBLIC = {
-    "mlxnb": "Chunk Message Provenance Request Result Sampling Timings engine errors",
+    "mlxnb": "Chunk Message Provenance Request Result Sampling Timings engine errors patched_kernels",
     "mlxnb.backends": "Backend LoadedModel ModelInfo Watch default_backends",
+    "mlxnb.kernels": "AttentionConfig Patch Thresholds active configure_optimizer patch_mlx_lm should_optimize "
+    "unpatch_mlx_lm",
     "mlxnb.models": "Checkpoint ModelSource check_fits find_models fits inspect kv_bytes_per_token resolve",
     "mlxnb.render": "LiveCell Table clean describe footer_text mimebundle one_line to_html",
     "mlxnb.runtime": "Engine Job Status shared_engine",

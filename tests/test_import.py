@@ -9,9 +9,9 @@ from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 shell.run_cell("pass")
 shell.run_line_magic("load_ext", "mlxnb")
-assert {"generate", "mlxnb"} <= set(shell.magics_manager.magics["line"])
-assert "generate" in shell.magics_manager.magics["cell"]
-assert not {"profile_model", "patch_kernels"} & set(shell.magics_manager.magics["line"])
+assert {"generate", "mlxnb", "patch_kernels"} <= set(shell.magics_manager.magics["line"])
+assert {"generate", "metal_kernel"} <= set(shell.magics_manager.magics["cell"])
+assert "profile_model" not in shell.magics_manager.magics["line"]
 heavy = {"mlx", "mlx_lm", "torch", "transformers", "matplotlib", "ipywidgets", "numpy", "huggingface_hub", "psutil"}
 print("loaded:", *sorted(heavy & set(sys.modules)))
 """

@@ -7,7 +7,7 @@ import mlxnb
 
 ROOT = Path(mlxnb.__file__).parent
 LAYERS = [
-    {"errors", "decision", "request", "result", "config", "hardware"},
+    {"errors", "decision", "request", "result", "config", "hardware", "comparison", "quiet"},
     {"models", "cache", "kernels", "pocket"},
     {"backends"},
     {"runtime"},

@@ -19,10 +19,11 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 
 @pytest.mark.slow
 @each_notebook
-def test_it_shows_what_is_stored(path: Path) -> None:
+def test_it_shows_what_is_stored(path: Path, tmp_path: Path) -> None:
     options = ["--nbval", "--nbval-current-env", "--nbval-sanitize-with", "tests/nbval_sanitize.cfg"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(path)]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=False)
+    environment = {**ENVIRONMENT, "MLXNB_CACHE_DIR": str(tmp_path)}  # empty, as when it was stored
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

@@ -122,6 +122,41 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "Phi3Config",
         {"rope_parameters": _longrope(16), "original_max_position_embeddings": 256, "sliding_window": None},
     ),
+    # Recurrent layers: beside attention layers, and within them.
+    "qwen3-next": (
+        "Qwen3NextConfig",
+        {
+            "rope_parameters": rope(5000.0, partial_rotary_factor=0.5),
+            "head_dim": 32,
+            "num_hidden_layers": 4,
+            "layer_types": ["linear_attention", "full_attention"] * 2,
+            "full_attention_interval": 2,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 32,
+            "linear_value_head_dim": 32,
+            "linear_conv_kernel_dim": 4,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 32,
+            "mlp_only_layers": [],
+        },
+    ),
+    "falcon-h1": (
+        "FalconH1Config",
+        {
+            "rope_parameters": rope(5000.0),
+            "head_dim": 32,
+            "mamba_d_ssm": 64,
+            "mamba_n_heads": 4,
+            "mamba_d_head": 16,
+            "mamba_n_groups": 1,
+            "mamba_d_state": 16,
+            "mamba_d_conv": 4,
+            "mamba_chunk_size": 16,
+        },
+    ),
     "deepseek-v3": (
         "DeepseekV3Config",
         {
@@ -171,10 +206,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def make_checkpoint(family: str, folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
     """Save a random model of a family, with the pocket model's tokenizer, into `folder`."""
+    return save(*FAMILIES[family], folder, seed, dtype)
+
+
+def save(class_name: str, differs: dict[str, Any], folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
+    """Save a random model of a transformers config class, with what differs from SHAPE."""
     import torch
     import transformers
 
-    class_name, differs = FAMILIES[family]
     config = getattr(transformers, class_name)(**{**SHAPE, **differs}, attn_implementation="eager")
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).eval()

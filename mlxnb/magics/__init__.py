@@ -1,4 +1,4 @@
-"""What `%load_ext mlxnb` brings: `%%generate`, `%generate`, `%mlxnb`, their defaults and their tab completion."""
+"""What `%load_ext mlxnb` brings: the magics, their defaults and their tab completion."""
 
 from __future__ import annotations
 
@@ -23,10 +23,17 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from .commands import CommandMagics
     from .defaults import MLXNB
     from .generate import GenerateMagics
+    from .metal_kernel import MetalMagics
+    from .patch_kernels import KernelMagics
     from .shown import Shown
 
     defaults, shown = MLXNB(parent=shell), Shown(shell)
-    magics = (GenerateMagics(shell, defaults, shown), CommandMagics(shell, defaults))
+    magics = (
+        GenerateMagics(shell, defaults, shown),
+        CommandMagics(shell, defaults),
+        KernelMagics(shell, defaults),
+        MetalMagics(shell),
+    )
     undo = _loaded[id(shell)] = ExitStack()
     for part in (complete, question):
         part.install(shell)

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
+from ..decision import Decision
 from ..errors import OptionError
 from .defaults import MLXNB
 from .fail import one_line_errors
-from .line import first_word
 from .options import OptionParser
+from .subcommand import read_command
 
 COMMANDS = {
     "status": "what the engine is doing, and the models in memory (also without a command)",
     "models": "the models on this machine",
     "load": "load a model ahead of its first answer: %mlxnb load NAME",
     "unload": "give a model's memory back: %mlxnb unload NAME",
+    "cache": "what the caches hold and were worth: %mlxnb cache [stats | clear | pin NAME | unpin NAME | where]",
+    "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
+    "unpin": "let it go: %mlxnb unpin NAME",
     "config": "every setting, its value and where it came from",
 }
-USAGE = "%mlxnb [status | models | load NAME | unload NAME | config] [options]"
+USAGE = (
+    "%mlxnb [status | models | load NAME | unload NAME | cache [COMMAND] | pin NAME | unpin NAME | config] [options]"
+)
+PINNING = ("pin", "unpin")
+NAMING = ("load", "unload", *PINNING)
+CACHE_COMMANDS = ("stats", "clear", "pin", "unpin", "where")
 
 
 def command_parser() -> OptionParser:
@@ -31,6 +41,7 @@ def command_parser() -> OptionParser:
     parser = OptionParser(prog="%mlxnb", usage=USAGE, description=f"The engine and its models.\n\ncommands:\n{lines}")
     parser.add_argument("command", nargs="?", default="status", help=argparse.SUPPRESS)
     parser.add_argument("name", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--backend", metavar="NAME", help="load: auto, mlx or torch (default auto)")
     parser.add_argument("--dtype", metavar="TYPE", help="load: float32, bfloat16 or float16")
     return parser
@@ -63,22 +74,31 @@ class CommandMagics(Magics):
         Raises:
             OptionError: an unknown command or option, or a name that is missing or too much.
         """
-        words = []
-        while line.strip():
-            word, line = first_word(line.lstrip())
-            words.append(word)
-        options, extra = self._parser.parse_known_args(words)
-        for word in extra:
-            if word.startswith("-"):
-                self._parser.action(word.partition("=")[0])
-            raise OptionError(f"{word!r} is one word too many.", self._parser.see_help)
-        if options.command not in COMMANDS:
-            near = difflib.get_close_matches(options.command, COMMANDS, n=1)
-            remedy = f"Did you mean {near[0]}?" if near else f"Commands are {', '.join(COMMANDS)}."
-            raise OptionError(f"Unknown command {options.command}.", remedy)
-        if (options.command in ("load", "unload")) != (options.name is not None) and not options.help:
-            problem = "takes no name" if options.name else "needs a model's name"
+        options = read_command(self._parser, line, COMMANDS)
+        if options.help:
+            return options
+        if options.command == "cache":
+            return self._cache_command(options)
+        if options.more is not None:
+            raise OptionError(f"{options.more!r} is one word too many.", self._parser.see_help)
+        if (options.command in NAMING) != (options.name is not None):
+            needs = "needs a name" if options.command in PINNING else "needs a model's name"
+            problem = "takes no name" if options.name else needs
             raise OptionError(f"%mlxnb {options.command} {problem}.", self._parser.see_help)
+        return options
+
+    def _cache_command(self, options: argparse.Namespace) -> argparse.Namespace:
+        """`cache pin NAME` and `cache unpin NAME` are long for `pin NAME` and `unpin NAME`."""
+        options.what = options.name or "stats"
+        if options.what not in CACHE_COMMANDS:
+            near = difflib.get_close_matches(options.what, CACHE_COMMANDS, n=1)
+            remedy = f"Did you mean {near[0]}?" if near else f"It takes {', '.join(CACHE_COMMANDS)}."
+            raise OptionError(f"Unknown cache command {options.what}.", remedy)
+        if (options.what in PINNING) != (options.more is not None):
+            problem = "takes no name" if options.more else "needs a name"
+            raise OptionError(f"%mlxnb cache {options.what} {problem}.", self._parser.see_help)
+        if options.what in PINNING:
+            options.command, options.name = options.what, options.more
         return options
 
     def _status(self, options: argparse.Namespace) -> None:
@@ -106,6 +126,40 @@ class CommandMagics(Magics):
         from .tables import loaded_table
 
         _show(loaded_table(engine().unload(options.name), "Unloaded, memory given back"))
+
+    def _cache(self, options: argparse.Namespace) -> None:
+        from .. import engine
+        from .cache_plot import hit_rate_plot
+        from .cache_tables import cache_tables, cleared_table, where_table
+
+        cache = engine().cache
+        if cache is None:
+            raise OptionError("This engine keeps nothing.", "It was made with caching=False.")
+        if options.what == "clear":
+            return _show(cleared_table(cache.clear()))
+        stats = cache.stats()
+        for shown in [where_table(stats)] if options.what == "where" else cache_tables(stats):
+            _show(shown)
+        rates = {kind: cache.hit_rates(kind) for kind in ("result", "prefix")}
+        if options.what == "stats" and any(len(points) > 1 for points in rates.values()):
+            _show(hit_rate_plot(rates))
+
+    def _pin(self, options: argparse.Namespace) -> None:
+        from .. import engine
+
+        self._pinned(engine().cache, lambda cache: cache.pin(options.name))
+
+    def _unpin(self, options: argparse.Namespace) -> None:
+        from .. import engine
+
+        self._pinned(engine().cache, lambda cache: cache.unpin(options.name))
+
+    def _pinned(self, cache: Any, work: Callable[[Any], Decision]) -> None:
+        from .cache_tables import pin_table
+
+        if cache is None:
+            raise OptionError("This engine keeps nothing.", "It was made with caching=False.")
+        _show(pin_table(work(cache)))
 
     def _config(self, options: argparse.Namespace) -> None:
         from ..config import settings

@@ -1,4 +1,4 @@
-"""Tab completion on the lines of `%generate`, `%%generate` and `%mlxnb`."""
+"""Tab completion on the lines of every magic."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ from typing import TYPE_CHECKING
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from ..errors import MlxnbError
-from .commands import COMMANDS, command_parser
+from ..request import CACHE_MODES, KV_BITS
+from . import commands, kernel_options
+from .metal_kernel import metal_parser
 from .options import FORMATS, OptionParser, generate_parser
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 # A prompt on the line ends with the cursor like anything else; what comes before the magic's name is an assignment.
-MAGIC = re.compile(r"\s*(?:[^%=]+=\s*)?(?P<name>%generate|%%generate|%mlxnb)\s+(?P<rest>.*)", re.DOTALL)
+MAGIC = re.compile(
+    r"\s*(?:[^%=]+=\s*)?(?P<name>%generate|%%generate|%%metal_kernel|%mlxnb|%patch_kernels)\s+(?P<rest>.*)", re.DOTALL
+)
+PARSERS: dict[str, Callable[[], OptionParser]] = {
+    "generate": generate_parser,
+    "metal_kernel": metal_parser,
+    "mlxnb": commands.command_parser,
+    "patch_kernels": kernel_options.kernels_parser,
+}
+# Magics whose first word is a command, and the commands that a model's name follows.
+COMMANDS: dict[str, Iterable[str]] = {"mlxnb": commands.COMMANDS, "patch_kernels": kernel_options.COMMANDS}
+NAMING = ("load", "unload")
 
 
 def model_names() -> list[str]:
@@ -42,6 +55,8 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "model": model_names,
     "backend": backend_names,
     "format": lambda: FORMATS,
+    "cache": lambda: CACHE_MODES,
+    "kv_bits": lambda: map(str, KV_BITS),
     "dtype": lambda: ("float32", "bfloat16", "float16"),
 }
 
@@ -54,22 +69,23 @@ def matcher(context: CompletionContext) -> SimpleMatcherResult:
         return {"completions": []}
     words = found["rest"].split()
     word = "" if not words or found["rest"][-1].isspace() else words.pop()
-    candidates, begun = (_commands if found["name"] == "%mlxnb" else _options)(words, word)
+    magic = found["name"].lstrip("%")
+    candidates, begun = (_commands if magic in COMMANDS else _options)(magic, words, word)
     fitting = [SimpleCompletion(each, type="param") for each in candidates if each.startswith(begun)]
     return {"completions": fitting, "suppress": bool(fitting), "matched_fragment": begun, "ordered": True}
 
 
-def _commands(before: list[str], word: str) -> tuple[Iterable[str], str]:
-    """What may stand at `word` on a `%mlxnb` line, and how much of it is there."""
+def _commands(magic: str, before: list[str], word: str) -> tuple[Iterable[str], str]:
+    """What may stand at `word` after a command, or as one, and how much of it is there."""
     if not before:
-        return COMMANDS, word
-    candidates, begun = _after_dash(command_parser(), before, word)
-    return (model_names(), word) if not candidates and before[-1] in ("load", "unload") else (candidates, begun)
+        return COMMANDS[magic], word
+    candidates, begun = _after_dash(PARSERS[magic](), before, word)
+    return (model_names(), word) if not candidates and before[-1] in NAMING else (candidates, begun)
 
 
-def _options(before: list[str], word: str) -> tuple[Iterable[str], str]:
-    """The same on a `%generate` line; an empty one offers the options."""
-    parser = generate_parser()
+def _options(magic: str, before: list[str], word: str) -> tuple[Iterable[str], str]:
+    """The same where there are options only; an empty line offers them."""
+    parser = PARSERS[magic]()
     return (parser.options(), word) if not before and not word else _after_dash(parser, before, word)
 
 

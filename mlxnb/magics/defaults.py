@@ -10,7 +10,7 @@ from traitlets.config import Config, Configurable
 
 from ..config import VARIABLES, Settings, settings
 from ..errors import OptionError
-from ..request import check_option, option_fields
+from ..request import CACHE_MODES, check_option, option_fields
 from .options import FORMATS
 
 NOT_OPTIONS = ("format",)
@@ -54,6 +54,7 @@ class MLXNB(Configurable):
     dtype = Unicode(None, allow_none=True, help="dtype of the weights; None is the model's own").tag(config=True)
     system = Unicode(None, allow_none=True, help="system message before every prompt").tag(config=True)
     strict = Bool(False, help="fail where a path that was asked for is not taken").tag(config=True)
+    cache = Enum(CACHE_MODES, "auto", help="use and keep finished answers and KV states").tag(config=True)
     format = Enum(FORMATS, "markdown", help="how an answer is shown").tag(config=True)
     max_tokens = Option("max_tokens").tag(config=True)
     temperature = Option("temperature").tag(config=True)
@@ -62,6 +63,8 @@ class MLXNB(Configurable):
     min_p = Option("min_p").tag(config=True)
     repetition_penalty = Option("repetition_penalty").tag(config=True)
     seed = Option("seed").tag(config=True)
+    kv_bits = Option("kv_bits").tag(config=True)
+    kv_group_size = Option("kv_group_size").tag(config=True)
 
     @cached_property
     def environment(self) -> Settings:

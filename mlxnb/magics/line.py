@@ -31,7 +31,7 @@ def read_line(parser: OptionParser, text: str, *, in_cell: bool) -> tuple[argpar
     options = parser.parse_args([token for token in tokens if token != "--"])
     options.into = _one_name(options.into, into.partition("<<")[0].strip())
     if in_cell and rest.strip() and not options.help:
-        remedy = "The prompt belongs in the cell's body, below the first line."
+        remedy = "Text belongs in the cell's body, below the first line."
         raise OptionError(f"There is text after the options: {rest.strip()!r}.", remedy)
     return options, rest
 
@@ -92,7 +92,17 @@ def _one_name(option: str | None, arrow: str) -> str | None:
     if option is not None and arrow and option != arrow:
         raise OptionError(f"There are two names for the answer, {option} and {arrow}.", "Give one.")
     name = option if option is not None else arrow or None
-    if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
-        remedy = "Write -- before a prompt that contains <<." if arrow else "It takes a Python name, such as answer."
-        raise OptionError(f"{name!r} is no name for a variable.", remedy)
+    check_name(
+        name, "Write -- before a prompt that contains <<." if arrow else "It takes a Python name, such as answer."
+    )
     return name
+
+
+def check_name(name: str | None, remedy: str = "It takes a Python name, such as found.") -> None:
+    """Refuse a name that no variable can have; None is none.
+
+    Raises:
+        OptionError: naming it.
+    """
+    if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
+        raise OptionError(f"{name!r} is no name for a variable.", remedy)

@@ -62,8 +62,8 @@ def config_table(defaults: MLXNB, environment: Settings) -> Table:
     """Every setting, its value and where that came from."""
     names = sorted(defaults.class_own_traits(config=True))
     rows = [(name, _word(getattr(defaults, name)), defaults.origin(name)) for name in names]
-    folder = environment.local_models_dir
-    rows.append(("local_models_dir", _word(folder), environment.origin["local_models_dir"]))
+    others = [name for name in environment.origin if name not in names]
+    rows += [(name, _word(getattr(environment, name)), environment.origin[name]) for name in others]
     return Table(("setting", "value", "from"), rows, bold="value")
 
 

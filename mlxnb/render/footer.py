@@ -66,12 +66,12 @@ def items(result: Result) -> list[Item]:
     p, t = result.provenance, result.timings
     where = one_row(f"{p.backend} {p.device}").strip()  # nowhere, if it was stopped before it had a backend
     texts = [model_label(p.model), *filter(None, [where]), plural(len(result.tokens), "token")]
-    if t.decode_rate:
+    if t.decode_rate and not result.cached:
         texts.append(rate(t.decode_rate))
     if t.ttft is not None:
         loading = f" ({duration(t.load_time)} loading)" if t.load_time > 0 else ""
         texts.append(f"first token {duration(t.ttft)}{loading}")
-    if p.reused_tokens:
+    if p.reused_tokens and not result.cached:
         texts.append(f"reused {count(p.reused_tokens)} of {count(p.prompt_tokens)}")
     return [*map(Item, texts), *_ending(result)]
 
@@ -84,6 +84,9 @@ def _ending(result: Result) -> list[Item]:
         ends = [Item("cut", f"The answer was cut at {plural(len(result.tokens), 'token')}: {_more(result)}.")]
     else:
         ends = [Item(result.finish_reason)]
+    if result.cached:
+        took = f", which took {duration(result.original.total)}" if result.original and result.original.total else ""
+        ends.append(Item("cached", f"Found again; it was generated earlier{took}. --cache off computes it anew."))
     refused = [rejected for rejected in p.passed_over if not isinstance(rejected, Absent)]
     if refused:
         ends.append(Item("fallback", "\n".join(one_row(str(rejected)) for rejected in refused)))
@@ -116,6 +119,7 @@ def _origin(p: Provenance) -> list[tuple[str, str]]:
         ("device", p.device),
         ("dtype", f"{p.dtype}, {p.quantization}" if p.quantization else p.dtype),
         ("attention", p.attention),
+        *([("KV cache", f"{p.kv_bits} bit, group {p.kv_group_size}")] if p.kv_bits else []),
         ("context", plural(p.context_length, "token") if p.context_length else MISSING),
     ]
 

@@ -6,22 +6,25 @@ import asyncio
 import contextlib
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import hardware
 from ..backends import default_backends
-from ..backends.base import Backend, Cancelled, ModelInfo
+from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..errors import EngineClosedError, MlxnbError
 from ..request import Message, Request, check_dtype
-from ..result import Result
+from ..result import Chunk, Result
+from .caches import Caches
 from .job import Job
 from .loaded import Loaded, LoadedModels
 from .outcome import Outcome
 from .signature import names_its_options
 from .worker import Worker
 
+T = TypeVar("T")
 Prompt = str | Sequence[Message | Mapping[str, Any]]
 
 
@@ -39,10 +42,12 @@ class Status:
 class Engine:
     """Runs models for every front of this process. Options are those of Request and Sampling, by the same names."""
 
-    def __init__(self, backends: Mapping[str, Backend] | None = None) -> None:
+    def __init__(self, backends: Mapping[str, Backend] | None = None, *, caching: bool = True) -> None:
         self.backends: dict[str, Backend] = dict(backends if backends is not None else default_backends())
-        self._models = LoadedModels(self.backends)
         self._worker = Worker("mlxnb-engine")
+        # Without `caching` nothing is looked up or kept, in memory or on disk, whatever a request says.
+        self.cache = Caches(self.call) if caching else None
+        self._models = LoadedModels(self.backends, self.cache)
         self._jobs: list[Job] = []  # queued and running, in order
         self._closed = False
         self._pid = os.getpid()
@@ -140,6 +145,24 @@ class Engine:
         self._check_open()
         return self._worker.call(lambda: self._models.unload(name))
 
+    def call(self, function: Callable[[], T]) -> T:
+        """Run `function` on the engine's thread, behind what is queued, and wait for what it returns or raises."""
+        self._check_open()
+        return self._worker.call(function)
+
+    def later(self, function: Callable[[], object]) -> None:
+        """Run `function`, which must not raise, on the engine's thread behind what is queued; waits for nothing."""
+        self._check_open()
+        self._worker.submit(function)
+
+    def call_with(self, name: str, function: Callable[[LoadedModel], T], backend: str = "auto") -> T:
+        """`call` for a function of a model, which is loaded if it is not.
+
+        Raises:
+            ModelError, BackendError: it cannot be loaded.
+        """
+        return self.call(lambda: function(self._models.get(name, backend, None).model))
+
     def models(self) -> list[ModelInfo]:
         """The models in memory."""
         return self._models.infos()
@@ -179,37 +202,63 @@ class Engine:
 
     def _leave(self) -> None:
         self._models.close()
+        if self.cache is not None:
+            self.cache.close()
         for backend in self.backends.values():
             backend.close()
 
     def _run(self, job: Job) -> None:
-        outcome = Outcome(job)
+        outcome, whole = Outcome(job), False
         try:
-            if job.start():
-                self._generate(job, outcome)
+            if job.start() and (found := self._generate(job, outcome)) is not None:
+                job.put(Chunk(found.text, None, found.timings.start, found.thinking))
+                job.finish(found)
+                assert self.cache is not None
+                assert outcome.loaded is not None
+                self.cache.remember(outcome.loaded.model, job)
+                return
         except Cancelled:
             job.finish(outcome.result())
         except MlxnbError as err:
             job.finish(None, err)
         except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
+            traceback.clear_frames(err.__traceback__)  # whoever keeps the error must not keep a KV state with it
             job.finish(None, outcome.failed(err))
         else:
             job.finish(outcome.result())
+            whole = True
         finally:
             self._jobs.remove(job)
+            self._after(job, outcome, whole)
 
-    def _generate(self, job: Job, outcome: Outcome) -> None:
+    def _after(self, job: Job, outcome: Outcome, whole: bool) -> None:
+        """What nobody has to wait for: keep the answer if it came to its end, and the KV state."""
+        if self.cache is not None and outcome.loaded is not None and job.watch.start is not None:
+            try:
+                if whole:
+                    self.cache.keep(outcome.loaded.model, job, job.result())
+            finally:
+                self.cache.finished(outcome.loaded.model, job)
+
+    def _generate(self, job: Job, outcome: Outcome) -> Result | None:
+        """Generate into `outcome`; or the answer as it was kept."""
         began, before = time.perf_counter(), self._models.infos()
         outcome.loaded = self._loaded_for(job)
         if outcome.loaded.info not in before:
             outcome.load_time = time.perf_counter() - began
         if job.watch.cancelled.is_set():
-            return
+            return None
+        if self.cache is not None:
+            found = self.cache.find(outcome.loaded.model, job, outcome.load_time)
+            if found is not None:
+                return found
+            self.cache.relieve(outcome.loaded.model, job, self.backends[outcome.loaded.info.backend].memory_free())
         job.state = "prefill"
         for chunk in outcome.loaded.model.stream(job.request, job.watch):
             job.state = "decode"
             outcome.add(chunk)
             job.put(chunk)
+        return None
 
     def _loaded_for(self, job: Job) -> Loaded:
         request, watch = job.request, job.watch

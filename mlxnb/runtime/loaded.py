@@ -12,6 +12,7 @@ from ..decision import Rejected
 from ..errors import MlxnbError, ModelNotFoundError, ModelTooLargeError, UnsupportedModelError
 from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
 from ..request import DTYPES
+from .caches import Caches
 
 # A model is taken to fit when it has room for a KV cache of this many tokens beside its weights.
 KV_ALLOWANCE = 4096
@@ -38,8 +39,9 @@ class Loaded:
 class LoadedModels:
     """Every method but `infos` belongs to the engine's thread."""
 
-    def __init__(self, backends: Mapping[str, Backend]) -> None:
+    def __init__(self, backends: Mapping[str, Backend], caches: Caches | None = None) -> None:
         self._backends = backends
+        self._caches = caches
         self._loaded: tuple[Loaded, ...] = ()
 
     def infos(self) -> list[ModelInfo]:
@@ -79,6 +81,8 @@ class LoadedModels:
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 continue
             loaded = Loaded(model, source, dtype, (*chain.passed_over, *refused))
+            if self._caches is not None:
+                self._caches.join(model, source, dtype)
             self._loaded = (*self._loaded, loaded)
             return loaded
         reasons = "; ".join(f"{r.subject}: {r.reason.rstrip('.')}" for r in refused)
@@ -121,13 +125,19 @@ class LoadedModels:
             here = ", ".join(sorted({info.name for info in self.infos()})) or "nothing"
             raise ModelNotFoundError(f"{name} is not loaded.", f"Loaded now: {here}.")
         self._loaded = tuple(loaded for loaded in self._loaded if loaded not in going)
-        return [_close(loaded) for loaded in going]
+        return [self._close(loaded) for loaded in going]
 
     def close(self) -> None:
         """Give everything back."""
         going, self._loaded = self._loaded, ()
         for loaded in going:
-            _close(loaded)
+            self._close(loaded)
+
+    def _close(self, loaded: Loaded) -> ModelInfo:
+        if self._caches is not None:
+            self._caches.leave(loaded.model)
+        loaded.model.close()
+        return loaded.info
 
 
 def _found(loaded: Loaded, chain: Candidates, place: int) -> Loaded:
@@ -137,8 +147,3 @@ def _found(loaded: Loaded, chain: Candidates, place: int) -> Loaded:
     merely_elsewhere = before - {r.subject for r in refused}
     note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
     return replace(loaded, passed_over=(*chain.passed_over, *refused), notes=note)
-
-
-def _close(loaded: Loaded) -> ModelInfo:
-    loaded.model.close()
-    return loaded.info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ..errors import GenerationError
@@ -95,7 +96,19 @@ class Outcome:
             prompt_tokens=watch.prompt_tokens,
             reused_tokens=watch.reused_tokens,
             context_length=info.context_length if info else None,
-            attention=info.attention if info else "",
+            attention=_attention(info.attention if info else "", watch.attention_calls),
+            attention_calls=tuple(watch.attention_calls.items()),
+            kv_bits=watch.kv_bits,
+            kv_group_size=watch.kv_group_size,
             passed_over=self.loaded.passed_over if self.loaded else (),
             notes=(*(info.notes if info else ()), *(self.loaded.notes if self.loaded else ()), *watch.notes),
         )
+
+
+def _attention(usual: str, calls: Mapping[str, int]) -> str:
+    """The attention path in words; with the share of each where calls were counted."""
+    whole = sum(calls.values())
+    if not whole:
+        return usual
+    parts = sorted(calls.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {count / whole:.0%}" for name, count in parts)

@@ -30,7 +30,7 @@ class Worker:
         assert self._thread.ident is not None
         return self._thread.ident
 
-    def submit(self, call: Callable[[], None]) -> None:
+    def submit(self, call: Callable[[], object]) -> None:
         """Queue a call that handles its own errors.
 
         Raises:
@@ -42,19 +42,27 @@ class Worker:
             self._calls.put(call)
 
     def call(self, function: Callable[[], T]) -> T:
-        """Run `function` on the thread and wait for what it returns or raises."""
+        """Run `function` on the thread and wait for what it returns or raises; not at all where the wait is broken off
+        before its turn has come.
+        """
         if threading.get_ident() == self.ident:
             return function()
         future: Future[T] = Future()
 
         def settle() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(function())
             except BaseException as err:  # noqa: BLE001 - handed to the caller, whatever it is
                 future.set_exception(err)
 
         self.submit(settle)
-        return future.result()
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     def close(self, last: Callable[[], None]) -> None:
         """Let what is queued finish, run `last`, and end the thread. Closing twice is harmless."""

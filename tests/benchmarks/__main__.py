@@ -12,7 +12,7 @@ from typing import Any
 
 from mlxnb import hardware
 
-from . import decode, load_ext
+from . import caches, decode, load_ext, quantized_cache
 from .pairs import Comparison
 
 BENCHMARKS: dict[str, Callable[[], Any]] = {
@@ -20,6 +20,8 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     "torch": decode.torch,
     "decode": decode.decode,
     "load_ext": load_ext.load_ext,
+    **quantized_cache.BENCHMARKS,
+    **caches.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
 
@@ -53,13 +55,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where the rows go")
     args = parser.parse_args()
-    unknown = set(args.names) - set(BENCHMARKS)
+    known = {**BENCHMARKS, **quantized_cache.BY_NAME_ONLY}
+    unknown = set(args.names) - set(known)
     if unknown:
-        parser.error(f"no benchmark {sorted(unknown)[0]!r}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark {sorted(unknown)[0]!r}; there are {', '.join(known)}")
     rows = []
     for name in args.names or BENCHMARKS:
-        made = BENCHMARKS[name]()
-        rows.append(made.row() if isinstance(made, Comparison) else made)
+        made = known[name]()
+        rows += [m.row() if isinstance(m, Comparison) else m for m in (made if isinstance(made, list) else [made])]
     print(table(rows))
     args.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
 

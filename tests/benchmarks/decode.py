@@ -87,7 +87,7 @@ def transformers_generate(engine: Engine) -> Arm:
 
 def mlx() -> Comparison:
     """engine.stream on mlx against mlx_lm.stream_generate."""
-    engine = Engine()
+    engine = Engine(caching=False)
     rates = alternate(engine_stream(engine, "mlx"), mlx_lm_stream())
     engine.close()
     return Comparison("mlx", "engine.stream", "mlx_lm.stream_generate", "tok/s", rates, goal=0.97)
@@ -95,7 +95,7 @@ def mlx() -> Comparison:
 
 def torch() -> Comparison:
     """engine.generate on torch against model.generate."""
-    engine = Engine()
+    engine = Engine(caching=False)
     theirs = transformers_generate(engine)
     rates = alternate(engine_whole(engine, "torch"), theirs)
     engine.close()
@@ -104,7 +104,7 @@ def torch() -> Comparison:
 
 def decode() -> Comparison:
     """The torch backend against the mlx backend, which decides their automatic order on this kind of machine."""
-    engine = Engine()
+    engine = Engine(caching=False)
     rates = alternate(engine_stream(engine, "torch"), engine_stream(engine, "mlx"))
     engine.close()
     return Comparison("decode", "torch", "mlx", "tok/s", rates)

@@ -17,7 +17,14 @@ def test_every_option_of_a_request_has_a_default() -> None:
     options = defaults.request_options()
     assert {name: options[name] for name in option_fields()} == {n: f.default for n, f in option_fields().items()}
     others = {name: value for name, value in options.items() if name not in option_fields()}
-    assert others == {"model": "pocket", "backend": "auto", "dtype": None, "system": None, "strict": False}
+    assert others == {
+        "model": "pocket",
+        "backend": "auto",
+        "dtype": None,
+        "system": None,
+        "strict": False,
+        "cache": "auto",
+    }
 
 
 def test_the_environment_sets_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

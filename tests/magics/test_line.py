@@ -80,7 +80,7 @@ def test_a_cells_first_line_holds_options_only(line: str, options: dict[str, obj
         ("--system --raw", True, "--system has no value."),
         ("--raw=3 Hi", False, "--raw takes no value"),
         ("--system 'Be brief Hi", False, 'A quote is not closed in "\'Be brief Hi".'),
-        ("What is this?", True, "There is text after the options: 'What is this?'. The prompt belongs in the cell's"),
+        ("What is this?", True, "There is text after the options: 'What is this?'. Text belongs in the cell's"),
         ("--into 1x Hi", False, "'1x' is no name for a variable."),
         ("--into class Hi", False, "'class' is no name for a variable."),
         ("my-answer << Hi", False, "'my-answer' is no name for a variable. Write -- before a prompt"),
