@@ -29,7 +29,7 @@ def test_an_answer_streams_at_most_15_times_a_second_and_is_left_once(kernel: Ke
     kernel.run("script(*['word '] * 2000, delay=0.0015)")
     ran = kernel.run("%%generate --max-tokens 5000\nHi")
     times = ran.times("update_display_data")
-    assert len(times) > 10
+    assert len(times) > 3  # how many fit into the answer is the machine's affair, how few a second is ours
     assert max(sum(start <= at < start + 1 for at in times) for start in times) <= 15
     seen = [content["data"]["text/html"].count("word") for content in ran.of("update_display_data")[:-1]]
     assert seen == sorted(seen)
