@@ -1,11 +1,15 @@
 """Attention in plain MLX operations, for a quantised KV cache above all; works on Metal, CUDA and CPU builds alike.
 
-Every path takes the arguments of `attention`. Which is for what:
+Which path is for what:
 
 - `over_codes`: quantised, prefill and decode, CPU. Both products run on the codes in float32; nothing is dequantised.
 - `over_dequantised`: quantised or dense, any device. A block is taken to float32 and multiplied there.
 - `fused_over_dequantised`: quantised, prefill, Metal and CUDA. All of K and V is dequantised to the queries' dtype, for
   as long as the one layer runs, and goes to MLX's fused attention.
+
+Each computes a Call: softmax(scale · Q Kᵀ + mask) V as [B, heads, L, value head_dim] in the queries' dtype, not yet
+evaluated. A query that may look at nothing gives zeros. In the two that go block by block, scores, softmax and sums are
+float32, and a score under −1e30 counts as a key that a query may not look at. KernelError says what does not fit.
 """
 
 from __future__ import annotations
@@ -19,9 +23,9 @@ from ..decision import Accepted, Decision, Rejected
 from ..errors import KernelError
 from . import blocks, products
 from .blocks import Inputs, attend
+from .call import Array, Call
 from .config import AttentionConfig
-from .device import device
-from .products import Operand, code_scores, code_sums, dense_scores, dense_sums, dequantised
+from .products import code_scores, code_sums, dense_scores, dense_sums, dequantised
 
 # A measurement of these paths holds for one text of them.
 _TEXT = (Path(file).read_bytes() for file in (__file__, blocks.__file__, products.__file__))
@@ -30,44 +34,8 @@ VERSION = hashlib.sha256(b"\0".join(_TEXT)).hexdigest()[:12]
 BITS, GROUP_SIZES = (4, 8), (32, 64, 128)
 
 
-def attention(
-    queries: Any,
-    keys: Any,
-    values: Any,
-    *,
-    scale: float,
-    bits: int | None = None,
-    group_size: int | None = None,
-    mask: Any = None,
-    sinks: Any = None,
-    block: int | None = None,
-) -> Any:
-    """softmax(scale · Q Kᵀ + mask) V, by `over_codes` for a quantised cache on a CPU, by `over_dequantised` elsewhere.
-
-    Args:
-        queries: [B, heads, L, head_dim].
-        keys, values: [B, kv_heads, S, head_dim]; with `bits` triples (packed, scales, biases) in MLX's affine layout.
-        scale: factor on the scores.
-        bits, group_size: of a quantised cache, 4 or 8 and 32, 64 or 128; both None for a dense one.
-        mask: None, "causal" (query i stands at position S − L + i), or an array of rank 2–4 as in `masks.grouped`,
-            boolean (True may look) or additive.
-        sinks: [heads] logits that take part in the softmax's sum and have no value.
-        block: keys in a block; None lets the shape decide.
-
-    Returns [B, heads, L, value head_dim] in the queries' dtype, not yet evaluated. Scores, softmax and sums are
-    float32. A query that may look at nothing gives zeros; a score under −1e30 counts as a key it may not look at.
-
-    Raises:
-        KernelError: shapes or options that no path takes.
-    """
-    path = over_codes if bits is not None and device() == "cpu" else over_dequantised
-    return path(
-        queries, keys, values, scale=scale, bits=bits, group_size=group_size, mask=mask, sinks=sinks, block=block
-    )
-
-
 def takes(config: AttentionConfig, device: str) -> Decision:
-    """Whether `attention` computes `config`: everything but a cache that it cannot read."""
+    """Whether a path here computes `config`: everything but a cache that it cannot read."""
     if config.kv_bits is None:
         return Accepted("blockwise", "block by block, in float32")
     if config.kv_bits not in BITS or config.group_size not in GROUP_SIZES or config.head_dim % config.group_size:
@@ -75,60 +43,30 @@ def takes(config: AttentionConfig, device: str) -> Decision:
     return Accepted("blockwise", "block by block, in float32")
 
 
-def over_codes(
-    queries: Any,
-    keys: Any,
-    values: Any,
-    *,
-    scale: float,
-    bits: int | None = None,
-    group_size: int | None = None,
-    **rest: Any,
-) -> Any:
-    """`attention` on the codes of a quantised cache, block by block."""
-    bits, group_size = _quantised(bits, group_size)
-    inputs = _inputs(queries, keys, values, scale, bits, group_size, **rest)
-    return attend(inputs, code_scores(bits, group_size), code_sums(bits, group_size))
+def over_codes(call: Call, block: int | None = None) -> Array:
+    """On the codes of a quantised cache, in blocks of `block` keys; None lets the shape decide."""
+    packing = _packing(call)
+    return attend(_inputs(call, block), code_scores(*packing), code_sums(*packing))
 
 
-def over_dequantised(
-    queries: Any,
-    keys: Any,
-    values: Any,
-    *,
-    scale: float,
-    bits: int | None = None,
-    group_size: int | None = None,
-    **rest: Any,
-) -> Any:
-    """`attention` on blocks in float32, dequantised or cast."""
-    if bits is None:
-        return attend(_inputs(queries, (keys,), (values,), scale, None, None, **rest), dense_scores, dense_sums)
-    bits, group_size = _quantised(bits, group_size)
-    inputs = _inputs(queries, keys, values, scale, bits, group_size, **rest)
-    return attend(inputs, dequantised(dense_scores, bits, group_size), dequantised(dense_sums, bits, group_size))
+def over_dequantised(call: Call, block: int | None = None) -> Array:
+    """On blocks in float32, dequantised or cast."""
+    if call.bits is None:
+        return attend(_inputs(call, block), dense_scores, dense_sums)
+    packing = _packing(call)
+    return attend(_inputs(call, block), dequantised(dense_scores, *packing), dequantised(dense_sums, *packing))
 
 
-def fused_over_dequantised(
-    queries: Any,
-    keys: Any,
-    values: Any,
-    *,
-    scale: float,
-    bits: int | None = None,
-    group_size: int | None = None,
-    **rest: Any,
-) -> Any:
-    """`attention` by `mx.fast.scaled_dot_product_attention` over all of K and V in the queries' dtype."""
+def fused_over_dequantised(call: Call) -> Array:
+    """By `mx.fast.scaled_dot_product_attention` over all of K and V in the queries' dtype."""
     import mlx.core as mx
 
-    bits, group_size = _quantised(bits, group_size)
-    inputs = _inputs(queries, keys, values, scale, bits, group_size, **rest)
-    sides = (inputs.keys, inputs.values)
-    dense = [mx.dequantize(p, s, b, group_size, bits).astype(queries.dtype) for p, s, b in sides]
+    bits, group_size = _packing(call)
+    inputs, dtype = _inputs(call), call.queries.dtype
+    dense = [mx.dequantize(p, s, b, group_size, bits).astype(dtype) for p, s, b in (call.keys, call.values)]
     mask = _fused_mask(inputs)
-    sinks = None if inputs.sinks is None else inputs.sinks.astype(queries.dtype)
-    out = mx.fast.scaled_dot_product_attention(queries, *dense, scale=scale, mask=mask, sinks=sinks)
+    sinks = None if call.sinks is None else call.sinks.astype(dtype)
+    out = mx.fast.scaled_dot_product_attention(call.queries, *dense, scale=call.scale, mask=mask, sinks=sinks)
     if mask is None or isinstance(mask, str):
         return out
     may_look = mask if mask.dtype == mx.bool_ else mask > -math.inf
@@ -145,42 +83,35 @@ def _fused_mask(inputs: Inputs) -> Any:
     return mask if mask is None or mask.dtype == mx.bool_ else mask.astype(inputs.queries.dtype)
 
 
-def _quantised(bits: int | None, group_size: int | None) -> tuple[int, int]:
-    if bits not in BITS or group_size not in GROUP_SIZES:
+def _packing(call: Call) -> tuple[int, int]:
+    """Bits and group size of a quantised cache."""
+    if call.bits not in BITS or call.group_size not in GROUP_SIZES:
         raise KernelError(
-            f"A cache of {bits} bits in groups of {group_size} was given.",
+            f"A cache of {call.bits} bits in groups of {call.group_size} was given.",
             f"This path takes {_either(BITS)} bits in groups of {_either(GROUP_SIZES)}.",
         )
-    return bits, group_size
+    return call.bits, call.group_size
 
 
-def _inputs(
-    queries: Any,
-    keys: Operand,
-    values: Operand,
-    scale: float,
-    bits: int | None,
-    group_size: int | None,
-    mask: Any = None,
-    sinks: Any = None,
-    block: int | None = None,
-) -> Inputs:
-    """The inputs, once its shapes are known to fit."""
-    inputs = Inputs(queries, tuple(keys), tuple(values), scale, mask, sinks, block)
-    batch, heads, length, head_dim = queries.shape
+def _inputs(call: Call, block: int | None = None) -> Inputs:
+    """The call as `attend` takes it, once its shapes are known to fit."""
+    dense = call.bits is None
+    keys, values = ((side,) if dense else tuple(side) for side in (call.keys, call.values))
+    batch, heads, length, head_dim = call.queries.shape
     plain = keys[0].shape
-    width = plain[3] if bits is None else plain[3] * 32 // bits
+    width = plain[3] if call.bits is None else plain[3] * 32 // call.bits
     if (plain[0], width) != (batch, head_dim) or heads % plain[1] or values[0].shape[:3] != plain[:3] or plain[2] == 0:
         raise KernelError(
-            f"Queries {_shape(queries)}, keys {_shape(keys[0])} and values {_shape(values[0])} do not fit together.",
+            f"Queries {_shape(call.queries)}, keys {_shape(keys[0])} and values {_shape(values[0])} do not fit "
+            "together.",
             "It takes [B, heads, L, head_dim] and twice [B, kv_heads, S, head_dim], heads a multiple of kv_heads.",
         )
-    if group_size is not None and head_dim % group_size:
+    if not dense and head_dim % call.group_size:
         raise KernelError(
-            f"head_dim {head_dim} is no multiple of the group size {group_size}.", "Quantise in smaller groups."
+            f"head_dim {head_dim} is no multiple of the group size {call.group_size}.", "Quantise in smaller groups."
         )
-    _check_mask(mask, length, plain[2])
-    return inputs
+    _check_mask(call.mask, length, plain[2])
+    return Inputs(call.queries, keys, values, call.scale, call.mask, call.sinks, block)
 
 
 def _check_mask(mask: Any, length: int, kv_len: int) -> None:

@@ -9,7 +9,7 @@ from itertools import combinations, product
 from typing import Any
 
 from .config import AttentionConfig, MaskKind
-from .fused import takes
+from .supported import takes
 from .tiling import HEAD_DIMS
 
 # (query heads, KV heads): MHA, GQA at a ratio that is no power of two, at 4 and at 16, MQA at 8.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 MaskKind = Literal["none", "causal", "bool", "additive"]
 
@@ -30,30 +30,6 @@ class AttentionConfig:
     mask: MaskKind = "none"
     per_head_mask: bool = False
     sinks: bool = False
-
-    @classmethod
-    def of(
-        cls, queries: Any, keys: Any, mask: Any, sinks: Any, bits: int | None, group_size: int | None
-    ) -> AttentionConfig:
-        """The configuration of a call with MLX arrays: queries [B, heads, L, head_dim], keys [B, kv_heads, S, …] or,
-        when quantised, the triple (packed, scales, biases).
-        """
-        batch, heads, length, head_dim = queries.shape
-        plain = keys if bits is None else keys[0]
-        return cls(
-            num_heads=heads,
-            num_kv_heads=plain.shape[1],
-            head_dim=head_dim,
-            query_len=length,
-            kv_len=plain.shape[2],
-            batch=batch,
-            dtype=str(queries.dtype).removeprefix("mlx.core."),
-            kv_bits=bits,
-            group_size=group_size if bits is not None else None,
-            mask=mask_kind(mask),
-            per_head_mask=getattr(mask, "ndim", 0) > 2 and mask.shape[-3] > 1,
-            sinks=sinks is not None,
-        )
 
     @property
     def attention_pattern(self) -> str:
@@ -85,15 +61,6 @@ class AttentionConfig:
             f"{self.attention_pattern} {self.num_heads} heads × {self.head_dim}, "
             f"{self.query_len} × {self.kv_len}, {cache} cache{rest}"
         )
-
-
-def mask_kind(mask: Any) -> MaskKind:
-    """What sort of mask an attention call was given: None, the word "causal", or an array."""
-    if mask is None:
-        return "none"
-    if isinstance(mask, str):
-        return "causal"
-    return "bool" if "bool" in str(mask.dtype) else "additive"
 
 
 def _power(length: int) -> int:

@@ -1,4 +1,4 @@
-"""What MLX computes attention on here, by name and version: what a measurement of it holds for."""
+"""What MLX computes on here, by name and version: what a measurement of it holds for."""
 
 from __future__ import annotations
 

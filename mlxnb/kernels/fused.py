@@ -1,4 +1,8 @@
-"""Attention by the Metal kernels of `metal/`, on Metal or, given the emulator's `metal_kernel`, on a CPU."""
+"""Attention by the Metal kernels of `metal/`, on Metal or, given the emulator's `metal_kernel`, on a CPU.
+
+Each computes a Call, as [B, heads, L, head_dim] in the queries' dtype. `metal_kernel` is what makes kernels; None is
+`mx.fast.metal_kernel`. KernelError says what does not fit, or why `supported.takes` rejects the shapes.
+"""
 
 from __future__ import annotations
 
@@ -7,86 +11,35 @@ from typing import Any
 
 from ..decision import Rejected
 from ..errors import KernelError
+from .call import Array, Call
 from .config import AttentionConfig
 from .masks import grouped
-from .source import SOURCES, built, kernel_hash
+from .source import SOURCES, built
 from .supported import DTYPES, takes
 from .tiling import splits, tiling
 
-__all__ = ["decode_dense", "decode_quantized", "kernel_hash", "prefill_dense", "takes"]
-
-# MLX arrays have no types here: this layer must import where MLX is absent.
-Array = Any
-Triple = tuple[Array, Array, Array]
 MakeKernel = Callable[..., Any]
 
 _MASKS = {"none": 0, "causal": 1, "bool": 2, "additive": 3}
 
 
-def decode_quantized(
-    queries: Array,
-    keys: Triple,
-    values: Triple,
-    *,
-    scale: float,
-    bits: int,
-    group_size: int,
-    mask: Array | str | None = None,
-    sinks: Array | None = None,
-    metal_kernel: MakeKernel | None = None,
-) -> Array:
-    """Attention of 1–8 queries over a quantised KV cache: [B, heads, L, head_dim] in the queries' dtype.
-
-    Args:
-        queries: [B, heads, L, head_dim].
-        keys, values: (packed uint32, scales, biases) of `mx.quantize`, each [B, kv_heads, S, …].
-        scale: factor on the scores.
-        mask: None, "causal" (the last query at the last key), or an array of rank 2–4, boolean or additive.
-        sinks: [heads] logits.
-        metal_kernel: what makes kernels; None is `mx.fast.metal_kernel`.
-
-    Raises:
-        KernelError: `takes` rejects the shapes.
-    """
-    config = AttentionConfig.of(queries, keys, mask, sinks, bits, group_size)
-    _check("decode_quantized", config, keys[0], values[0])
-    arrays = [queries, *keys, *values]
-    return _decode(
-        "decode_quantized", config, arrays, [("BITS", bits), ("GROUP", group_size)], scale, mask, sinks, metal_kernel
-    )
+def decode_quantized(call: Call, metal_kernel: MakeKernel | None = None) -> Array:
+    """Attention of 1–8 queries over a quantised KV cache."""
+    config = _checked("decode_quantized", call)
+    arrays, template = [call.queries, *call.keys, *call.values], [("BITS", call.bits), ("GROUP", call.group_size)]
+    return _decode("decode_quantized", call, config, arrays, template, metal_kernel)
 
 
-def decode_dense(
-    queries: Array,
-    keys: Array,
-    values: Array,
-    *,
-    scale: float,
-    mask: Array | str | None = None,
-    sinks: Array | None = None,
-    metal_kernel: MakeKernel | None = None,
-) -> Array:
-    """Attention of 1–8 queries over a cache [B, kv_heads, S, head_dim]; the rest as in `decode_quantized`."""
-    config = AttentionConfig.of(queries, keys, mask, sinks, None, None)
-    _check("decode_dense", config, keys, values)
-    return _decode(
-        "decode_dense", config, [queries, keys, values], [("CACHE", keys.dtype)], scale, mask, sinks, metal_kernel
-    )
+def decode_dense(call: Call, metal_kernel: MakeKernel | None = None) -> Array:
+    """Attention of 1–8 queries over a dense cache."""
+    config = _checked("decode_dense", call)
+    arrays, template = [call.queries, call.keys, call.values], [("CACHE", call.keys.dtype)]
+    return _decode("decode_dense", call, config, arrays, template, metal_kernel)
 
 
-def prefill_dense(
-    queries: Array,
-    keys: Array,
-    values: Array,
-    *,
-    scale: float,
-    mask: Array | str | None = None,
-    sinks: Array | None = None,
-    metal_kernel: MakeKernel | None = None,
-) -> Array:
-    """Attention of any number of queries over a cache [B, kv_heads, S, head_dim]; the rest as in `decode_quantized`."""
-    config = AttentionConfig.of(queries, keys, mask, sinks, None, None)
-    _check("prefill_dense", config, keys, values)
+def prefill_dense(call: Call, metal_kernel: MakeKernel | None = None) -> Array:
+    """Attention of any number of queries over a dense cache."""
+    config, queries = _checked("prefill_dense", call), call.queries
     simdgroups = 4 if config.head_dim <= 128 else 2
     template = [
         ("T", queries.dtype), ("DIM", config.head_dim), ("RATIO", config.ratio), ("SIMDGROUPS", simdgroups),
@@ -94,7 +47,7 @@ def prefill_dense(
     ]  # fmt: skip
     blocks = -(-config.query_len * config.ratio // (8 * simdgroups))
     [out] = _kernel("prefill_dense", metal_kernel)(
-        inputs=[queries, keys, values, _mask(mask, config), _scalar(scale), _sinks(sinks, queries)],
+        inputs=[queries, call.keys, call.values, _mask(call.mask, config), _scalar(call.scale), _sinks(call)],
         template=template,
         grid=(32 * simdgroups, config.batch * config.num_kv_heads, blocks),
         threadgroup=(32 * simdgroups, 1, 1),
@@ -104,29 +57,31 @@ def prefill_dense(
     return out
 
 
-def _check(name: str, config: AttentionConfig, keys: Array, values: Array) -> None:
+def _checked(name: str, call: Call) -> AttentionConfig:
+    """What the choice of a kernel depends on, once the call is known to be one for this kernel."""
+    config = call.config
     decision = takes(name, config)
     if isinstance(decision, Rejected):
         raise KernelError(f"{name} cannot compute this: {decision.reason}.", decision.remedy)
     plain = config.kv_bits is None
     wanted = (config.batch, config.num_kv_heads, config.kv_len, config.head_dim * (config.kv_bits or 32) // 32)
-    for what, array in (("keys", keys), ("values", values)):
+    for what, side in (("keys", call.keys), ("values", call.values)):
+        array = side if plain else side[0]
         if tuple(array.shape) != wanted:
             raise KernelError(
                 f"The {what} have the shape {tuple(array.shape)}.", f"With these queries it takes {wanted}."
             )
         if plain and str(array.dtype).removeprefix("mlx.core.") not in DTYPES:
             raise KernelError(f"The {what} are {array.dtype}.", f"They may be {', '.join(DTYPES)}.")
+    return config
 
 
 def _decode(
     name: str,
+    call: Call,
     config: AttentionConfig,
     arrays: list[Array],
     template: list[tuple[str, Any]],
-    scale: float,
-    mask: Array | str | None,
-    sinks: Array | None,
     metal_kernel: MakeKernel | None,
 ) -> Array:
     """The kernel of that name over splits of the keys, and `combine` over what it leaves."""
@@ -135,7 +90,7 @@ def _decode(
     height, pairs = config.ratio * config.query_len, config.batch * config.num_kv_heads
     laid = tiling(config.head_dim, height, packed=config.kv_bits is not None)
     parts = splits(config.kv_len, pairs, height)
-    masks, logits = _mask(mask, config), _sinks(sinks, arrays[0])
+    masks, logits = _mask(call.mask, config), _sinks(call)
     rows = (config.batch, config.num_heads, config.query_len, parts)
     # A single query sees every key: no other kernel for "causal" then.
     kind = "none" if config.mask == "causal" and config.query_len == 1 else config.mask
@@ -145,14 +100,14 @@ def _decode(
         ("SIMDGROUPS", laid.simdgroups), ("STAGED", laid.staged),
     ]  # fmt: skip
     partials = _kernel(name, metal_kernel)(
-        inputs=[*arrays, masks, _scalar(scale)],
+        inputs=[*arrays, masks, _scalar(call.scale)],
         template=template,
         grid=(32 * laid.simdgroups, pairs, parts),
         threadgroup=(32 * laid.simdgroups, 1, 1),
         output_shapes=[(*rows, config.head_dim), rows, rows],
         output_dtypes=[mx.float32] * 3,
     )
-    dtype = arrays[0].dtype
+    dtype = call.queries.dtype
     [out] = _kernel("combine", metal_kernel)(
         inputs=[*partials, logits],
         template=[("T", dtype)],
@@ -193,13 +148,13 @@ def _mask(mask: Array | str | None, config: AttentionConfig) -> Array:
     return mx.broadcast_to(wide, shape)
 
 
-def _sinks(sinks: Array | None, queries: Array) -> Array:
+def _sinks(call: Call) -> Array:
     """[heads] logits, minus infinity for every head (one value, stride 0) where there are none."""
     import mlx.core as mx
 
-    heads = queries.shape[1]
+    sinks, heads = call.sinks, call.queries.shape[1]
     if sinks is None:
-        return mx.broadcast_to(mx.array(-mx.inf, dtype=queries.dtype), (heads,))
+        return mx.broadcast_to(mx.array(-mx.inf, dtype=call.queries.dtype), (heads,))
     if tuple(sinks.shape) != (heads,):
         raise KernelError(f"The sinks have the shape {tuple(sinks.shape)}.", f"With these queries it takes {(heads,)}.")
     return sinks

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..decision import Decision, Rejected
-from . import blockwise, fused, stock
+from . import blockwise, fused, stock, supported
 from .call import Array, Call
 from .config import AttentionConfig
+from .source import kernel_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,33 +27,13 @@ def _kernel(name: str, about: str, run: Callable[[Call], Array]) -> Path:
     def takes(config: AttentionConfig, device: str) -> Decision:
         if device != "metal":
             return Rejected(name, f"a Metal kernel, and MLX computes on {device} here")
-        return fused.takes(name, config)
+        return supported.takes(name, config)
 
-    return Path(name, about, takes, run, lambda: fused.kernel_hash(name))
-
-
-def _decode_quantized(call: Call) -> Array:
-    assert call.bits is not None
-    assert call.group_size is not None
-    return fused.decode_quantized(
-        call.queries, call.keys, call.values, bits=call.bits, group_size=call.group_size, **_common(call)
-    )
-
-
-def _decode_dense(call: Call) -> Array:
-    return fused.decode_dense(call.queries, call.keys, call.values, **_common(call))
-
-
-def _prefill_dense(call: Call) -> Array:
-    return fused.prefill_dense(call.queries, call.keys, call.values, **_common(call))
-
-
-def _common(call: Call) -> dict[str, Array]:
-    return {"scale": call.scale, "mask": call.mask, "sinks": call.sinks}
+    return Path(name, about, takes, run, lambda: kernel_hash(name))
 
 
 def _operations(
-    name: str, about: str, run: Callable[..., Array], devices: tuple[str, ...], dense: bool, like_stock: bool = False
+    name: str, about: str, run: Callable[[Call], Array], devices: tuple[str, ...], dense: bool, like_stock: bool = False
 ) -> Path:
     def takes(config: AttentionConfig, device: str) -> Decision:
         if device not in devices:
@@ -64,18 +45,15 @@ def _operations(
             return Rejected(name, f"nothing vouches for its rounding: {right.reason}")
         return blockwise.takes(config, device)
 
-    def computed(call: Call) -> Array:
-        return run(call.queries, call.keys, call.values, bits=call.bits, group_size=call.group_size, **_common(call))
-
-    return Path(name, about, takes, computed, lambda: blockwise.VERSION)
+    return Path(name, about, takes, run, lambda: blockwise.VERSION)
 
 
 ANY = ("metal", "cuda", "cpu")
 STOCK = Path(stock.NAME, "mlx-lm's own", stock.takes, stock.attention, lambda: "")
 PATHS = (
-    _kernel("decode_quantized", "split-K online softmax over packed keys and values", _decode_quantized),
-    _kernel("decode_dense", "split-K online softmax", _decode_dense),
-    _kernel("prefill_dense", "tiled online softmax", _prefill_dense),
+    _kernel("decode_quantized", "split-K online softmax over packed keys and values", fused.decode_quantized),
+    _kernel("decode_dense", "split-K online softmax", fused.decode_dense),
+    _kernel("prefill_dense", "tiled online softmax", fused.prefill_dense),
     _operations("over_codes", "blocks, products on the packed codes", blockwise.over_codes, ("cpu",), dense=False),
     _operations("over_dequantised", "blocks, products in float32", blockwise.over_dequantised, ANY, dense=True),
     _operations(

@@ -21,15 +21,9 @@ FLOOR = {"bfloat16": 0.5 * 2.0**-7, "float16": 0.5 * 2.0**-10, "float32": 8 * 2.
 PLAINLY_WRONG = 0.05  # error from which the stock result is no rounding any more
 
 KERNELS: Mapping[str, Callable[..., Array]] = {
-    "decode_quantized": lambda call, metal_kernel: fused.decode_quantized(
-        call.queries, call.keys, call.values, bits=call.bits, group_size=call.group_size, **_rest(call, metal_kernel)
-    ),
-    "decode_dense": lambda call, metal_kernel: fused.decode_dense(
-        call.queries, call.keys, call.values, **_rest(call, metal_kernel)
-    ),
-    "prefill_dense": lambda call, metal_kernel: fused.prefill_dense(
-        call.queries, call.keys, call.values, **_rest(call, metal_kernel)
-    ),
+    "decode_quantized": fused.decode_quantized,
+    "decode_dense": fused.decode_dense,
+    "prefill_dense": fused.prefill_dense,
 }
 
 
@@ -119,7 +113,3 @@ def _reports(name: str, metal_kernel: Callable[..., Any]) -> tuple[str, dict[str
     reports = {part: built(part, metal_kernel).report for part in names}
     found = [f"{part}: {finding.message}" for part, report in reports.items() for finding in report.findings]
     return "; ".join(found), {part: dict(report.buffers) for part, report in reports.items()}
-
-
-def _rest(call: Call, metal_kernel: Callable[..., Any] | None) -> dict[str, Any]:
-    return {"scale": call.scale, "mask": call.mask, "sinks": call.sinks, "metal_kernel": metal_kernel}

@@ -89,13 +89,7 @@ def _count(kernel: str, ratio: int, packing: tuple[int | None, int | None], meta
 def _decode(call: Call, metal_kernel: Callable[..., Any]) -> Any:
     import mlx.core as mx
 
-    rest: dict[str, Any] = {"scale": call.scale, "metal_kernel": metal_kernel}
-    if call.bits is None or call.group_size is None:
-        out = fused.decode_dense(call.queries, call.keys, call.values, **rest)
-    else:
-        out = fused.decode_quantized(
-            call.queries, call.keys, call.values, bits=call.bits, group_size=call.group_size, **rest
-        )
+    out = (fused.decode_dense if call.bits is None else fused.decode_quantized)(call, metal_kernel)
     mx.eval(out)
     return out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import cache_dir
 from ..decision import Decision
 from ..errors import KernelError
+from ..request import Request
 
 if TYPE_CHECKING:
     from ..backends.mlx import MlxModel
@@ -72,7 +73,7 @@ def bench(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], 
         model.model,
         name=name,
         vocabulary=model.vocabulary,
-        make_cache=lambda: model.new_cache(bits),
+        make_cache=_cache_maker(model, bits),
         kv_bits=bits,
         lengths=lengths or [length for length in ALL if length < (model.info.context_length or ALL[-1])],
         prefill_step=model.prefill_step,
@@ -116,7 +117,15 @@ def save(found: Bench, path: str | None) -> Path:
 def _configs(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int]) -> list[Any]:
     from ..kernels.shapes import at_lengths, layers_of
 
-    lines = layers_of(model.model, lambda: model.new_cache(bits))
+    lines = layers_of(model.model, _cache_maker(model, bits))
     if not lines:
         raise KernelError(f"{name} does not use mlx-lm's attention function.", "Its kernels cannot be exchanged.")
     return at_lengths(lines, lengths or LENGTHS, model.prefill_step)
+
+
+def _cache_maker(model: MlxModel, bits: int | None) -> Callable[[], list[Any]]:
+    """Makes the KV cache that a request with these `kv_bits` begins with; what it asks does not matter."""
+    from ..backends.base import Watch
+
+    request = Request.of("?", kv_bits=bits)
+    return lambda: model.new_state(request, Watch())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlxnb import Request
+from mlxnb.backends.base import Watch
 from mlxnb.backends.mlx_cache import group_size
 from mlxnb.errors import OptionError
 from tests.tiny import make_checkpoint
@@ -23,8 +24,9 @@ def test_eight_bits_give_the_dense_caches_answer_and_the_result_says_so(engine):
 def test_the_caches_of_a_generation_really_are_quantised(engine):
     from mlx_lm.models.cache import QuantizedKVCache
 
-    kinds = engine.call_with("pocket", lambda model: [type(c) for c in model.new_cache(4)], "mlx")
-    assert kinds == [QuantizedKVCache] * 4
+    request = Request.of(PROMPT, kv_bits=4)
+    state = engine.call_with("pocket", lambda model: model.new_state(request, Watch()), "mlx")
+    assert [type(cache) for cache in state] == [QuantizedKVCache] * 4
 
 
 def test_torch_says_that_it_keeps_its_dtype_and_strict_refuses(engine):

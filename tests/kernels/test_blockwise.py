@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import pytest
 
 import mlxnb.pocket
 from mlxnb.errors import KernelError
-from mlxnb.kernels import blockwise, reference
+from mlxnb.kernels import blockwise, reference, stock
+from mlxnb.kernels.call import Call
 from mlxnb.kernels.config import AttentionConfig
 
 mx = pytest.importorskip("mlx.core")
@@ -30,6 +31,7 @@ IN_BLOCKS: dict[str, Callable[..., Any]] = {
     "over_dequantised": blockwise.over_dequantised,
 }
 PATHS = IN_BLOCKS | {"fused_over_dequantised": blockwise.fused_over_dequantised}
+BLOCKS = [(path, block) for path in IN_BLOCKS for block in (None, 16)] + [("fused_over_dequantised", None)]
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,9 @@ def shapes(draw: st.DrawFn) -> Shape:
 
 @dataclass(frozen=True)
 class Problem:
-    """Arrays of a call, what float64 makes of them, and what the call has beside the arrays."""
+    """A call, and what float64 makes of it."""
 
-    queries: Any
-    keys: Any
-    values: Any
-    options: dict[str, Any]
-    bits: dict[str, int]
+    call: Call
     expected: np.ndarray
 
     def error(self, out: Any) -> float:
@@ -97,8 +95,8 @@ class Problem:
         return float(np.linalg.norm(found - self.expected) / np.linalg.norm(self.expected))
 
     def run(self, path: Any, **more: Any) -> Any:
-        out = path(self.queries, self.keys, self.values, **self.options, **self.bits, **more)
-        assert out.dtype == self.queries.dtype
+        out = path(self.call, **more)
+        assert out.dtype == self.call.queries.dtype
         return out
 
 
@@ -133,15 +131,15 @@ def problem(shape: Shape, quantised: bool = True) -> Problem:
     sinks = normal(shape.heads) if shape.sinks else None
     if quantised:
         keys, values = (mx.quantize(side, **bits) for side in (keys, values))
-    options = {"scale": shape.head_dim**-0.5, "mask": mask, "sinks": sinks}
+    call = Call(queries, keys, values, shape.head_dim**-0.5, mask, sinks, **bits)
     expected = reference.attention(
         _wide(queries),
         *(_wide(_dequantised(side, bits)) for side in (keys, values)),
-        scale=shape.head_dim**-0.5,
+        scale=call.scale,
         mask=mask if mask is None or isinstance(mask, str) else np.array(mask),
         sinks=None if sinks is None else _wide(sinks),
     )
-    return Problem(queries, keys, values, options, bits, expected)
+    return Problem(call, expected)
 
 
 def _wide(array: Any) -> np.ndarray:
@@ -155,13 +153,6 @@ def _dequantised(side: Any, bits: dict[str, int]) -> Any:
     return mx.dequantize(packed, scales.astype(mx.float32), biases.astype(mx.float32), **bits)
 
 
-class QuantisedCache:
-    """What the stock path reads off a cache."""
-
-    def __init__(self, bits: int, group_size: int) -> None:
-        self.bits, self.group_size = bits, group_size
-
-
 def stock_is_right(shape: Shape) -> bool:
     """Whether mlx-lm 0.32.2 computes this over a quantised cache: no sinks, no axis of heads in a grouped mask."""
     heads_in_mask = shape.mask[-1] in "34" or shape.mask == "bias"
@@ -169,12 +160,10 @@ def stock_is_right(shape: Shape) -> bool:
 
 
 def stock_error(case: Problem) -> float:
-    queries = case.queries * 1  # it scales them in place
-    options = {**case.options}
-    if options["mask"] is not None and not isinstance(options["mask"], str) and options["mask"].dtype != mx.bool_:
-        options["mask"] = options["mask"].astype(queries.dtype)
-    cache = QuantisedCache(**case.bits) if case.bits else None
-    return case.error(scaled_dot_product_attention(queries, case.keys, case.values, cache, **options))
+    mask = case.call.mask
+    if mask is not None and not isinstance(mask, str) and mask.dtype != mx.bool_:
+        mask = mask.astype(case.call.queries.dtype)
+    return case.error(stock.attention(replace(case.call, mask=mask)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -202,25 +191,22 @@ def test_the_fused_path_is_within_the_rounding_of_scores(shape: Shape) -> None:
 @given(shape=shapes())
 def test_dense_caches(shape: Shape) -> None:
     case = problem(shape, quantised=False)
-    error = case.error(case.run(blockwise.attention, block=shape.block))
+    error = case.error(case.run(blockwise.over_dequantised, block=shape.block))
     assert error < EPSILON[shape.dtype] * SLACK[shape.dtype]
 
 
 SMALL = Shape(2, 2, 4, 6, 90, 64, "bfloat16", 8, 64, "none", False, None, 0)
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("path", "block"), BLOCKS)
 @pytest.mark.parametrize("kind", ["bool", "additive"])
-@pytest.mark.parametrize("block", [None, 16])
 def test_a_query_that_may_look_at_nothing_gives_zeros(path: str, kind: str, block: int | None) -> None:
     case = problem(SMALL)
     may_look = np.random.default_rng(0).random((2, 8, 6, 90)) < 0.5
     may_look[:, :, 2] = False
     may_look[1, 3] = False
     mask = may_look if kind == "bool" else np.where(may_look, 0, -np.inf).astype(np.float32)
-    out = PATHS[path](
-        case.queries, case.keys, case.values, **case.options | {"mask": mx.array(mask)}, **case.bits, block=block
-    )
+    out = PATHS[path](replace(case.call, mask=mx.array(mask)), **{"block": block} if block else {})
     found = np.array(out.astype(mx.float32))
     assert not found[~may_look.any(-1)].any()
     assert np.isfinite(found).all()
@@ -234,7 +220,7 @@ def test_causal_with_more_queries_than_keys(path: str) -> None:
     queries, keys, values = (mx.array(random.normal(size=(1, 2, n, 64)), mx.float32) for n in (150, 40, 40))
     expected = reference.attention(*map(np.array, (queries, keys, values)), scale=0.125, mask="causal")
     sides = [mx.quantize(side, group_size=64, bits=8) for side in (keys, values)]
-    found = np.array(PATHS[path](queries, *sides, scale=0.125, bits=8, group_size=64, mask="causal"))
+    found = np.array(PATHS[path](Call(queries, *sides, 0.125, "causal", None, 8, 64)))
     assert not found[:, :, :110].any()
     assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)
 
@@ -250,12 +236,11 @@ def test_left_padding_changes_nothing(path: str, length: int) -> None:
         for heads, n in ((8, length), (2, kv_len), (2, kv_len))
     )
     quantised = [mx.quantize(side, group_size=32, bits=4) for side in (keys, values)]
-    options: dict[str, Any] = {"scale": 0.125, "bits": 4, "group_size": 32}
     mask = create_causal_mask(length, kv_len - length, left_padding=mx.array(pads))
-    together = PATHS[path](queries, *quantised, mask=mask, **options)
+    together = PATHS[path](Call(queries, *quantised, 0.125, mask, None, 4, 32))
     for i, pad in enumerate(pads):
         sides = [tuple(part[i : i + 1, :, pad:] for part in side) for side in quantised]
-        alone = PATHS[path](queries[i : i + 1], *sides, mask="causal", **options)
+        alone = PATHS[path](Call(queries[i : i + 1], *sides, 0.125, "causal", None, 4, 32))
         assert mx.allclose(together[i : i + 1], alone, rtol=4e-3, atol=2e-3)
 
 
@@ -265,12 +250,11 @@ def test_keys_that_come_after_a_tile_are_not_read(path: str) -> None:
     queries, keys, values = (mx.random.normal((1, heads, 300, 64), key=mx.random.key(heads)) for heads in (4, 1, 2))
     keys = mx.concatenate([keys, keys], axis=1)
     sides = [mx.quantize(side, group_size=64, bits=8) for side in (keys, values)]
-    clean = IN_BLOCKS[path](queries, *sides, scale=0.125, bits=8, group_size=64, mask="causal", block=50)
+    call = Call(queries, *sides, 0.125, "causal", None, 8, 64)
+    clean = IN_BLOCKS[path](call, block=50)
     packed, scales, biases = sides[1]
     biases[:, :, -1] = math.nan
-    out = IN_BLOCKS[path](
-        queries, sides[0], (packed, scales, biases), scale=0.125, bits=8, group_size=64, mask="causal", block=50
-    )
+    out = IN_BLOCKS[path](replace(call, values=(packed, scales, biases)), block=50)
     first_tile = 64  # 128 rows of two query heads to a KV head
     assert mx.array_equal(out[:, :, :first_tile], clean[:, :, :first_tile])
     assert mx.isnan(out[:, :, -1]).all()
@@ -285,7 +269,7 @@ def test_memory_stays_far_below_the_scores(path: str) -> None:
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    mx.eval(IN_BLOCKS[path](queries, *sides, scale=0.125, bits=8, group_size=64, mask="causal"))
+    mx.eval(IN_BLOCKS[path](Call(queries, *sides, 0.125, "causal", None, 8, 64)))
     assert mx.get_peak_memory() - before < 8 * 256 * 8192 * 4 / 3
 
 
@@ -300,11 +284,14 @@ def test_a_slice_of_a_growing_cache() -> None:
     queries = mx.random.normal((1, 4, 3, 64))
     whole = [mx.quantize(side, group_size=64, bits=4) for side in (keys, values)]
     for path in IN_BLOCKS.values():
-        options: dict[str, Any] = {"scale": 0.125, "bits": 4, "group_size": 64, "mask": "causal"}
-        assert mx.allclose(path(queries, *views, **options), path(queries, *whole, **options), atol=1e-6)
+        grown, alone = (path(Call(queries, *sides, 0.125, "causal", None, 4, 64)) for sides in (views, whole))
+        assert mx.allclose(grown, alone, atol=1e-6)
 
 
-def test_greedy_tokens_of_the_pocket_model_are_those_of_the_bf16_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", IN_BLOCKS)
+def test_greedy_tokens_of_the_pocket_model_are_those_of_the_bf16_cache(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlx_lm
     import mlx_lm.models.qwen3 as module
     from mlx_lm.generate import generate_step
@@ -316,8 +303,7 @@ def test_greedy_tokens_of_the_pocket_model_are_those_of_the_bf16_cache(monkeypat
         if not hasattr(cache, "bits"):
             return scaled_dot_product_attention(queries, keys, values, cache, scale, mask, sinks)
         calls.append(queries.shape[2])
-        bits = {"bits": cache.bits, "group_size": cache.group_size}
-        return blockwise.attention(queries, keys, values, scale=scale, mask=mask, sinks=sinks, **bits)
+        return IN_BLOCKS[path](Call(queries, keys, values, scale, mask, sinks, cache.bits, cache.group_size))
 
     question = [{"role": "user", "content": "Which functions are in the os module?"}]
     prompt = mx.array(tokenizer.apply_chat_template(question, add_generation_prompt=True))
@@ -346,10 +332,8 @@ def test_greedy_tokens_of_the_pocket_model_are_those_of_the_bf16_cache(monkeypat
 )
 @pytest.mark.parametrize("path", PATHS)
 def test_what_does_not_fit_is_said(path: str, changed: dict[str, Any], said: str) -> None:
-    case = problem(SMALL)
-    arrays = {"queries": case.queries, "keys": case.keys, "values": case.values}
     with pytest.raises(KernelError) as caught:
-        PATHS[path](**{**arrays, **case.options, **case.bits, **changed})
+        PATHS[path](replace(problem(SMALL).call, **changed))
     assert said in str(caught.value)
 
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlxnb.errors import KernelError
-from mlxnb.kernels import fused, source, tiling
+from mlxnb.kernels import fused, source, supported, tiling
+from mlxnb.kernels.call import Call
 from mlxnb.kernels.cases import GRIDS, MASKS, PATTERNS, Case
 from mlxnb.kernels.config import AttentionConfig
 from mlxnb.kernels.problem import problem, to_numpy
@@ -41,7 +42,7 @@ PACKED = replace(PLAIN, kv_bits=4, group_size=64)
     ],
 )
 def test_what_a_kernel_cannot_do_is_rejected_with_the_reason(name, config, reason):
-    decision = fused.takes(name, config)
+    decision = supported.takes(name, config)
     assert not decision
     assert decision.reason == reason
 
@@ -51,11 +52,11 @@ def test_what_a_kernel_cannot_do_is_rejected_with_the_reason(name, config, reaso
 def test_every_combination_asked_for_is_taken(head_dim, pattern):
     heads, kv_heads = pattern
     config = replace(PLAIN, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim, query_len=8)
-    assert fused.takes("decode_dense", config)
-    assert fused.takes("prefill_dense", replace(config, query_len=1000))
+    assert supported.takes("decode_dense", config)
+    assert supported.takes("prefill_dense", replace(config, query_len=1000))
     for group in (32, 64):
         packed = replace(config, kv_bits=8, group_size=group)
-        assert bool(fused.takes("decode_quantized", packed)) == (head_dim % group == 0)
+        assert bool(supported.takes("decode_quantized", packed)) == (head_dim % group == 0)
 
 
 @given(head_dim=st.sampled_from(HEAD_DIMS), packed=st.booleans(), height=st.integers(1, 256))
@@ -80,7 +81,7 @@ def drawn_cases(draw: st.DrawFn) -> tuple[str, Case]:
     grid = {axis: st.sampled_from(values) for axis, values in GRIDS[name].items()}
     grid["kv_len"] = st.integers(1, 300)
     grid["query_len"] = st.integers(1, 20 if name == "prefill_dense" else 8)
-    case = draw(st.builds(Case, **grid).filter(lambda case: bool(fused.takes(name, case.config))))
+    case = draw(st.builds(Case, **grid).filter(lambda case: bool(supported.takes(name, case.config))))
     return name, case
 
 
@@ -213,24 +214,23 @@ def test_the_sanitizer_misses_no_barrier(metal_kernel, name, number, case):
 
 def test_bad_input_is_refused_before_anything_runs():
     call = problem(CASE).call
-    rest = {"scale": 1.0, "metal_kernel": None}
     with pytest.raises(KernelError, match=r"mask has the shape \(4, 70\).*\(2, 8, 3, 70\)"):
-        fused.decode_dense(call.queries, call.keys, call.values, mask=mx.ones((4, 70)) > 0, **rest)
+        fused.decode_dense(replace(call, mask=mx.ones((4, 70)) > 0))
     with pytest.raises(KernelError, match=r"values have the shape \(2, 2, 69, 64\)"):
-        fused.decode_dense(call.queries, call.keys, call.values[:, :, 1:], **rest)
+        fused.decode_dense(replace(call, values=call.values[:, :, 1:]))
     with pytest.raises(KernelError, match="cannot compute this: head_dim is 32"):
-        fused.prefill_dense(call.queries[..., :32], call.keys[..., :32], call.values[..., :32], **rest)
+        fused.prefill_dense(Call(call.queries[..., :32], call.keys[..., :32], call.values[..., :32], 1.0))
     with pytest.raises(KernelError, match=r"keys are .*int32"):
-        fused.decode_dense(call.queries, call.keys.astype(mx.int32), call.values, **rest)
+        fused.decode_dense(replace(call, keys=call.keys.astype(mx.int32)))
     with pytest.raises(KernelError, match=r"sinks have the shape \(4,\).*\(8,\)"):
-        fused.decode_dense(call.queries, call.keys, call.values, sinks=call.sinks[:4], scale=1.0, metal_kernel=print)
+        fused.decode_dense(replace(call, mask=None, sinks=call.sinks[:4]), metal_kernel=print)
     keys = mx.quantize(call.keys, group_size=32, bits=8)
     with pytest.raises(KernelError, match=r"keys have the shape \(2, 2, 70, 16\).*\(2, 2, 70, 8\)"):
-        fused.decode_quantized(call.queries, keys, keys, bits=4, group_size=32, **rest)
+        fused.decode_quantized(Call(call.queries, keys, keys, 1.0, bits=4, group_size=32))
 
 
 def test_the_hash_is_of_the_text(monkeypatch, tmp_path):
-    before = {name: fused.kernel_hash(name) for name in KERNELS}
+    before = {name: source.kernel_hash(name) for name in KERNELS}
     assert len(set(before.values())) == len(before)
     for path in source.FOLDER.glob("*.metal"):
         changed = path.read_text().replace("total += factor", "total -= factor")
@@ -238,7 +238,7 @@ def test_the_hash_is_of_the_text(monkeypatch, tmp_path):
     monkeypatch.setattr(source, "FOLDER", tmp_path)
     source.kernel_hash.cache_clear()
     try:
-        after = {name: fused.kernel_hash(name) for name in KERNELS}
+        after = {name: source.kernel_hash(name) for name in KERNELS}
     finally:
         source.kernel_hash.cache_clear()
     assert {name for name in KERNELS if after[name] != before[name]} == {"decode_quantized", "decode_dense"}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxnb.errors import KernelError
-from mlxnb.kernels import fused, proof, stock, traffic
+from mlxnb.kernels import proof, stock, supported, traffic
 from mlxnb.kernels.cases import GRIDS, Case, cases, covering
 from mlxnb.kernels.problem import problem, unpacked
 
@@ -40,7 +40,7 @@ def test_natively_too(name):
 def test_the_covering_cases_have_every_pair_that_any_case_has(name):
     grid = GRIDS[name]
     chosen = covering(name)
-    assert all(fused.takes(name, case.config) for case in chosen)
+    assert all(supported.takes(name, case.config) for case in chosen)
     met = {p for case in chosen for p in combinations([(axis, getattr(case, axis)) for axis in grid], 2)}
     # A part of the full grid, drawn evenly: all of it takes minutes.
     for number, case in enumerate(cases(name)):

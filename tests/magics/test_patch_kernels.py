@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -129,7 +130,9 @@ def test_what_tune_finds_holds_at_once_while_patched(run, shell):
     run("%generate --backend mlx --kv-bits 8 --max-tokens 4 --quiet --cache off What does itertools.chain do?")
     status = run("%patch_kernels")
     assert "below min_len" not in status
-    assert ("over_codes" in status.replace("over_codes:", "")) == ("● over_codes" in tuned)
+    in_use, found = (set(re.findall(r"● (\w+)", table)) for table in (status, tuned))
+    assert in_use
+    assert in_use <= found  # the lengths of the tuning have more shapes than this prompt
 
 
 def _interrupt() -> None:
