@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from threading import Lock
 
 from .. import hardware
 from ..backends.base import Backend, LoadedModel, ModelInfo
@@ -16,6 +17,10 @@ from .caches import Caches
 
 # A model is taken to fit when it has room for a KV cache of this many tokens beside its weights.
 KV_ALLOWANCE = 4096
+
+# One load at a time in the process, whichever engine asks: a thread that imports transformers beside another may get
+# half of it, and two loads at once would each count on the same free memory.
+_loading = Lock()
 
 Progress = Callable[[int, int], None]
 
@@ -90,8 +95,9 @@ class LoadedModels:
 
     def _load_on(self, backend: Backend, source: ModelSource, checkpoint: Checkpoint, dtype: str | None) -> LoadedModel:
         try:
-            self._check_fits(checkpoint, backend, dtype)
-            return backend.load(source, dtype)
+            with _loading:
+                self._check_fits(checkpoint, backend, dtype)
+                return backend.load(source, dtype)
         except MlxnbError:
             raise
         except Exception as err:  # a library fails in its own ways: on import, or on files it does not understand
