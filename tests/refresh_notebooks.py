@@ -1,6 +1,6 @@
-"""Runs every notebook with empty caches and stores what it shows, after a change that shows.
+"""Runs the notebooks, or those that are named, with empty caches and stores what they show, after a change that shows.
 
-`python -m tests.refresh_notebooks`
+`python -m tests.refresh_notebooks [NOTEBOOK ...]`
 """
 
 from __future__ import annotations
@@ -48,4 +48,5 @@ def refresh(path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if all([refresh(path) for path in NOTEBOOKS]) else 1)
+    named = [Path(name) for name in sys.argv[1:]]
+    sys.exit(0 if all([refresh(path) for path in named or NOTEBOOKS]) else 1)

@@ -45,30 +45,43 @@ def on_engine(title: str, work: Callable[[Steps], T]) -> T:
     """
     from .. import engine
 
-    return _followed(title, lambda steps: engine().call(lambda: work(steps)))
+    return _in_a_cell(title, lambda steps: engine().call(lambda: work(steps)))
 
 
 def on_model(title: str, name: str, backend: str, work: Callable[[LoadedModel, Steps], T]) -> T:
     """`on_engine` for work on a model, which is loaded first."""
     from .. import engine
 
-    return _followed(title, lambda steps: engine().call_with(name, lambda model: work(model, steps), backend))
+    return _in_a_cell(title, lambda steps: engine().call_with(name, lambda model: work(model, steps), backend))
 
 
-def _followed(title: str, work: Callable[[Steps], T]) -> T:
-    steps, pool = Steps(), ThreadPoolExecutor(1)
-    waiting = pool.submit(work, steps)
+def _in_a_cell(title: str, work: Callable[[Steps], T]) -> T:
+    steps = Steps()
     try:
         with WorkCell(title) as cell:
-            while True:
-                try:
-                    return waiting.result(timeout=PERIOD)
-                except StillRunning:
-                    if waiting.done():
-                        raise  # a timeout of the work's own
-                    cell.update(*steps.now)
+            return followed(steps, lambda: work(steps), lambda: cell.update(*steps.now))
+    except KeyboardInterrupt:
+        raise interrupted(f"{title} was stopped.") from None
+
+
+def followed(steps: Steps, work: Callable[[], T], show: Callable[[], object]) -> T:
+    """What `work` gives, which reports to `steps`; until then `show` is called several times a second.
+
+    Raises:
+        KeyboardInterrupt: the kernel was interrupted, and the work's next report stops it.
+    """
+    pool = ThreadPoolExecutor(1)
+    try:
+        waiting = pool.submit(work)
+        while True:
+            try:
+                return waiting.result(timeout=PERIOD)
+            except StillRunning:
+                if waiting.done():
+                    raise  # a timeout of the work's own
+                show()
     except KeyboardInterrupt:
         steps.stopped.set()
-        raise interrupted(f"{title} was stopped.") from None
+        raise
     finally:
         pool.shutdown(wait=False)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
-from ..decision import Decision
 from ..errors import OptionError
 from .defaults import MLXNB
 from .fail import one_line_errors
 from .options import OptionParser
 from .subcommand import read_command
+
+if TYPE_CHECKING:
+    from ..runtime.caches import Caches
 
 COMMANDS = {
     "status": "what the engine is doing, and the models in memory (also without a command)",
@@ -128,13 +129,10 @@ class CommandMagics(Magics):
         _show(loaded_table(engine().unload(options.name), "Unloaded, memory given back"))
 
     def _cache(self, options: argparse.Namespace) -> None:
-        from .. import engine
         from .cache_plot import hit_rate_plot
         from .cache_tables import cache_tables, cleared_table, where_table
 
-        cache = engine().cache
-        if cache is None:
-            raise OptionError("This engine keeps nothing.", "It was made with caching=False.")
+        cache = _caches()
         if options.what == "clear":
             return _show(cleared_table(cache.clear()))
         stats = cache.stats()
@@ -145,27 +143,34 @@ class CommandMagics(Magics):
             _show(hit_rate_plot(rates))
 
     def _pin(self, options: argparse.Namespace) -> None:
-        from .. import engine
-
-        self._pinned(engine().cache, lambda cache: cache.pin(options.name))
-
-    def _unpin(self, options: argparse.Namespace) -> None:
-        from .. import engine
-
-        self._pinned(engine().cache, lambda cache: cache.unpin(options.name))
-
-    def _pinned(self, cache: Any, work: Callable[[Any], Decision]) -> None:
         from .cache_tables import pin_table
 
-        if cache is None:
-            raise OptionError("This engine keeps nothing.", "It was made with caching=False.")
-        _show(pin_table(work(cache)))
+        _show(pin_table(_caches().pin(options.name)))
+
+    def _unpin(self, options: argparse.Namespace) -> None:
+        from .cache_tables import pin_table
+
+        _show(pin_table(_caches().unpin(options.name)))
 
     def _config(self, options: argparse.Namespace) -> None:
         from ..config import settings
         from .tables import config_table
 
         _show(config_table(self._defaults, settings()))
+
+
+def _caches() -> Caches:
+    """The engine's caches.
+
+    Raises:
+        OptionError: it has none.
+    """
+    from .. import engine
+
+    caches = engine().cache
+    if caches is None:
+        raise OptionError("This engine keeps nothing.", "It was made with caching=False.")
+    return caches
 
 
 def _show(table: Any) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
+from collections.abc import Callable
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+import mlxnb
 from mlxnb.errors import MlxnbError
+from tests.scripted import ScriptedBackend
 
 
 def shown(shell: InteractiveShell, capsys: pytest.CaptureFixture[str], cell: str) -> str:
@@ -27,6 +32,56 @@ def test_models_come_and_go(shell: InteractiveShell, capsys: pytest.CaptureFixtu
     assert re.search(r"pocket +in mlxnb +● loaded: scripted cpu", shown(shell, capsys, "%mlxnb models"))
     assert "memory given back" in shown(shell, capsys, "%mlxnb unload pocket")
     assert re.search(r"pocket +in mlxnb +● on disk", shown(shell, capsys, "%mlxnb models"))
+
+
+def interrupted(shell: InteractiveShell, cell: str, when: threading.Event) -> str:
+    """What a cell ends with where Jupyter's stop button is pressed at that moment."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where Python was started in the background
+    main = threading.main_thread().ident
+    presser = threading.Thread(target=lambda: when.wait() and signal.pthread_kill(main, signal.SIGINT))
+    presser.start()
+    error = shell.run_cell(cell).error_in_exec
+    presser.join()
+    assert isinstance(error, KeyboardInterrupt)
+    return str(error)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system cannot interrupt a thread")
+def test_an_interrupted_load_goes_on(
+    shell: InteractiveShell, script: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading, gate, load = threading.Event(), threading.Event(), script.load
+
+    def slow(source: object, dtype: str | None = None) -> object:
+        loading.set()
+        gate.wait()
+        return load(source, dtype)
+
+    monkeypatch.setattr(script, "load", slow)
+    said, meanwhile = interrupted(shell, "%mlxnb load pocket", loading), mlxnb.engine().models()
+    gate.set()
+    mlxnb.engine().call(lambda: None)  # behind the load
+    assert said == "pocket goes on loading in the background."
+    assert meanwhile == []
+    assert [info.name for info in mlxnb.engine().models()] == ["pocket"]
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system cannot interrupt a thread")
+def test_an_interrupted_download_stops(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    downloading, stopped = threading.Event(), threading.Event()
+
+    def download(name: str, backend: str, dtype: str | None, progress: Callable[[int, int], None]) -> None:
+        try:
+            while True:
+                progress(1, 10)
+                downloading.set()
+        finally:
+            stopped.set()
+
+    monkeypatch.setattr(mlxnb.engine(), "load", download)
+    assert interrupted(shell, "%mlxnb load some/model", downloading) == "the download stops."
+    stopped.wait()
 
 
 def test_config_shows_value_and_origin(
