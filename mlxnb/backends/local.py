@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from typing import Any
 from ..cache import Answerer, KVStates, Prefixes, prefix_namespace
 from ..cache.private import secret_in
 from ..errors import OptionError
-from ..request import Request
+from ..models import Checkpoint
+from ..models.fit import kv_bytes
+from ..request import DTYPES, Request
 from ..result import Chunk
 from .base import Cancelled, ModelInfo, Watch
 from .detokenize import Detokenizer
@@ -43,6 +46,9 @@ class LocalModel(ABC):
     # Set by whoever keeps states over requests, with what `model_identity` says of the model.
     prefixes: Prefixes | None = None
     identity = ""
+
+    # What the configuration says of the model, for the size of a KV state where `states` is None.
+    checkpoint: Checkpoint | None = None
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -95,6 +101,22 @@ class LocalModel(ABC):
     def kernels(self) -> str:
         """The attention in use, as far as it changes what is computed."""
         return self.info.attention
+
+    def needed(self, request: Request) -> int:
+        """Bytes of the KV state that a request will have at its end, as far as that can be told.
+
+        What is reused counts too: a state is copied before it is fed.
+        """
+        tokens = min(len(self.prompt(request).ids) + request.max_tokens, self.info.context_length or sys.maxsize)
+        if self.states is not None:
+            return self.states.size(self.new_state(request, Watch()), tokens)
+        return 0 if self.checkpoint is None else int(kv_bytes(self.checkpoint, tokens, DTYPES.get(self.info.dtype, 2)))
+
+    def namespace(self, request: Request) -> str:
+        """Where the prefix cache keeps the states of a request."""
+        watch = Watch()
+        self.new_state(request, watch)  # which tells how they are kept
+        return prefix_namespace(self.answerer(watch))
 
     def cuttable(self, state: Any) -> bool:
         """Whether any state of this model can be cut back to fewer tokens."""

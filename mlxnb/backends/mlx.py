@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .. import hardware
 from ..decision import Absent, Accepted, Decision
 from ..errors import UnsupportedModelError
+from ..kernels.device import device
 from ..quiet import import_transformers
 from ..request import Request, Sampling
 from .base import Cancelled, ModelInfo, Watch
@@ -62,14 +64,20 @@ class MlxBackend:
             mx.eval(model.parameters())
         long_rope = correct(model, checkpoint.config)
         info = _info(source, model, checkpoint)
-        return MlxModel(model, Tokenizer(source.path), info, checkpoint.head_dim, long_rope)
+        made = MlxModel(model, Tokenizer(source.path), info, checkpoint.head_dim, long_rope)
+        made.checkpoint = checkpoint
+        return made
 
     def memory_free(self) -> int | None:
-        """On Apple silicon what the recommended working set leaves: beyond it the system starts to swap."""
+        """On Apple silicon what the recommended working set leaves, for beyond it the system starts to swap, or what
+        the machine has free where that is less; buffers that MLX holds for later are free.
+        """
         import mlx.core as mx
 
-        limit = mx.device_info().get("max_recommended_working_set_size") if device_name() == "metal" else None
-        return None if limit is None else int(limit) - mx.get_active_memory()
+        limit = mx.device_info().get("max_recommended_working_set_size") if device() == "metal" else None
+        if limit is None:
+            return None
+        return min(int(limit) - mx.get_active_memory(), hardware.memory_free() + mx.get_cache_memory())
 
     def close(self) -> None:
         """Drop this thread's streams: the interpreter aborts at exit where one is left with work in flight."""
@@ -104,7 +112,7 @@ def _info(source: ModelSource, model: Any, checkpoint: Checkpoint) -> ModelInfo:
         revision=source.revision,
         backend="mlx",
         backend_version=f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}",
-        device=device_name(),
+        device=device(),
         dtype=str(dtype).removeprefix("mlx.core."),
         quantization=checkpoint.quantization,
         parameters=checkpoint.parameters,
@@ -113,15 +121,6 @@ def _info(source: ModelSource, model: Any, checkpoint: Checkpoint) -> ModelInfo:
         attention="mlx-lm stock",
         notes=tuple(notes),
     )
-
-
-def device_name() -> str:
-    """`metal`, `cuda` or `cpu`: what MLX computes on here."""
-    import mlx.core as mx
-
-    if mx.default_device() == mx.cpu:
-        return "cpu"
-    return "metal" if mx.metal.is_available() else "cuda"
 
 
 class MlxModel(LocalModel):
@@ -148,12 +147,8 @@ class MlxModel(LocalModel):
         """How many token ids there are."""
         return len(self.tokenizer.inner)
 
-    def new_cache(self, kv_bits: int | None = None) -> list[Any]:
-        """A fresh KV cache, one entry a layer, quantised to `kv_bits` where that is given and can be."""
-        return make_cache(self.model, self._head_dim, kv_bits, None, Watch())
-
     def new_state(self, request: Request, watch: Watch) -> list[Any]:
-        """See LocalModel.new_state."""
+        """See LocalModel.new_state. One entry a layer."""
         return make_cache(self.model, self._head_dim, request.kv_bits, request.kv_group_size, watch)
 
     def cuttable(self, state: Any) -> bool:

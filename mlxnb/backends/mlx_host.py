@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..cache.states import HostArray
+from ..cache.states import WIDTHS, HostArray
 from ..request import KV_BITS, KV_GROUP_SIZES
 from .mlx_layers import COUNTS, kind, rows
 from .state_layers import HostLayer
@@ -103,7 +104,7 @@ def rebuilt(fresh: Any, layer: HostLayer, expected: Form) -> Any:
     if not layer.counts["offset"]:
         layer.expect_arrays(())
         return made
-    shapes, dtypes = _expected_sides(layer, expected)
+    shapes, dtypes = _expected_sides(layer, expected, _rows_of(layer))
     layer.expect_arrays(shapes)
     arrays = {name: from_host(layer.array(name, shape, (dtypes[name],))) for name, shape in shapes.items()}
     if own == layer.kind:
@@ -159,9 +160,27 @@ def _rows_of(layer: HostLayer) -> int:
     return layer.counts["offset"] - layer.counts.get("start_position", 0)
 
 
-def _expected_sides(layer: HostLayer, expected: Form) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Shapes and types of the arrays that `layer` should have."""
-    held = _rows_of(layer)
+def size(fresh: Any, expected: Form, tokens: int) -> int:
+    """Bytes that an empty cache of this model will take once it has been fed so many tokens, and those it keeps for
+    more: mlx-lm's buffers grow in steps.
+
+    Raises:
+        ValueError: a kind of cache that has no name.
+    """
+    own = kind(fresh)
+    if own is None:
+        raise ValueError(f"A {type(fresh).__name__} is not known here.")
+    shapes, dtypes = expected.shapes, expected.dtypes
+    if own != "ArraysCache":
+        held = -(-tokens // fresh.step) * fresh.step
+        window = getattr(fresh, "max_size", getattr(fresh, "chunk_size", held))
+        counts = {name: getattr(fresh, name) for name in COUNTS[own]}
+        shapes, dtypes = _expected_sides(HostLayer(own, counts), expected, min(held, window))
+    return sum(math.prod(shape) * WIDTHS.get(dtypes[name], 4) for name, shape in shapes.items())
+
+
+def _expected_sides(layer: HostLayer, expected: Form, held: int) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Shapes and types of the arrays that `layer` should have for so many rows."""
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, str] = {}
     for side, (batch, heads, _, dim) in expected.shapes.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..cache.states import HostArray
 from ..decision import Accepted, Decision, Rejected
-from .mlx_host import Form, form, rebuilt, to_host
+from .mlx_host import Form, form, rebuilt, size, to_host
 from .mlx_layers import COUNTS, copied, cut, kind, leaves, settle
 from .state_layers import expect_one_length, pack, unpack
 
@@ -50,6 +50,10 @@ class MlxStates:
         Cutting is lazy, so this is where a cut state gets memory of its own and lets go of what it was cut from.
         """
         return sum(settle(cache) for cache in leaves(state))
+
+    def size(self, state: list[Any], tokens: int) -> int:
+        """See KVStates.size."""
+        return sum(size(cache, held, tokens) for cache, held in zip(leaves(state), self._forms, strict=True))
 
     def copy(self, state: list[Any]) -> list[Any]:
         """See KVStates.copy. Its data is copied when it is fed."""

@@ -60,13 +60,17 @@ class TorchBackend:
         model = _from_pretrained(source, getattr(torch, dtype) if dtype else "auto").to(device).eval()
         small = checkpoint.parameters if device == "cpu" else MEASURED_BELOW
         threads = Threads.measure(model, small, self._threads)
-        return TorchModel(model, Tokenizer(source.path), _info(source, model, checkpoint, device), threads)
+        made = TorchModel(model, Tokenizer(source.path), _info(source, model, checkpoint, device), threads)
+        made.checkpoint = checkpoint
+        return made
 
     def memory_free(self) -> int | None:
-        """On CUDA what the card has free."""
+        """On CUDA what the card has free, and what torch's allocator holds of it for later."""
         import torch
 
-        return torch.cuda.mem_get_info()[0] if device_name() == "cuda" else None
+        if device_name() != "cuda":
+            return None
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
     def close(self) -> None:
         """torch keeps nothing on the engine's thread."""

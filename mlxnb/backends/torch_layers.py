@@ -104,6 +104,12 @@ def settle(layer: Any) -> dict[int, int]:
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
+def size(example: Any, tokens: int) -> int:
+    """Bytes of a layer that has seen so many tokens; `example` is one of this model that has seen one."""
+    rows = min(tokens, getattr(example, "sliding_window", None) or tokens)
+    return sum(t.nbytes * (rows if name in ("keys", "values") else 1) for name, t in tensors(example).items())
+
+
 def _compact(tensor: Any) -> Any:
     import torch
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..cache.states import HostArray
 from ..decision import Accepted, Decision, Rejected
 from .state_layers import expect_one_length, pack, unpack
-from .torch_layers import COUNTS, copied, cut, is_linear, kind, rebuilt, replaced, settle, tensors, to_host
+from .torch_layers import COUNTS, copied, cut, is_linear, kind, rebuilt, replaced, settle, size, tensors, to_host
 
 SUBJECT = "prefix reuse"
 
@@ -62,6 +62,10 @@ class TorchStates:
             for layer in state.layers:
                 sizes |= settle(layer)
         return sum(sizes.values())
+
+    def size(self, state: Any, tokens: int) -> int:
+        """See KVStates.size. Every state of this model grows alike."""
+        return sum(size(example, tokens) for example in self._examples)
 
     def copy(self, state: Any) -> Any:
         """See KVStates.copy."""

@@ -10,7 +10,7 @@ from .replay import replay
 from .results import ResultCache, Usage
 from .states import HostArray, KVStates
 from .stats import Ledger, Seen, Tally
-from .tiers import Prefixes
+from .tiers import Pinned, Prefixes
 from .warn import CacheWarning, WarnOnce
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Ledger",
     "Lookup",
     "Pin",
+    "Pinned",
     "PrefixCache",
     "PrefixDisk",
     "Prefixes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -11,6 +12,8 @@ from .private import make_folder
 
 APPLICATION = 0x6D6C786E  # "mlxn"; SQLite keeps it in the file's header
 VERSION = 1
+KEPT_ASIDE = 2  # damaged files
+BESIDE = ("-wal", "-shm")  # what SQLite adds to a file's name for those beside it
 
 # `used` counts up at every use, so that the order of use survives a clock that is set back.
 SCHEMA = f"""
@@ -29,7 +32,7 @@ PRAGMA user_version = {VERSION};
 
 
 class ForeignFileError(sqlite3.DatabaseError):
-    """The file is a SQLite database, and not this cache's or not of a version that this one reads."""
+    """The file is a SQLite database of another program."""
 
 
 def connect(path: Path, wait: float) -> sqlite3.Connection:
@@ -47,6 +50,8 @@ def connect(path: Path, wait: float) -> sqlite3.Connection:
         # A crash of the machine may lose the last answers, never the file: in WAL mode NORMAL keeps it whole.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA journal_size_limit = 4000000")
+        # What is deleted is overwritten: prompts and answers may be private.
+        connection.execute("PRAGMA secure_delete = ON")
         connection.execute("BEGIN IMMEDIATE")
         _make_tables(connection)
         connection.execute("COMMIT")
@@ -67,7 +72,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
         for statement in _statements(SCHEMA):
             connection.execute(statement)
     elif application == APPLICATION:
-        raise ForeignFileError(f"it has the format {version}, and this mlxnb reads {VERSION}")
+        raise sqlite3.DatabaseError(f"it has the format {version}, and this mlxnb reads {VERSION}")
     else:
         raise ForeignFileError("it belongs to another program")
 
@@ -84,8 +89,26 @@ def _statements(script: str) -> list[str]:
 
 
 def _keep_private(path: Path) -> None:
-    """Make the file for its owner alone, before SQLite does; its -wal and -shm files get the same mode."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    """Make the file for its owner alone, before SQLite does; its -wal and -shm files get the same mode.
+
+    A file that is there is not opened: closing it again would take away the locks of this process's connections to it,
+    and another process that thinks itself alone deletes the write-ahead log (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def wipe(connection: sqlite3.Connection) -> bool:
+    """Leave nothing of deleted rows in the write-ahead log, and give the room that they took back; False where another
+    process that just uses the file does not let the log be emptied. It is waited for as long as `connect` was told.
+    """
+    with contextlib.suppress(sqlite3.OperationalError):  # what is deleted is overwritten already: this is for the room
+        connection.execute("VACUUM")
+    try:
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    return not busy
 
 
 def is_damage(err: Exception) -> bool:
@@ -95,10 +118,11 @@ def is_damage(err: Exception) -> bool:
     return isinstance(err, sqlite3.DatabaseError)
 
 
-def move_aside(path: Path, file_number: int | None) -> Path | None:
-    """Rename a damaged file, and what SQLite keeps beside it, to NAME.damaged-TIMESTAMP; None where it is gone.
+def move_aside(path: Path, file_number: int | None, why: str = "damaged") -> Path | None:
+    """Rename a file that cannot be used, and what SQLite keeps beside it, to NAME.WHY-TIMESTAMP; None where it is gone.
 
-    `file_number` is that of the file found damaged: another process may have put a new one in its place by now.
+    `file_number` is that of the file found so: another process may have put a new one in its place by now. Of the
+    damaged ones the two newest are kept, for whoever wants to look into them, and every "foreign" one.
 
     Raises:
         OSError: it cannot be renamed.
@@ -106,13 +130,24 @@ def move_aside(path: Path, file_number: int | None) -> Path | None:
     number = inode(path)
     if number is None or number != file_number:
         return None
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}")
+    aside = path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}")
     path.rename(aside)
-    for suffix in ("-wal", "-shm"):
+    for suffix in BESIDE:
         beside = path.with_name(path.name + suffix)
         if beside.exists():
             beside.rename(aside.with_name(aside.name + suffix))
+    drop_damaged(path, keep=KEPT_ASIDE)
     return aside
+
+
+def drop_damaged(path: Path, keep: int) -> None:
+    """Delete the damaged files that were moved aside from `path`, but for the newest `keep`."""
+    aside = sorted(path.parent.glob(f"{path.name}.damaged-*"))  # by time
+    names = [file.name for file in aside if not file.name.endswith(BESIDE)]
+    for file in aside:
+        if not any(file.name.startswith(name) for name in names[len(names) - keep :]):
+            with contextlib.suppress(OSError):  # another process was quicker, or the folder is read-only
+                file.unlink()
 
 
 def inode(path: Path) -> int | None:

@@ -18,8 +18,10 @@ from threading import RLock
 
 from ..decision import Accepted, Decision, Rejected
 from ..hardware import human_bytes
+from .disk_names import DiskNames
 from .disk_pins import DiskPins
 from .entry_file import ASIDE, SUFFIX, DamagedEntryError, Entry, Head, read_arrays, read_head, write
+from .pressure import may_wait
 from .private import make_folder
 from .sorted_keys import SortedKeys
 from .states import HostArray, key_of, length_of
@@ -28,7 +30,10 @@ from .writer import Writer
 
 LIMIT = 4_000_000_000
 PENDING = 1_000_000_000
+PATIENCE = 1.0  # seconds that closing waits without a word
+CLOSING = 10.0  # seconds that it waits in all
 SUBJECT = "prefix cache on disk"
+FULL = "too much waits to be written already"
 OURS = re.compile(r"\d+-[0-9a-f]{32}" + re.escape(SUFFIX))
 SETTLED = 2_000_000_000  # nanoseconds
 LEFT_BEHIND = 600  # seconds without a write after which an unfinished file is nobody's
@@ -47,14 +52,15 @@ class PrefixDisk:
     """Every method may be called from any thread, and none raises for what is wrong with the disk: it warns once.
 
     limit: bytes of all files together; the least recently used go first, pins never. pending: bytes that may wait to be
-    written.
+    written, fewer where memory is short; an entry that is larger may wait alone.
     """
 
     def __init__(self, folder: Path, limit: int = LIMIT, warn: WarnOnce | None = None, pending: int = PENDING) -> None:
         self.folder, self.limit = folder, limit
-        self.pins = DiskPins(folder / "pins")
+        self.pins, self.names = DiskPins(folder / "pins"), DiskNames()
         self.evictions = 0
         self._warn = warn or WarnOnce()
+        self._pending = pending
         self._writer = Writer("mlxnb-prefix-disk", pending)
         self._lock = RLock()
         self._heads: dict[Path, Head] = {}
@@ -100,31 +106,84 @@ class PrefixDisk:
         """Delete an entry that cannot be used, and say why."""
         self._damaged(found.path, reason)
 
+    def takes(self, size: int) -> Decision:
+        """Whether an entry of so many bytes would be written now; asked before its arrays are made."""
+        if size > self.limit:
+            return Rejected(SUBJECT, f"the state takes {human_bytes(size)} of {human_bytes(self.limit)}")
+        left, held = self._writer.held
+        if left and held + size > self._pending:
+            return Rejected(SUBJECT, FULL)
+        if held + size > (room := may_wait(held)):
+            said = f"{human_bytes(held + size)} would wait to be written, and memory has room for {human_bytes(room)}"
+            return Rejected(SUBJECT, said)
+        return Accepted(SUBJECT, f"room for {human_bytes(size)}")
+
     def put(self, entry: Entry) -> Decision:
         """Write an entry in the background. Its arrays must not change any more."""
-        if entry.nbytes > self.limit:
-            said = f"the state takes {human_bytes(entry.nbytes)} of {human_bytes(self.limit)}"
-            return Rejected(SUBJECT, said)
-        if not self._writer.submit(entry.nbytes, lambda: self._write(entry)):
-            return Rejected(SUBJECT, "too much waits to be written already")
+        verdict, name = self.takes(entry.nbytes), _file_name(entry.namespace, key_of(entry.tokens))
+        if not verdict:
+            return verdict
+        if not self._writer.submit(entry.nbytes, lambda: self._write(entry), name):
+            return Rejected(SUBJECT, FULL)
         return Accepted(SUBJECT, f"{human_bytes(entry.nbytes)} on their way")
 
+    @property
+    def waiting(self) -> int:
+        """Bytes in memory that are not written yet."""
+        return self._writer.held[1]
+
+    def drop_waiting(self) -> tuple[int, int]:
+        """Forget what waits to be written, but for what is being written now; how many entries, and their bytes. Each
+        may be put again.
+        """
+        return self._writer.drop()
+
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything is written, at most `timeout` seconds; whether it is."""
+        """Wait until everything that was put before is written, at most `timeout` seconds; whether it is."""
         return self._writer.flush(timeout)
 
+    def close(self, timeout: float = CLOSING) -> None:
+        """Wait until everything is written, at most `timeout` seconds, and give up the rest; a long wait is told."""
+        if self.flush(min(PATIENCE, timeout)):
+            return
+        late = states_of(*self._writer.held)
+        self._warn("closing", f"Closing waits up to {timeout:.0f} s for {late} to be written to {self.folder}.")
+        if not self.flush(timeout - PATIENCE):
+            late = states_of(*self._writer.held)
+            self._writer.drop()
+            self._warn("closed", f"{self.folder} is too slow: {late} given up, whose prompts are computed again.")
+
     def clear(self) -> int:
-        """Delete every entry that is not pinned; how many."""
-        self.flush()
+        """Delete every entry that is not pinned, and forget those that wait to be written; how many were there."""
         kept = self.pins.files()
+        self._writer.drop(keep=kept)
+        self._writer.pause()
         # An unfinished file may be another process's, which is just writing it.
         entries = [path for path, _, _ in self._files() if path.suffix == SUFFIX]
         return sum(self._delete(path) for path in entries if path.name not in kept)
 
     def usage(self) -> tuple[int, int]:
         """Entries and bytes, of all namespaces."""
-        sizes = [size for path, size, _ in self._files() if path.suffix == SUFFIX]
-        return len(sizes), sum(sizes)
+        counted = self.usage_by_model().values()
+        return sum(entries for entries, _ in counted), sum(size for _, size in counted)
+
+    def usage_by_model(self) -> dict[str, tuple[int, int]]:
+        """Entries and bytes, by the name that `names` has for their model; of those without one under ""."""
+        counted: dict[str, tuple[int, int]] = {}
+        for path, size, _ in self._files():
+            if path.suffix == SUFFIX:
+                model = self.names.of(path.parent)
+                entries, held = counted.get(model, (0, 0))
+                counted[model] = entries + 1, held + size
+        return counted
+
+    def label(self, namespace: str, model: str) -> None:
+        """Let what is kept for a namespace be shown as `model`, by later processes too."""
+        self.names.add(self._place(namespace), model)
+
+    def model_of(self, namespace: str) -> str:
+        """The name that was given to `label`, by any process; the empty string where there is none."""
+        return self.names.of(self._place(namespace))
 
     def has(self, namespace: str, tokens: Sequence[int]) -> bool:
         """Whether there is a file of exactly these tokens."""
@@ -195,17 +254,21 @@ class PrefixDisk:
 
     def _unreadable(self, path: Path, err: OSError) -> None:
         if not isinstance(err, FileNotFoundError):  # then another process dropped it, as it may
-            self._passed_over.add(path)
+            self._pass_over(path)
             self._warn("read", f"{path} cannot be read ({err.strerror}); its prompt is computed again.")
 
     def _damaged(self, path: Path, reason: str) -> None:
         if not OURS.fullmatch(path.name):
-            self._passed_over.add(path)
+            self._pass_over(path)
             self._warn("foreign", f"{path} is no file of this cache: it is left where it is, and not used.")
             return
         if not self._delete(path):
-            self._passed_over.add(path)
+            self._pass_over(path)
         self._warn("damaged", f"{path} was dropped: {reason}. Its prompt is computed again.")
+
+    def _pass_over(self, path: Path) -> None:
+        with self._lock:
+            self._passed_over.add(path)
 
     def _delete(self, path: Path) -> bool:
         self._forget(path)
@@ -237,7 +300,8 @@ class PrefixDisk:
         except (ValueError, TypeError, OverflowError) as err:  # a backend's arrays that contradict themselves
             self._warn("write", f"A state could not be written ({err}).")
         else:
-            self._passed_over.discard(path)
+            with self._lock:
+                self._passed_over.discard(path)
             if not entry.whole_only:
                 self._drop_prefixes(entry)
 
@@ -261,6 +325,11 @@ class PrefixDisk:
                 path = self._path(entry.namespace, key)
                 if path.name not in pinned:
                     self._delete(path)
+
+
+def states_of(number: int, size: int) -> str:
+    """So many KV states and their bytes, in words."""
+    return f"{number} KV state{'' if number == 1 else 's'} of {human_bytes(size)}"
 
 
 def _file_name(namespace: str, key: bytes) -> str:

@@ -67,7 +67,7 @@ class _Entry:
     pins: set[str] = field(default_factory=set)
 
 
-_Place = tuple[str, bytes]  # namespace and key
+Place = tuple[str, bytes]  # namespace and key
 
 
 class PrefixCache:
@@ -80,9 +80,9 @@ class PrefixCache:
     def __init__(self, budget: Callable[[], int], stats: Ledger | None = None) -> None:
         self._budget = budget
         self._stats = stats
-        self._entries: OrderedDict[_Place, _Entry] = OrderedDict()  # the least recently used first
+        self._entries: OrderedDict[Place, _Entry] = OrderedDict()  # the least recently used first
         self._keys: dict[str, SortedKeys] = {}
-        self._pins: dict[str, _Place] = {}
+        self._pins: dict[str, Place] = {}
         self.nbytes = 0
 
     def __len__(self) -> int:
@@ -90,17 +90,14 @@ class PrefixCache:
 
     def lookup(self, namespace: str, tokens: Sequence[int], states: KVStates) -> Lookup:
         """The state of the longest prefix that can be had; at least the last token is always left to feed."""
-        key, most = key_of(tokens), 0
-        for common, found in self._space(namespace).nearest(key):
-            most = max(most, common)
-            length = min(common, len(tokens) - 1)
-            if length == 0:
-                break
-            state = self._cut((namespace, found), length, states)
-            if state is not None:
-                self._entries.move_to_end((namespace, found))
-                return Lookup(state, length, most, "memory")
-        return Lookup(common=most)
+        place, found = self._nearest(namespace, tokens, states)
+        if place is not None:
+            self._entries.move_to_end(place)
+        return found
+
+    def reused(self, namespace: str, tokens: Sequence[int], states: KVStates) -> Place | None:
+        """Which entry `lookup` would take; it does not count as used."""
+        return self._nearest(namespace, tokens, states)[0]
 
     def store(self, namespace: str, tokens: Sequence[int], state: Any, states: KVStates) -> Decision:
         """Keep the state of `tokens`, all of them, and drop what it makes needless or the budget has no room for."""
@@ -158,12 +155,12 @@ class PrefixCache:
         """Every pin, by name."""
         return [self._pin(name) for name in sorted(self._pins)]
 
-    def shrink(self, to_bytes: int) -> Shrunk:
+    def shrink(self, to_bytes: int, keep: Place | None = None) -> Shrunk:
         """Drop the least recently used until no more than `to_bytes` are left; pins go last, and then wait for their
-        state to come back.
+        state to come back. The entry of `keep` goes only when there is no other.
         """
         before, count, gone = self.nbytes, len(self._entries), []
-        for place in sorted(self._entries, key=lambda place: bool(self._entries[place].pins)):
+        for place in sorted(self._entries, key=lambda place: (place == keep, bool(self._entries[place].pins))):
             if self.nbytes <= to_bytes:
                 break
             gone += sorted(self._entries[place].pins)
@@ -194,11 +191,23 @@ class PrefixCache:
     def _space(self, namespace: str) -> SortedKeys:
         return self._keys.setdefault(namespace, SortedKeys())
 
-    def _cut(self, place: _Place, length: int, states: KVStates) -> Any | None:
+    def _nearest(self, namespace: str, tokens: Sequence[int], states: KVStates) -> tuple[Place | None, Lookup]:
+        key, most = key_of(tokens), 0
+        for common, found in self._space(namespace).nearest(key):
+            most = max(most, common)
+            length = min(common, len(tokens) - 1)
+            if length == 0:
+                break
+            state = self._cut((namespace, found), length, states)
+            if state is not None:
+                return (namespace, found), Lookup(state, length, most, "memory")
+        return None, Lookup(common=most)
+
+    def _cut(self, place: Place, length: int, states: KVStates) -> Any | None:
         entry = self._entries[place]
         return states.copy(entry.state) if length == length_of(place[1]) else states.trim(entry.state, length)
 
-    def _covering(self, place: _Place, states: KVStates) -> _Place | None:
+    def _covering(self, place: Place, states: KVStates) -> Place | None:
         """The entry that gives this place's state already: its own, or a longer one that can be cut down to it."""
         namespace, key = place
         for found in self._space(namespace).beginning_with(key):
@@ -206,7 +215,7 @@ class PrefixCache:
                 return namespace, found
         return None
 
-    def _drop_prefixes(self, place: _Place, states: KVStates) -> None:
+    def _drop_prefixes(self, place: Place, states: KVStates) -> None:
         """A shorter entry is needless where the new one can be cut down to it, unless it is pinned."""
         namespace, key = place
         new = self._entries[place].state
@@ -214,12 +223,12 @@ class PrefixCache:
             if not self._entries[(namespace, found)].pins and states.trim(new, length_of(found)) is not None:
                 self._drop((namespace, found))
 
-    def _hold_pins(self, stored: _Place, states: KVStates) -> None:
+    def _hold_pins(self, stored: Place, states: KVStates) -> None:
         for name, place in self._pins.items():
             if place[0] == stored[0] and stored[1].startswith(place[1]) and not self._pin(name).held:
                 self._hold(name, place, states)
 
-    def _hold(self, name: str, place: _Place, states: KVStates) -> bool:
+    def _hold(self, name: str, place: Place, states: KVStates) -> bool:
         """Give a pin an entry of exactly its tokens, where there is a state for it and room among the pins."""
         covering = self._covering(place, states)
         if covering is None:
@@ -244,12 +253,12 @@ class PrefixCache:
     def _pinned_bytes(self) -> int:
         return sum(entry.nbytes for entry in self._entries.values() if entry.pins)
 
-    def _add(self, place: _Place, entry: _Entry) -> None:
+    def _add(self, place: Place, entry: _Entry) -> None:
         self._entries[place] = entry
         self._space(place[0]).add(place[1])
         self.nbytes += entry.nbytes
 
-    def _evict(self, keep: _Place) -> None:
+    def _evict(self, keep: Place) -> None:
         budget = self._budget()
         for place in sorted(self._entries, key=lambda place: place == keep):
             if self.nbytes <= budget:
@@ -257,11 +266,11 @@ class PrefixCache:
             if not self._entries[place].pins:
                 self._evicted(place)
 
-    def _evicted(self, place: _Place) -> None:
+    def _evicted(self, place: Place) -> None:
         if self._stats is not None:
             self._stats.evicted("prefix", place[0])
         self._drop(place)
 
-    def _drop(self, place: _Place) -> None:
+    def _drop(self, place: Place) -> None:
         self.nbytes -= self._entries.pop(place).nbytes
         self._space(place[0]).discard(place[1])

@@ -10,7 +10,6 @@ from ..hardware import human_bytes
 SHARE = 0.25
 KEEP_FREE = 0.05  # of the machine's memory
 KEEP_FREE_AT_MOST = 2_000_000_000
-RECOVER = 1.5  # shrink to this multiple of the threshold, or the next request would have to shrink again
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +42,28 @@ def threshold() -> int:
     return int(min(hardware.memory_total() * KEEP_FREE, KEEP_FREE_AT_MOST))
 
 
-def pressure(held: int, free: int | None = None, least_free: int | None = None) -> Pressure:
-    """Hold free memory against a threshold; `held` is what the cache takes and could give back. See `budget`."""
+def may_wait(waiting: int) -> int:
+    """Bytes that may wait in the machine's memory to be written, those of now included: a share of what would be free
+    without them, and nothing of what must stay free.
+    """
+    available = max(0, hardware.memory_free()) + waiting
+    return max(0, min(int(available * SHARE), available - threshold()))
+
+
+def pressure(held: int, free: int | None = None, least_free: int | None = None, needed: int = 0) -> Pressure:
+    """Hold the memory that stays free against a threshold, and shrink by exactly what is missing.
+
+    `held` is what the cache takes and could give back, `needed` what a request is about to take. See `budget`.
+    """
     available = hardware.memory_free() if free is None else free
     least = threshold() if least_free is None else least_free
-    if available >= least:
-        return Pressure(available, least, None, f"{human_bytes(available)} free, {human_bytes(least)} wanted")
-    short = f"{human_bytes(available)} free where {human_bytes(least)} should be"
+    missing = least - (available - needed)
+    have = f"{human_bytes(available)} free" + (f", {human_bytes(needed)} of it needed now" if needed else "")
+    if missing <= 0:
+        return Pressure(available, least, None, f"{have}, {human_bytes(least)} wanted")
+    short = f"{have} where {human_bytes(least)} should be" + (" left" if needed else "")
     if held == 0:
         return Pressure(available, least, None, f"{short}; the prefix cache is empty already")
-    target = max(0, held - int(least * RECOVER) + available)
+    target = max(0, held - missing)
     reason = f"{short}: the prefix cache shrinks from {human_bytes(held)} to {human_bytes(target)}"
     return Pressure(available, least, target, reason)

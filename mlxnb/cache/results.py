@@ -6,6 +6,7 @@ import hashlib
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from ..decision import Accepted, Decision, Rejected
 from ..hardware import human_bytes
 from ..result import Result
 from . import codec
-from .database import connect, inode, is_damage, move_aside
+from .database import ForeignFileError, connect, drop_damaged, inode, is_damage, move_aside, wipe
 from .private import login_in, secret_in
+from .stats import Ledger
 from .warn import WarnOnce
 
 LIMIT = 256_000_000
@@ -33,6 +35,9 @@ class Usage:
     entries: int = 0
     bytes: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.entries + other.entries, self.bytes + other.bytes)
+
 
 class ResultCache:
     """Every method may be called from any thread, and none raises for what is wrong with the file: it warns once, the
@@ -43,6 +48,7 @@ class ResultCache:
         limit: bytes that the answers may take; the least recently used ones go first.
         lifetime: seconds after which an answer counts no more; None is for ever.
         wait: seconds to wait for another process that is writing.
+        stats: counts the evictions.
     """
 
     def __init__(
@@ -53,15 +59,16 @@ class ResultCache:
         warn: WarnOnce | None = None,
         wait: float = 0.5,
         pause: float = 30.0,
+        stats: Ledger | None = None,
     ) -> None:
         self.path, self.limit, self.lifetime = path, limit, lifetime
         self._warn = warn or WarnOnce()
+        self._stats = stats or Ledger()
         self._wait, self._pause, self._resting_until = wait, pause, 0.0
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
         self._opened_by = 0
         self._inode: int | None = None
-        self.evictions = 0
 
     def get(self, key: str) -> Result | None:
         """The answer stored under a key, as it was stored; None where there is none to be had."""
@@ -94,20 +101,35 @@ class ResultCache:
         def add(db: sqlite3.Connection) -> Decision:
             db.execute("BEGIN IMMEDIATE")
             try:
-                self._insert(db, key, model, body, size)
+                evicted = self._insert(db, key, model, body, size)
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+            for of_model, number in evicted.items():
+                self._stats.evicted("result", of_model, number)
             return Accepted(SUBJECT, human_bytes(size))
 
         refused: Decision = Rejected(SUBJECT, "its file cannot be used now")
         return self._attempt(add, refused)
 
     def clear(self) -> int:
-        """Forget every answer; how many there were."""
-        return self._attempt(lambda db: db.execute("DELETE FROM answer").rowcount, 0)
+        """Forget every answer, so that nothing of its text is left in the files, those moved aside included; how many
+        there were. Where another process is reading or writing just then, text stays in SQLite's log until the last
+        one closes the file.
+        """
+
+        def forget(db: sqlite3.Connection) -> int:
+            number = db.execute("DELETE FROM answer").rowcount
+            if not wipe(db):
+                said = f"Another process uses {self.path}: text of cleared answers stays beside it until that one ends."
+                self._warn("wipe", said)
+            return number
+
+        number = self._attempt(forget, 0)
+        drop_damaged(self.path, keep=0)
+        return number
 
     def usage(self) -> dict[str, Usage]:
         """What is stored, by model."""
@@ -131,18 +153,21 @@ class ResultCache:
             return Rejected(SUBJECT, f"the answer takes {human_bytes(len(body))} of {human_bytes(self.limit)}")
         return Accepted(SUBJECT)
 
-    def _insert(self, db: sqlite3.Connection, key: str, model: str, body: bytes, size: int) -> None:
+    def _insert(self, db: sqlite3.Connection, key: str, model: str, body: bytes, size: int) -> Counter[str]:
+        """Insert, and drop the least recently used as far as needed; how many went, by model."""
         db.execute("DELETE FROM answer WHERE key = ?", (key,))
         db.execute(
             "INSERT INTO answer SELECT ?, ?, ?, ?, ?, ?, coalesce(max(used), 0) + 1 FROM answer",
             (key, model, body, _checksum(key, body), size, time.time()),
         )
         over = db.execute("SELECT bytes FROM total").fetchone()[0] - self.limit
-        oldest = "SELECT key, bytes FROM answer WHERE key != ? ORDER BY used LIMIT 1"
+        oldest = "SELECT key, bytes, model FROM answer WHERE key != ? ORDER BY used LIMIT 1"
+        evicted: Counter[str] = Counter()
         while over > 0 and (row := db.execute(oldest, (key,)).fetchone()) is not None:
             db.execute("DELETE FROM answer WHERE key = ?", (row[0],))
             over -= row[1]
-            self.evictions += 1
+            evicted[row[2]] += 1
+        return evicted
 
     def _stale(self, made: float) -> bool:
         return self.lifetime is not None and time.time() - made > self.lifetime
@@ -182,8 +207,9 @@ class ResultCache:
         """Move a damaged file out of the way; leave one that cannot be used now alone for a while."""
         self._drop_connection()
         if is_damage(err):
+            foreign = isinstance(err, ForeignFileError)
             try:
-                aside = move_aside(self.path, self._inode)
+                aside = move_aside(self.path, self._inode, "foreign" if foreign else "damaged")
             except OSError as problem:
                 err = problem
             else:

@@ -65,6 +65,10 @@ class KVStates(Protocol):
         """Bytes that the state keeps alive, unused room in its buffers included."""
         ...
 
+    def size(self, state: Any, tokens: int) -> int:
+        """About the bytes that `state`, which is without tokens, will take once it holds so many."""
+        ...
+
     def copy(self, state: Any) -> Any:
         """A state of its own with the same content."""
         ...

@@ -10,12 +10,22 @@ from typing import Literal
 
 Kind = Literal["result", "prefix"]
 HISTORY = 2000
+WORTH_COUNTING = 16  # tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of one cache. `tokens` were asked for in all its lookups, `tokens_saved` came from the cache;
-    `seconds_saved` is an estimate from the prefill rate, or the time that the stored answer had taken.
+    """Counts of one cache.
+
+    | figure | definition |
+    | --- | --- |
+    | hits | lookups with an answer, or that reused at least 16 tokens or half of the prompt |
+    | misses | all others: what every chat begins with is reused too, and says nothing of what the cache is worth |
+    | hit rate | hits / (hits + misses); undefined before the first lookup |
+    | tokens | tokens of the prompts of all lookups |
+    | tokens saved | of these, the ones that were not computed, in misses too |
+    | seconds saved | an estimate: tokens saved / measured prefill rate, or the time that the stored answer had taken |
+    | evictions | entries dropped for want of room |
     """
 
     hits: int = 0
@@ -59,25 +69,28 @@ class Ledger:
         with self._lock:
             self._labels[namespace] = model
 
-    def hit(
+    def name(self, namespace: str) -> str:
+        """The name that is shown for a namespace; the empty string where none was given."""
+        with self._lock:
+            return self._labels.get(namespace, "")
+
+    def looked_up(
         self,
         kind: Kind,
         model: str,
         tokens: int,
-        saved: int,
+        saved: int = 0,
         prefill_rate: float | None = None,
         seconds: float | None = None,
     ) -> None:
-        """`saved` of `tokens` tokens came from the cache. What that saved is `seconds` where it is known, else
-        saved / `prefill_rate` (tokens per second, measured with this model), and not counted where neither is.
+        """`saved` of a prompt's `tokens` tokens came from the cache: a hit or a miss, see Tally. What that saved is
+        `seconds` where it is known, else saved / `prefill_rate` (tokens per second, measured with this model), and not
+        counted where neither is.
         """
         if seconds is None:
             seconds = saved / prefill_rate if prefill_rate else 0.0
-        self._record(kind, model, Tally(hits=1, tokens=tokens, tokens_saved=saved, seconds_saved=seconds), True)
-
-    def miss(self, kind: Kind, model: str, tokens: int) -> None:
-        """Nothing was found for `tokens` tokens."""
-        self._record(kind, model, Tally(misses=1, tokens=tokens), False)
+        hit = saved >= min(WORTH_COUNTING, max(1, tokens / 2))
+        self._record(kind, model, Tally(int(hit), int(not hit), tokens, saved, seconds), hit)
 
     def evicted(self, kind: Kind, model: str, count: int = 1) -> None:
         """Entries were dropped for want of room."""

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..decision import Accepted, Decision
 from .disk import Found, PrefixDisk
 from .entry_file import Entry
-from .prefix import Lookup, PrefixCache
+from .prefix import Lookup, Pin, PrefixCache
 from .states import KVStates, tokens_of
 from .stats import Ledger
 
 # Fewer tokens than these are prefilled about as quickly as a file is read, or are not worth the writing.
 WORTH_READING = 64
 WORTH_WRITING = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A pin as a person sees it. `model` is the name of its model, empty where nobody knows it; its state takes
+    `memory` bytes, none where it is not in memory now, and is `on_disk` or not yet.
+    """
+
+    name: str
+    model: str
+    tokens: int
+    memory: int = 0
+    on_disk: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Whether its state is in memory now."""
+        return self.memory > 0
 
 
 class Prefixes:
@@ -34,21 +53,20 @@ class Prefixes:
     ) -> None:
         self.memory, self.disk, self.stats = memory, disk, stats
         self._worth_reading, self._worth_writing = worth_reading, worth_writing
+        self._met: set[str] = set()  # namespaces whose pins were taken up
 
     def lookup(
         self, namespace: str, tokens: Sequence[int], states: KVStates, prefill_rate: float | None = None
     ) -> Lookup:
-        """The state of the longest prefix in memory, or on disk where that has more; counted as a hit or a miss.
+        """The state of the longest prefix in memory, or on disk where that has more; counted as a hit where it is long
+        enough to be worth something, else as a miss.
 
         `prefill_rate`: tokens per second that this model was last measured to prefill, for the seconds saved.
         """
         found = self.memory.lookup(namespace, tokens, states)
         if self.disk is not None:
             found = _longer(self.disk, self.memory, found, namespace, tokens, states, self._worth_reading)
-        if found.state is None:
-            self.stats.miss("prefix", namespace, len(tokens))
-        else:
-            self.stats.hit("prefix", namespace, len(tokens), found.length, prefill_rate)
+        self.stats.looked_up("prefix", namespace, len(tokens), found.length, prefill_rate)
         return found
 
     def store(self, namespace: str, tokens: Sequence[int], state: Any, states: KVStates) -> Decision:
@@ -56,11 +74,13 @@ class Prefixes:
 
         Turning a state into bytes takes a moment on this thread: call it once the answer is out.
         """
+        # In memory first: what waits to be written is taken from the budget there.
+        verdict = self.memory.store(namespace, tokens, state, states)
         if self.disk is not None and tokens:
             there = self.disk.find(namespace, tokens)
             if len(tokens) - (there.length if there else 0) >= self._worth_writing:
+                self._label(self.disk, namespace)
                 _write(self.disk, namespace, tokens, state, states)
-        verdict = self.memory.store(namespace, tokens, state, states)
         if self.disk is not None and verdict:
             self._write_pins(self.disk, namespace, states)
         return verdict
@@ -71,6 +91,7 @@ class Prefixes:
         if self.disk is not None:
             self.disk.pins.remove(name)
             if any(pin.name == name for pin in self.memory.pins()):  # held now, or waiting for its state
+                self._label(self.disk, namespace)
                 on_disk = self.disk.pin(name, namespace, tokens)
                 self._write_pins(self.disk, namespace, states)
                 return on_disk if verdict and not on_disk else verdict
@@ -82,15 +103,52 @@ class Prefixes:
         on_disk = self.disk is not None and self.disk.pins.remove(name)
         return Accepted(name, "unpinned") if on_disk else verdict
 
+    def pinned(self, here: Sequence[Pin]) -> list[Pinned]:
+        """Every pin, by name: `here`, those of this process, and those on disk, also of models that are not loaded or
+        gone. May be called from any thread.
+        """
+        names = self.stats.name
+        found = {pin.name: Pinned(pin.name, names(pin.namespace), pin.tokens, pin.bytes) for pin in here}
+        if self.disk is not None:
+            for pin in self.disk.pins.all():
+                model = names(pin.namespace) or self.disk.model_of(pin.namespace)
+                in_memory = found[pin.name].memory if pin.name in found else 0
+                there = self.disk.has(pin.namespace, pin.tokens)
+                found[pin.name] = Pinned(pin.name, model, len(pin.tokens), in_memory, there)
+        return sorted(found.values(), key=lambda pin: pin.name)
+
+    def meet(self, namespace: str, states: KVStates) -> None:
+        """Take up the pins of a namespace that was just used, once until it is forgotten: how a state is kept, which
+        attention computed it, is decided by each request, so that no model's pins are known before.
+        """
+        if namespace not in self._met:
+            self.restore_pins(namespace, states)
+
+    def forget(self, identity: str) -> None:
+        """Drop a model's states from memory: it is being unloaded. Its pins wait for it to come back."""
+        for namespace in {*self.memory.usage(), *self._met}:
+            if identity in namespace:
+                self.memory.forget(namespace)
+                self._met.discard(namespace)
+
     def restore_pins(self, namespace: str, states: KVStates) -> list[Decision]:
         """Take up the pins that earlier processes left for a model, with their states where the disk has them."""
         verdicts = []
+        self._met.add(namespace)
         for pin in self.disk.pins.all() if self.disk is not None else ():
             if pin.namespace == namespace and self.disk is not None:
-                # One token more, since a lookup always leaves the last one to be fed.
-                _longer(self.disk, self.memory, Lookup(), namespace, (*pin.tokens, 0), states, least=1)
+                past = (*pin.tokens, 0)  # one token more, since a lookup always leaves the last one to be fed
+                best = self.memory.lookup(namespace, past, states)
+                # Only a state of the whole pin: one that shares its first tokens would take the memory for nothing.
+                least = max(1, len(pin.tokens) - best.length)
+                _longer(self.disk, self.memory, best, namespace, past, states, least)
                 verdicts.append(self.memory.pin(pin.name, namespace, pin.tokens, states))
         return verdicts
+
+    def _label(self, disk: PrefixDisk, namespace: str) -> None:
+        """So that a later process, which may never load the model, can show whose these states are."""
+        if name := self.stats.name(namespace):
+            disk.label(namespace, name)
 
     def _write_pins(self, disk: PrefixDisk, namespace: str, states: KVStates) -> None:
         if not any(pin.namespace == namespace for pin in self.memory.pins()):
@@ -136,6 +194,8 @@ def _read(disk: PrefixDisk, found: Found, states: KVStates) -> Any | None:
 
 
 def _write(disk: PrefixDisk, namespace: str, tokens: Sequence[int], state: Any, states: KVStates) -> None:
+    if not disk.takes(states.nbytes(state)):  # before it is copied to host memory, which may be short
+        return
     arrays, meta = states.arrays(state)
     # A sliding window that has moved on can be cut a little: on disk that counts as not at all.
     whole_only = len(tokens) > 1 and states.trim(state, 1) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..cache import Tally
+from ..cache import Pinned, Tally
 from ..decision import Decision, Rejected
 from ..render import Table
 from ..render.cells import Dot
@@ -10,6 +10,11 @@ from ..render.numbers import count
 from ..runtime.caches import CacheStats
 
 KINDS = {"results": "finished answers", "memory": "KV states in memory", "disk": "KV states on disk"}
+NAMELESS = "not known"
+NOTE = (
+    "Since the engine began. A prefix is a hit from 16 reused tokens or half of the prompt on; fewer are saved, but a "
+    "miss. Time saved is an estimate from measured rates."
+)
 
 
 def cache_tables(stats: CacheStats) -> list[Table]:
@@ -30,8 +35,9 @@ def cache_tables(stats: CacheStats) -> list[Table]:
         ("time saved", "s"),
         "evicted",
     )
-    lookups = Table(columns, asked, caption="Since the engine began; time saved is an estimate from measured rates")
-    return [*([lookups] if asked else []), _held(stats), *([_pins(stats)] if stats.pins else [])]
+    lookups = Table(columns, asked, caption=NOTE)
+    rest = [*([_by_model(stats)] if stats.models else []), *([_pins(stats)] if stats.pins else [])]
+    return [*([lookups] if asked else []), _held(stats), *rest]
 
 
 def _tally(tally: Tally) -> tuple[int | float | None, ...]:
@@ -48,17 +54,33 @@ def _held(stats: CacheStats) -> Table:
     return Table(columns, rows, caption="What there is now")
 
 
+def _by_model(stats: CacheStats) -> Table:
+    rows = [
+        (model or NAMELESS, *(figure for place in KINDS for figure in (held[place].entries, held[place].bytes / 1e6)))
+        for model, held in stats.models.items()
+    ]
+    columns = ("model", *(column for name in ("answers", "in memory", "on disk") for column in (name, ("size", "MB"))))
+    return Table(columns, rows, bold="model", caption="The same by model")
+
+
 def _pins(stats: CacheStats) -> Table:
     rows = [
         (
             pin.name,
+            pin.model or NAMELESS,
             pin.tokens,
-            pin.bytes / 1e6,
-            Dot("success", "kept") if pin.held else Dot("off", "waits for its state"),
+            pin.memory / 1e6,
+            _state(pin),
         )
         for pin in stats.pins
     ]
-    return Table(("pin", "tokens", ("memory", "MB"), "state"), rows, bold="pin")
+    return Table(("pin", "model", "tokens", ("memory", "MB"), "state"), rows, bold="pin")
+
+
+def _state(pin: Pinned) -> Dot:
+    if pin.held:
+        return Dot("success", "kept" if pin.on_disk else "kept, in memory only")
+    return Dot("off", "on disk, read when its model is used" if pin.on_disk else "waits for its state")
 
 
 def where_table(stats: CacheStats) -> Table:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import ref
 
+from .. import hardware
 from ..backends.local import LocalModel
 from ..cache import (
     Ledger,
     Pin,
+    Pinned,
     PrefixCache,
     PrefixDisk,
     Prefixes,
@@ -28,6 +31,8 @@ from ..cache import (
     replay,
     result_key,
 )
+from ..cache.disk import states_of
+from ..cache.prefix import Place
 from ..config import settings
 from ..decision import Decision, Rejected
 from ..errors import OptionError
@@ -45,16 +50,19 @@ OF_THE_RUN = ("prefix cache ", "attention measured ", "taken where it is in memo
 class CacheStats:
     """Counts since the engine began, what is held now, and where. Sizes in bytes.
 
-    `results` and `prefixes` are by model; `entries` and `bytes` of each place by its name ("results", "memory",
-    "disk"), `limits` what it may take; `pins` the prefixes that are kept; `history` the last lookups.
+    `results` and `prefixes` are by model. Each place by its name ("results", "memory", "disk"): `held` what is there,
+    `limits` what it may take, `evictions`. `models` is what is there by model and place, under the empty string what is
+    of a model that nobody knows the name of. `pins` are all that are kept, also for models that are not loaded or gone;
+    `history` the last lookups.
     """
 
     results: dict[str, Tally]
     prefixes: dict[str, Tally]
     held: dict[str, Usage]
+    models: dict[str, dict[str, Usage]]
     limits: dict[str, int]
     evictions: dict[str, int]
-    pins: tuple[Pin, ...]
+    pins: tuple[Pinned, ...]
     history: tuple[Seen, ...]
     folder: Path
 
@@ -70,32 +78,44 @@ class Caches:
         self._ledger = Ledger()
         lifetime = None if limits.cache_days is None else limits.cache_days * 86400.0
         answers, states = limits.cache_answers_mb * 1_000_000, limits.cache_states_mb * 1_000_000
-        self._results = ResultCache(self.folder / "results.sqlite", answers, lifetime, warn)
-        self._memory = PrefixCache(lambda: budget(self._memory.nbytes, self._free), self._ledger)
+        self._results = ResultCache(self.folder / "results.sqlite", answers, lifetime, warn, stats=self._ledger)
+        self._memory = PrefixCache(self._budget, self._ledger)
         self._disk = PrefixDisk(self.folder / "prefixes", states, warn)
         self.prefixes = Prefixes(self._memory, self._disk, self._ledger)
         self._free: int | None = None  # bytes of a device with memory of its own, as it was last asked
         self._last: tuple[LocalModel, str, list[int]] | None = None  # what a pin keeps
-        self._pins: tuple[Pin, ...] = ()  # as the engine's thread last left them, for the others to read
-        self._room = budget(0)
+        self._keyed: tuple[ref[Job], str | None] | None = None  # the result key of the job that runs
+        # As the engine's thread last left them, for the others to read.
+        self._pins: tuple[Pin, ...] = ()
+        self._in_memory: dict[str, Usage] = {}  # by model
+        self._room = self._budget()
 
     # For every thread.
 
     def stats(self) -> CacheStats:
         """Counts and sizes, now."""
-        entries, size = self._disk.usage()
-        held = {
-            "results": sum_of(self._results.usage()),
-            "memory": Usage(len(self._memory), self._memory.nbytes),
-            "disk": Usage(entries, size),
+        answers, on_disk = self._results.usage(), self._disk.usage_by_model()
+        places = {
+            "results": answers,
+            "memory": self._in_memory,
+            "disk": {model: Usage(*counted) for model, counted in on_disk.items()},
         }
+        results, prefixes = self._ledger.by_model("result"), self._ledger.by_model("prefix")
         return CacheStats(
-            results=self._ledger.by_model("result"),
-            prefixes=self._ledger.by_model("prefix"),
-            held=held,
+            results=results,
+            prefixes=prefixes,
+            held={place: sum(by_model.values(), Usage()) for place, by_model in places.items()},
+            models={
+                model: {place: by_model.get(model, Usage()) for place, by_model in places.items()}
+                for model in sorted({model for by_model in places.values() for model in by_model})
+            },
             limits={"results": self._results.limit, "memory": self._room, "disk": self._disk.limit},
-            evictions={"results": self._results.evictions, "disk": self._disk.evictions},
-            pins=self._pins,
+            evictions={
+                "results": sum(tally.evictions for tally in results.values()),
+                "memory": sum(tally.evictions for tally in prefixes.values()),
+                "disk": self._disk.evictions,
+            },
+            pins=tuple(self.prefixes.pinned(self._pins)),
             history=tuple(self._ledger.history()),
             folder=self.folder,
         )
@@ -132,16 +152,12 @@ class Caches:
         except OSError:
             return  # without a name for its content nothing of it may be kept
         model.prefixes = self.prefixes
-        if model.states is not None:
-            self.prefixes.restore_pins(prefix_namespace(model.answerer()), model.states)
         self.note()
 
     def leave(self, model: Any) -> None:
         """The model is going: its states in memory are of no use any more."""
         if isinstance(model, LocalModel) and model.identity:
-            for namespace in list(self._memory.usage()):
-                if model.identity in namespace:
-                    self._memory.forget(namespace)
+            self.prefixes.forget(model.identity)
         if self._last is not None and self._last[0] is model:
             self._last = None
         self.note()
@@ -153,11 +169,11 @@ class Caches:
             return None
         found, name, tokens = self._results.get(key), job.request.model, len(model.prompt(job.request).ids)
         if found is None:
-            self._ledger.miss("result", name, tokens)
+            self._ledger.looked_up("result", name, tokens)
             return None
         times = found.timings.token_times
         took = times[-1] - found.timings.start if times else None
-        self._ledger.hit("result", name, tokens, tokens, seconds=took)
+        self._ledger.looked_up("result", name, tokens, tokens, seconds=took)
         return replay(found, job.accepted, time.perf_counter(), load_time)
 
     def keep(self, model: Any, job: Job, result: Result) -> None:
@@ -168,14 +184,37 @@ class Caches:
             notes = tuple(note for note in p.notes if not note.startswith(OF_THE_RUN))
             self._results.put(key, replace(result, provenance=replace(p, notes=notes)))
 
-    def relieve(self, model: Any, job: Job, free: int | None) -> None:
-        """Shrink the prefix cache where memory is short, and say so; `free` bytes of the device, if it has its own."""
-        self._free = free
-        short = pressure(self._memory.nbytes, free)
+    def relieve(self, model: Any, job: Job, memory_free: Callable[[], int | None]) -> None:
+        """Where a request would leave too little memory, drop what waits to be written, then shrink; both are said.
+
+        `memory_free` tells the bytes free on the model's device, if it has memory of its own; see Backend.
+        """
+        self._free = memory_free()
+        waiting = self._disk.waiting
+        if not self._memory.nbytes and not waiting:
+            return
+        local = model if isinstance(model, LocalModel) else None
+        needed = local.needed(job.request) if local is not None else 0
+        # What waits goes first, and memory is asked anew: on a CPU it may be the very memory of the states here, which
+        # only both together give back.
+        if waiting and pressure(waiting, needed=needed):
+            number, size = self._disk.drop_waiting()
+            if number:
+                job.watch.notes.append(f"prefix cache on disk: {states_of(number, size)} not written, memory is short")
+                if local is not None:
+                    local.give_back()
+                self._free = memory_free()
+        short = pressure(self._memory.nbytes, self._free, needed=needed)
         if short.shrink_to is not None:
-            job.watch.notes.append(str(self._memory.shrink(short.shrink_to)))
-            if isinstance(model, LocalModel):
-                model.give_back()  # else the pages stay with the process, and the next request shrinks again
+            job.watch.notes.append(str(self._memory.shrink(short.shrink_to, keep=self._reused(local, job))))
+            if local is not None:
+                local.give_back()  # else the pages stay with the process, and the next request shrinks again
+
+    def _reused(self, model: LocalModel | None, job: Job) -> Place | None:
+        """The entry in memory that a request is going to start from."""
+        if model is None or model.states is None:
+            return None
+        return self._memory.reused(model.namespace(job.request), model.prompt(job.request).ids, model.states)
 
     def finished(self, model: Any, job: Job) -> None:
         """The answer is out: keep what the generation left, and remember the prompt that a pin would keep."""
@@ -184,22 +223,37 @@ class Caches:
         self.remember(model, job)
 
     def remember(self, model: Any, job: Job) -> None:
-        """Remember the prompt that a pin would keep."""
+        """Remember the prompt that a pin would keep, and take up what was pinned earlier for requests of its kind."""
         if isinstance(model, LocalModel) and model.states is not None and model.prefixes is not None:
             if job.watch.start is None:  # answered from the cache: how would its state have been kept?
                 model.new_state(job.request, job.watch)
             namespace = prefix_namespace(model.answerer(job.watch))
             self._last = model, namespace, list(model.prompt(job.request).ids)
+            self._ledger.label(namespace, model.info.name)
+            if job.request.cache != "off":
+                # The answer is out: nobody waits while the states of pins are read.
+                self.prefixes.meet(namespace, model.states)
         self.note()
 
     def close(self) -> None:
         """Finish writing, and let go of the files."""
-        self._disk.flush(10.0)
+        self._disk.close()
         self._results.close()
 
     def note(self) -> None:
         """Leave for other threads what they may read."""
-        self._pins, self._room = tuple(self._memory.pins()), budget(self._memory.nbytes, self._free)
+        self._pins, self._room = tuple(self._memory.pins()), self._budget()
+        in_memory: dict[str, Usage] = {}
+        for namespace, counted in self._memory.usage().items():
+            model = self._ledger.name(namespace)
+            in_memory[model] = in_memory.get(model, Usage()) + Usage(*counted)
+        self._in_memory = in_memory
+
+    def _budget(self) -> int:
+        """Bytes for the states in memory, less what waits to be written where that is in the same memory."""
+        shared = self._free is None or hardware.is_apple_silicon()
+        waiting = self._disk.waiting if shared else 0
+        return max(0, budget(self._memory.nbytes + waiting, self._free) - waiting)
 
     def _noted(self, work: Callable[[], T]) -> T:
         try:
@@ -208,6 +262,12 @@ class Caches:
             self.note()
 
     def _key(self, model: Any, job: Job) -> str | None:
+        """The result key of a job, None where its answer is not to be kept; made once, for a lookup and a keeping."""
+        if self._keyed is None or self._keyed[0]() is not job:
+            self._keyed = ref(job), self._new_key(model, job)
+        return self._keyed[1]
+
+    def _new_key(self, model: Any, job: Job) -> str | None:
         if not isinstance(model, LocalModel) or not model.identity or not repeats(job.request, job.request.cache):
             return None
         return result_key(job.request, model.prompt(job.request).ids, model.answerer())
@@ -220,8 +280,3 @@ class Caches:
         model, namespace, ids = self._last
         assert model.states is not None
         return self.prefixes.pin(name, namespace, ids, model.states)
-
-
-def sum_of(usage: dict[str, Usage]) -> Usage:
-    """Several usages as one."""
-    return Usage(sum(u.entries for u in usage.values()), sum(u.bytes for u in usage.values()))

@@ -252,7 +252,7 @@ class Engine:
             found = self.cache.find(outcome.loaded.model, job, outcome.load_time)
             if found is not None:
                 return found
-            self.cache.relieve(outcome.loaded.model, job, self.backends[outcome.loaded.info.backend].memory_free())
+            self.cache.relieve(outcome.loaded.model, job, self.backends[outcome.loaded.info.backend].memory_free)
         job.state = "prefill"
         for chunk in outcome.loaded.model.stream(job.request, job.watch):
             job.state = "decode"

@@ -35,6 +35,9 @@ class FakeStates:
     def nbytes(self, state: FakeState) -> int:
         return state.rows.nbytes
 
+    def size(self, state: FakeState, tokens: int) -> int:
+        return 8 * tokens
+
     def copy(self, state: FakeState) -> FakeState:
         return FakeState(state.rows.copy(), state.window)
 

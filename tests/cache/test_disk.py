@@ -10,8 +10,12 @@ import time
 import numpy as np
 import pytest
 
+from mlxnb import hardware
 from mlxnb.cache import CacheWarning, PrefixDisk, WarnOnce
+from mlxnb.cache.disk import Found
 from mlxnb.cache.entry_file import ASIDE, Entry
+from mlxnb.cache.pressure import threshold
+from mlxnb.hardware import human_bytes
 from tests.cache.fakes import FakeStates, is_fresh
 
 STATES = FakeStates()
@@ -231,8 +235,10 @@ def test_a_read_only_folder_is_read_and_not_written(disk, tmp_path):
     script = """
 import os, sys
 from pathlib import Path
+from mlxnb import hardware
 from mlxnb.cache import PrefixDisk, WarnOnce
 from tests.cache.test_disk import entry
+hardware.memory_free()  # imports what the other user may not read
 if os.getuid() == 0: os.setuid(65534)
 said = []
 disk = PrefixDisk(Path(sys.argv[1]) / "prefixes", warn=WarnOnce(said.append))
@@ -271,6 +277,109 @@ def test_too_much_waiting_is_refused_and_flush_waits(disk, monkeypatch):
     gate.set()
     assert small.flush()
     assert small.usage()[0] == 1
+
+
+@pytest.fixture
+def held_up(disk, monkeypatch):
+    """The disk with the entry of 1, 2 just being written, which ends when the gate is opened."""
+    begun, gate, write = threading.Event(), threading.Event(), disk._write
+    monkeypatch.setattr(disk, "_write", lambda entry: (begun.set(), gate.wait(), write(entry)))
+    disk.put(entry((1, 2)))
+    begun.wait()
+    yield disk, gate
+    gate.set()
+    disk.flush()
+
+
+def test_what_waits_is_dropped_and_may_be_put_again(held_up):
+    disk, gate = held_up
+    sizes = [entry(tokens).nbytes for tokens in ((1, 2), (3, 4), (5, 6))]
+    assert all(disk.put(entry(tokens)) for tokens in ((3, 4), (5, 6)))
+    assert disk.waiting == sum(sizes)
+    assert disk.drop_waiting() == (2, sum(sizes[1:]))
+    assert disk.waiting == sizes[0]
+    assert disk.put(entry((5, 6)))
+    gate.set()
+    assert disk.flush()
+    assert [bool(disk.find("n", tokens)) for tokens in ((1, 2, 0), (3, 4, 0), (5, 6, 0))] == [True, False, True]
+    assert disk.waiting == 0
+
+
+def test_where_memory_is_short_nothing_more_waits(held_up, monkeypatch):
+    disk, _ = held_up
+    one = entry((3, 4))
+    monkeypatch.setattr(hardware, "memory_total", lambda: 10**12)
+    monkeypatch.setattr(hardware, "memory_free", lambda: threshold() + one.nbytes)
+    assert disk.put(one)
+    monkeypatch.setattr(hardware, "memory_free", lambda: threshold() + one.nbytes - 1)
+    assert "memory has room for" in str(disk.takes(one.nbytes))
+    assert not disk.put(entry((5, 6)))
+
+
+def test_clearing_waits_for_the_entry_in_flight_only(held_up):
+    disk, gate = held_up
+    disk.pin("kept", "n", (5, 6))
+    for tokens in ((3, 4), (5, 6)):
+        disk.put(entry(tokens))
+    went = []
+    clearing = threading.Thread(target=lambda: went.append(disk.clear()))
+    clearing.start()
+    while disk.waiting > entry((1, 2)).nbytes + entry((5, 6)).nbytes:
+        time.sleep(0.001)
+    assert went == []
+    gate.set()
+    clearing.join()
+    assert went == [1]
+    assert disk.flush()
+    assert [bool(disk.find("n", tokens)) for tokens in ((1, 2, 0), (3, 4, 0), (5, 6, 0))] == [False, False, True]
+
+
+def test_closing_says_what_it_waits_for_and_what_is_lost(held_up, said, monkeypatch):
+    disk, _ = held_up
+    disk.put(entry((3, 4)))
+    size = human_bytes(disk.waiting)
+    monkeypatch.setattr("mlxnb.cache.disk.PATIENCE", 0.01)
+    disk.close(timeout=0.02)
+    assert said == [
+        f"Closing waits up to 0 s for 2 KV states of {size} to be written to {disk.folder}.",
+        f"{disk.folder} is too slow: 2 KV states of {size} given up, whose prompts are computed again.",
+    ]
+    assert disk.waiting == entry((1, 2)).nbytes
+
+
+def test_closing_is_silent_where_all_is_written(disk, said):
+    disk.put(entry((1, 2)))
+    disk.close()
+    assert disk.find("n", (1, 2, 3))
+    assert said == []
+
+
+def test_what_both_threads_change_is_changed_under_the_lock(disk, said):
+    """What is passed over is changed where a file is written, found and read, on three different ways."""
+
+    class Guarded(set):
+        changes = 0
+
+        def add(self, path):
+            assert disk._lock._is_owned()
+            Guarded.changes += 1
+            super().add(path)
+
+        def discard(self, path):
+            assert disk._lock._is_owned()
+            Guarded.changes += 1
+            super().discard(path)
+
+    disk._passed_over = Guarded()
+    put(disk, 1, 2, 3)  # discards on the writer's thread
+    found = disk.find("n", (1, 2, 3, 4))
+    found.path.unlink()
+    found.path.mkdir()  # it cannot be read, nor deleted
+    assert disk.load(found) is None
+    disk.drop(found, "no state")
+    disk.drop(Found(disk.folder / "foreign.safetensors", found.head, 1), "foreign")
+    assert Guarded.changes == 4
+    assert len(disk._passed_over) == 2
 
 
 def test_the_warning_is_a_warning(tmp_path):

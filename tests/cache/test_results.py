@@ -1,18 +1,20 @@
 """The result cache: what is put in comes out, within its bounds, whatever happens to its file."""
 
 import os
+import re
 import sqlite3
 import stat
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from mlxnb.cache import ResultCache, Usage, WarnOnce
+from mlxnb.cache import Ledger, ResultCache, Tally, Usage, WarnOnce
 from mlxnb.decision import Rejected
 from tests.cache import strategies
 from tests.cache.strategies import result
@@ -64,13 +66,14 @@ def size_of(*answers):
 
 def test_the_least_recently_used_goes_first(make):
     answers = [result(str(n)) for n in range(5)]
-    cache = make(limit=size_of(*answers[:4]))
+    stats = Ledger()
+    cache = make(limit=size_of(*answers[:4]), stats=stats)
     for n in range(4):
         cache.put(str(n), answers[n])
     assert cache.get("0") == answers[0]
     cache.put("4", answers[4])
     assert [n for n in range(5) if cache.get(str(n))] == [0, 2, 3, 4]
-    assert cache.evictions == 1
+    assert stats.by_model("result") == {"m": Tally(evictions=1)}
     assert sum(use.bytes for use in cache.usage().values()) <= cache.limit
 
 
@@ -88,7 +91,7 @@ class Bounded(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.cache = ResultCache(":memory:", limit=size_of(result()) * 3, warn=WarnOnce(pytest.fail))
+        self.cache = ResultCache(Path(":memory:"), limit=size_of(result()) * 3, warn=WarnOnce(pytest.fail))
         self.cache._open = lambda: self.db
         self.db = self.open_in_memory()
         self.kept = {}
@@ -181,8 +184,8 @@ def test_only_its_owner_may_read_it(cache):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
-def damaged(folder):
-    return sorted(p.name for p in folder.iterdir() if ".damaged-" in p.name)
+def moved_aside(folder):
+    return sorted(p.name for p in folder.iterdir() if re.search(r"\.(damaged|foreign)-[\d-]+$", p.name))
 
 
 def fill(cache):
@@ -220,9 +223,8 @@ def test_a_file_that_cannot_be_read_is_moved_aside(make, said, kind):
     assert cache.usage()["m"].entries >= 1
     cache.close()
     assert len(said) == 1, said
-    names = [name for name in damaged(path.parent) if not name.endswith(("-wal", "-shm"))]
-    assert len(names) == 1
-    assert names[0] in said[0]
+    (name,) = moved_aside(path.parent)
+    assert name in said[0]
 
 
 def test_another_programs_database_is_not_touched(make, said):
@@ -234,9 +236,98 @@ def test_another_programs_database_is_not_touched(make, said):
     db.commit()
     db.close()
     assert cache.put("k", result())
-    (name,) = damaged(cache.path.parent)
+    cache.clear()
+    (name,) = moved_aside(cache.path.parent)
     assert sqlite3.connect(cache.path.parent / name).execute("SELECT x FROM precious").fetchall() == [(42,)]
     assert "another program" in said[0]
+
+
+def test_of_the_damaged_files_two_are_kept_and_none_once_cleared(make):
+    for n in range(4):
+        cache = make()
+        cache.put("k", result())
+        cache.close()
+        cache.path.write_bytes(f"no database {n}".encode() * 1000)
+        cache.path.with_name(cache.path.name + "-wal").write_bytes(b"log")
+        after = make()
+        assert after.put("k", result())
+        after.close()
+    folder = cache.path.parent
+    assert [(folder / name).read_bytes()[:13] for name in moved_aside(folder)] == [b"no database 2", b"no database 3"]
+    assert len(list(folder.glob("*.damaged-*-wal"))) <= 2
+    assert make().clear() == 1
+    assert not list(folder.glob("*.damaged-*"))
+
+
+MARKER = "a word that nobody else writes"
+
+
+def files_with_marker(folder):
+    """Looked for in another process: closing a file of its own would take a process's locks on the database away."""
+    script = """
+import sys
+from pathlib import Path
+print(*(path.name for path in Path(sys.argv[1]).iterdir() if sys.argv[2].encode() in path.read_bytes()))
+"""
+    return _python(script, folder, MARKER).split()
+
+
+@pytest.mark.parametrize("others", ["none", "idle", "of another process"])
+def test_of_cleared_answers_no_text_is_left(make, said, tmp_path, others):
+    cache = make(limit=60 * size_of(result(MARKER)))
+    for n in range(100):  # some are evicted, some replaced
+        cache.put(str(n % 80), result(MARKER))
+    folder = cache.path.parent
+    (folder / f"{cache.path.name}.damaged-20200101-000000-0").write_text(MARKER)
+    assert files_with_marker(folder)
+    other = make()
+    if others == "idle":
+        assert other.get("70")
+    elif others == "of another process":
+        process = _start(
+            "import sys; from mlxnb.cache import ResultCache; from pathlib import Path;"
+            "cache = ResultCache(Path(sys.argv[1]) / 'cache' / 'results.sqlite');"
+            "print(bool(cache.get('70')), flush=True); input()",
+            tmp_path,
+            stdin=subprocess.PIPE,
+        )
+        assert process.stdout.readline() == "True\n"
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert cache.clear() == 59
+    assert files_with_marker(folder) == []
+    assert sum(path.stat().st_size for path in folder.iterdir()) < size / 2  # and the room is given back
+    if others == "of another process":
+        process.communicate("\n")
+    assert other.get("70") is None
+    assert other.put("new", result("new"))
+    assert cache.get("new").text == "new"
+    assert said == []
+
+
+def test_a_reader_does_not_hold_up_a_clear_and_its_text_goes_with_it(make, said):
+    cache = make(wait=0.01)
+    cache.put("k", result(MARKER))
+    reader = sqlite3.connect(cache.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM answer").fetchall()
+    assert cache.clear() == 1
+    assert len(said) == 1
+    assert "until that one ends" in said[0]
+    assert cache.get("k") is None
+    assert cache.put("k", result("new"))
+    reader.execute("ROLLBACK")
+    reader.close()
+    cache.close()
+    assert files_with_marker(cache.path.parent) == []
+
+
+def test_an_evicted_answer_leaves_no_text(make):
+    cache = make(limit=2 * size_of(result(MARKER)))
+    for n in range(3):
+        cache.put(str(n), result(MARKER if n == 0 else "-" * len(MARKER)))
+    assert cache.get("0") is None
+    cache.close()
+    assert files_with_marker(cache.path.parent) == []
 
 
 def test_no_flipped_bit_changes_an_answer(make, said):
@@ -422,6 +513,24 @@ print(said, len(hits), any(hits), 0 < used <= 20_000, cache._connection.execute(
         assert (out.strip(), process.returncode) == ("[] 200 True True ok", 0), err
 
 
+def test_a_second_cache_on_the_file_takes_no_locks_away(make, tmp_path):
+    """Else the process that closes takes itself for the last, and deletes the log that is in use here."""
+    first, second = make(), make()
+    assert first.put("k", result())
+    assert second.get("k")
+    script = """
+import sys
+from pathlib import Path
+from mlxnb.cache import ResultCache
+cache = ResultCache(Path(sys.argv[1]) / "cache" / "results.sqlite")
+print(bool(cache.get("k")))
+cache.close()
+"""
+    assert _python(script, tmp_path) == "True"
+    assert first.put("new", result("new"))
+    assert make().get("new").text == "new"
+
+
 def test_two_processes_that_find_it_damaged_make_one_new_file(make, said, tmp_path):
     first, second = make(), make()
     for cache in (first, second):
@@ -481,9 +590,9 @@ def test_a_fork_opens_the_file_for_itself(cache):
     assert cache._connection is not before
 
 
-def _start(script, *args):
+def _start(script, *args, stdin=None):
     command = [sys.executable, "-c", script, *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _python(script, *args):

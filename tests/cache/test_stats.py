@@ -10,11 +10,12 @@ def test_counts_by_model_and_in_all():
     ledger = Ledger()
     ledger.label("ns-1", "pocket")
     ledger.label("ns-2", "pocket")
-    ledger.hit("prefix", "ns-1", tokens=100, saved=80, prefill_rate=40.0)
-    ledger.hit("prefix", "ns-2", tokens=10, saved=5)
-    ledger.miss("prefix", "other", tokens=7)
+    ledger.looked_up("prefix", "ns-1", tokens=100, saved=80, prefill_rate=40.0)
+    ledger.looked_up("prefix", "ns-2", tokens=10, saved=5)
+    ledger.looked_up("prefix", "other", tokens=7)
     ledger.evicted("prefix", "other", 3)
-    ledger.hit("result", "pocket", tokens=9, saved=9, seconds=1.5)
+    ledger.looked_up("result", "pocket", tokens=9, saved=9, seconds=1.5)
+    assert [ledger.name(namespace) for namespace in ("ns-1", "other")] == ["pocket", ""]
     assert ledger.by_model("prefix") == {
         "other": Tally(misses=1, tokens=7, evictions=3),
         "pocket": Tally(hits=2, tokens=110, tokens_saved=85, seconds_saved=2.0),
@@ -30,9 +31,9 @@ def test_history_is_bounded_and_in_order(monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr(module.time, "time", lambda: float(next(clock)))
     ledger = Ledger(history=4)
-    ledger.hit("result", "m", 1, 1)
-    for hit in (True, False, True, True):
-        ledger.hit("prefix", "ns", 4, 2) if hit else ledger.miss("prefix", "ns", 4)
+    ledger.looked_up("result", "m", 1, 1)
+    for saved in (2, 0, 2, 2):
+        ledger.looked_up("prefix", "ns", 4, saved)
     ledger.evicted("prefix", "ns")
     ledger.label("ns", "pocket")
     assert [(s.time, s.model, s.hit) for s in ledger.history("prefix")] == [
@@ -46,12 +47,23 @@ def test_history_is_bounded_and_in_order(monkeypatch):
     assert len(ledger.history()) == 4
 
 
+@pytest.mark.parametrize(
+    ("tokens", "saved", "hit"),
+    [(4000, 16, True), (4000, 15, False), (20, 10, True), (21, 10, False), (1, 0, False), (2, 1, True), (30, 15, True)],
+)
+def test_a_hit_is_worth_having_and_what_little_is_saved_counts_all_the_same(tokens, saved, hit):
+    ledger = Ledger()
+    ledger.looked_up("prefix", "m", tokens, saved, prefill_rate=10.0)
+    assert ledger.tally("prefix") == Tally(int(hit), int(not hit), tokens, saved, saved / 10)
+    assert [seen.hit for seen in ledger.history()] == [hit]
+
+
 def test_threads_lose_no_count():
     ledger = Ledger()
 
     def count():
         for _ in range(500):
-            ledger.hit("prefix", "m", 2, 1)
+            ledger.looked_up("prefix", "m", 2, 1)
 
     threads = [Thread(target=count) for _ in range(4)]
     for thread in threads:

@@ -67,7 +67,7 @@ def test_pin_keeps_through_clear_and_unpin_lets_go(run):
     run(f"%%generate\n{QUESTION}")
     assert "tokens kept" in run("%mlxnb pin question")
     assert "dropped" in run("%mlxnb cache clear")
-    assert re.search(r"question +17 +\S+ +● kept", run("%mlxnb cache"))
+    assert re.search(r"question +pocket +17 +\S+ +● kept", run("%mlxnb cache"))
     assert "unpinned" in run("%mlxnb cache unpin question")
     assert "nothing is pinned" in run("%mlxnb unpin question")
 
