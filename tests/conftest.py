@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -23,6 +24,24 @@ atexit.register(shutil.rmtree, os.environ["MLXNB_CACHE_DIR"], ignore_errors=True
 # A noisy machine is no fault of the code: examples may take their time.
 settings.register_profile("mlxnb", deadline=None)
 settings.load_profile("mlxnb")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite runs in two processes, each test waiting for compilers, kernels and browsers; a part in this one.
+
+    Not more, or what is measured in tests would be measured beside too much else.
+    """
+    return 2 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled() -> None:
+    """What lives by now is left out of later collections.
+
+    Closing a model collects garbage, and going through torch and transformers took up to half a second each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +72,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Maker:
         return path if path.exists() else make_checkpoint(family, path)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache folder in which all tests of a run keep the kernels that the emulator compiled, by content."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled-kernels"
+    folder.mkdir(exist_ok=True)
+    return folder

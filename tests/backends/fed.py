@@ -1,4 +1,4 @@
-"""What holds for the KV states of both backends, and how a test feeds a model and looks into a state."""
+"""How a test feeds a model by hand and looks into its KV states, on either backend."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
+from mlxnb import Request
+from mlxnb.backends.base import Watch
 from mlxnb.cache import HostArray
-from tests.tiny import VOCABULARY
+from mlxnb.models import ModelSource
 
-TOKENS = st.integers(5, VOCABULARY - 1)
-LONGEST = 40  # tokens of a prompt: past the tiny models' window of 12 by more than another one
-
+WINDOW = 12  # tokens, of the tiny models with a sliding window
 
 Stored = tuple[dict[str, HostArray], dict[str, str]]
 
 
 class Fed(ABC):
-    """A loaded model whose states a test feeds by hand. `window`: its sliding window, None without one."""
+    """A loaded model whose states a test feeds by hand."""
 
     states: Any
-    window: int | None = None
-    recurrent = False
+    window = WINDOW
 
     @abstractmethod
     def fresh(self) -> Any:
@@ -39,6 +38,10 @@ class Fed(ABC):
     @abstractmethod
     def seen(self, state: Any) -> list[np.ndarray]:
         """All numbers that the next token can depend on, in the order of positions."""
+
+    @abstractmethod
+    def moved_on(self, length: int) -> bool | None:
+        """Whether the window of a state of so many tokens has moved on, so that it cannot be cut; None: it depends."""
 
     def prefill(self, tokens: Sequence[int], pieces: Sequence[int] = ()) -> Any:
         """A state of `tokens`, fed in pieces of these lengths and the rest one by one."""
@@ -57,12 +60,92 @@ class Fed(ABC):
         return said
 
 
-class Examples:
-    """Prompts, the pieces they are fed in, where they are cut, and how they go on."""
+class MlxFed(Fed):
+    """On mlx, with a KV cache in `bits` bits."""
 
-    tokens = st.lists(TOKENS, min_size=2, max_size=LONGEST)
-    pieces = st.lists(st.integers(1, 20), max_size=6)
-    more = st.lists(TOKENS, min_size=1, max_size=15)
+    def __init__(self, model: Any, bits: int | None = None) -> None:
+        from mlxnb.backends.mlx_states import MlxStates
+
+        self.model, self.bits = model, bits
+        self.states = MlxStates(model.model)
+
+    def fresh(self) -> Any:
+        return self.model.new_state(Request.of("?", kv_bits=self.bits), Watch())
+
+    def feed(self, state: Any, tokens: Sequence[int]) -> int:
+        import mlx.core as mx
+
+        logits = self.model.model(mx.array([list(tokens)]), cache=state)[0, -1]
+        return int(logits.argmax().item())
+
+    def seen(self, state: Any) -> list[np.ndarray]:
+        import mlx.core as mx
+
+        from mlxnb.backends.mlx_layers import leaves
+
+        return [np.array(array.astype(mx.float32)) for cache in leaves(state) for array in _seen(cache)]
+
+    def moved_on(self, length: int) -> bool | None:
+        return False if length <= self.window else None  # a piece that reaches beyond it is kept whole for a while
+
+
+def _seen(cache: Any) -> list[Any]:
+    import mlx.core as mx
+    from mlx_lm.models.cache import ArraysCache, QuantizedKVCache, RotatingKVCache
+
+    if isinstance(cache, ArraysCache):
+        return list(cache.cache)
+    if isinstance(cache, RotatingKVCache):
+        last = min(cache.offset, cache.max_size)
+        return [cache._temporal_order(side)[..., -last:, :] for side in (cache.keys, cache.values)]
+    sides = cache.keys_and_values()
+    if isinstance(cache, QuantizedKVCache):
+        return [mx.dequantize(*side, group_size=cache.group_size, bits=cache.bits) for side in sides]
+    # Rows that are not in use must not show.
+    return [side[..., : cache.offset, :] for side in sides]
+
+
+class TorchFed(Fed):
+    """On torch."""
+
+    def __init__(self, model: Any) -> None:
+        from mlxnb.backends.torch_states import TorchStates
+
+        self.model = model.model
+        self.states = TorchStates(self.model)
+
+    def fresh(self) -> Any:
+        from transformers import DynamicCache
+
+        return DynamicCache(config=self.model.config)
+
+    def feed(self, state: Any, tokens: Sequence[int]) -> int:
+        import torch
+
+        with torch.inference_mode():
+            ids = torch.tensor([list(tokens)])
+            out = self.model(input_ids=ids, past_key_values=state, use_cache=True, logits_to_keep=1)
+        return int(out.logits[0, -1].argmax())
+
+    def seen(self, state: Any) -> list[np.ndarray]:
+        from mlxnb.backends.torch_layers import tensors
+
+        return [tensor.float().numpy() for layer in state.layers for tensor in tensors(layer).values()]
+
+    def moved_on(self, length: int) -> bool:
+        return length >= self.window
+
+
+def load(backend: str, name: str, path: Path, dtype: str = "float32") -> Fed:
+    """A checkpoint on a backend; a name that ends in -8 or -4 has its KV cache in so many bits."""
+    source = ModelSource(name, path, "path")
+    if backend == "mlx":
+        from mlxnb.backends.mlx import MlxBackend
+
+        return MlxFed(MlxBackend().load(source, dtype), int(name[-1]) if name.endswith(("-8", "-4")) else None)
+    from mlxnb.backends.torch import TorchBackend
+
+    return TorchFed(TorchBackend().load(source, dtype))
 
 
 def bits(stored: Stored) -> dict[str, Any]:
@@ -75,61 +158,6 @@ def same_numbers(left: list[np.ndarray], right: list[np.ndarray], tolerance: flo
     assert [a.shape for a in left] == [a.shape for a in right]
     for a, b in zip(left, right, strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
-
-
-def check_cut(fed: Fed, tokens: list[int], pieces: list[int], more: list[int], length: int, tolerance: float) -> bool:
-    """A cut state is a fresh prefill's and goes on like it, and the whole one does not notice; False if refused."""
-    whole = fed.prefill(tokens, pieces)
-    before = bits(fed.states.arrays(whole))
-    part = fed.states.trim(whole, length)
-    if part is None:
-        return False
-    assert fed.states.length(part) in (length, None)
-    stored = fed.states.state(*fed.states.arrays(part))
-    assert bits(fed.states.arrays(stored)) == bits(fed.states.arrays(part))
-    fresh = fed.prefill(tokens[:length], pieces)
-    same_numbers(fed.seen(part), fed.seen(fresh), tolerance)
-    expected = fed.greedy(fresh, more)
-    assert fed.greedy(part, more) == expected
-    assert fed.greedy(stored, more) == expected
-    assert bits(fed.states.arrays(whole)) == before
-    return True
-
-
-def check_copies(fed: Fed, tokens: list[int], pieces: list[int], more: list[int], other: list[int]) -> None:
-    """Copies are alike to the bit, go on as if the prompt had been fed anew, and never change one another."""
-    whole = fed.prefill(tokens, pieces)
-    before = bits(fed.states.arrays(whole))
-    first, second = fed.states.copy(whole), fed.states.copy(whole)
-    stored = fed.states.state(*fed.states.arrays(whole))
-    assert bits(fed.states.arrays(first)) == bits(fed.states.arrays(stored)) == before
-    expected = [fed.greedy(fed.prefill(tokens, pieces), prompt) for prompt in (other, more)]
-    # By turns: what one writes must not be what the other reads later.
-    said = [[fed.feed(first, other)], [fed.feed(second, more)]]
-    for _ in expected[0][1:]:
-        for state, words in zip((first, second), said, strict=True):
-            words.append(fed.feed(state, words[-1:]))
-    assert said == expected
-    assert bits(fed.states.arrays(whole)) == before
-    assert fed.states.nbytes(whole) > 0
-    assert bits(fed.states.arrays(whole)) == before  # weighing changes nothing that can be seen
-    assert fed.greedy(stored, more) == expected[1]
-    assert fed.greedy(whole, more) == expected[1]
-
-
-def check_empty(fed: Fed) -> None:
-    """A state without tokens, or cut to none, is what a prompt can start from; feeding a copy leaves it empty."""
-    prompt = list(range(40, 60))
-    expected = fed.greedy(fed.fresh(), prompt)
-    empty = fed.fresh()
-    assert fed.states.length(empty) == 0
-    assert fed.states.nbytes(empty) == 0
-    assert fed.greedy(fed.states.copy(empty), prompt) == expected
-    assert fed.states.length(empty) == 0
-    used = empty
-    assert fed.greedy(used, prompt) == expected
-    if fed.states.cuttable:
-        assert fed.greedy(fed.states.trim(used, 0), prompt) == expected
 
 
 def damaged(stored: Stored) -> dict[str, Stored]:

@@ -51,7 +51,7 @@ def test_it_grows_and_ends_without_a_jump(notebook: Notebook, app: str) -> None:
     notebook.page.evaluate(RECORD)
     notebook.run()
     frames: list[dict[str, Any]] = [json.loads(frame) for frame in notebook.page.evaluate("window.__frames")]
-    assert len(frames) >= 5, "it was not seen to grow"
+    assert len(frames) >= 3, "it was not seen to grow"
     for before, after in pairwise(frames):
         assert after["next"] >= before["next"] - 2, f"the page got shorter: {before} {after}"
         assert sum(height > 0 for height in after["heights"]) <= 1, f"two answers at once: {after}"
@@ -71,13 +71,16 @@ def test_the_file_holds_the_finished_output_once(notebook: Notebook) -> None:
 
 def test_waiting_is_a_line_that_fills(notebook: Notebook) -> None:
     notebook.open(
-        "from mlxnb.render import LiveCell\nimport time\ncell = LiveCell('markdown', 'pocket')\ncell.start()\n"
-        "cell.update(prefill_done=33, prefill_total=132, state='prefill')\ntime.sleep(2)\ncell.close()"
+        "from mlxnb.render import LiveCell\nimport time\nfrom pathlib import Path\n"
+        "cell = LiveCell('markdown', 'pocket')\ncell.start()\n"
+        "cell.update(prefill_done=33, prefill_total=132, state='prefill')\n"
+        "while not Path('seen').exists(): time.sleep(0.05)\ncell.close()"
     ).start()
     bar = notebook.page.wait_for_selector(".mlxnb-progress", state="attached")
     share = "bar => bar.firstChild.getBoundingClientRect().width / bar.getBoundingClientRect().width"
     assert bar.evaluate(share) == pytest.approx(0.25, abs=0.01)
     assert "prefill 33 of 132 tokens" in notebook.outputs().inner_text()
+    (notebook.lab.root / "seen").touch()
     notebook.wait()
     assert notebook.page.locator(".jp-OutputArea-child").bounding_box()["height"] == 0
 
@@ -90,16 +93,16 @@ def test_folded_rows_open(notebook: Notebook) -> None:
     assert rows.count() == 23
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_small_print_reads_on_either_theme(notebook: Notebook, theme: str) -> None:
+def test_small_print_reads_on_either_theme(notebook: Notebook) -> None:
     notebook.open("from tests.render.samples import *\nmake_result(passed_over=(FALLBACK,))").run()
-    notebook.theme(theme)
-    for selector in (
-        ".mlxnb-footer",
-        ".mlxnb-answer",
-        ".mlxnb-answer a",
-        ".highlight .k",
-        ".highlight .s2",
-        ".highlight .c1",
-    ):
-        assert notebook.page.locator(selector).first.evaluate(CONTRAST) >= 3, selector
+    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+        notebook.theme(theme)
+        for selector in (
+            ".mlxnb-footer",
+            ".mlxnb-answer",
+            ".mlxnb-answer a",
+            ".highlight .k",
+            ".highlight .s2",
+            ".highlight .c1",
+        ):
+            assert notebook.page.locator(selector).first.evaluate(CONTRAST) >= 3, (theme, selector)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import settings
+from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlxnb.cache import PrefixCache
+from mlxnb.cache import Ledger, PrefixCache
 from tests.cache.fakes import FakeStates, is_fresh, spoil
 
 # Few different tokens and short sequences, so that prefixes, extensions and repeats come up all the time.
@@ -40,7 +41,9 @@ class Comparison(RuleBasedStateMachine):
         super().__init__()
         self.states = FakeStates(self.window)
         self.budget = 160
-        self.cache = PrefixCache(lambda: self.budget)
+        self.stats = Ledger()
+        self.cache = PrefixCache(lambda: self.budget, self.stats)
+        self.evicted = Counter()  # by namespace
         self.kept: list[Kept] = []  # the least recently used first
         self.pins: dict[str, tuple[str, tuple[int, ...]]] = {}
 
@@ -86,6 +89,8 @@ class Comparison(RuleBasedStateMachine):
         for kept in [*(k for k in self.kept if k is not keep), keep]:
             if self.size() > self.budget and not kept.pins:
                 self.kept.remove(kept)
+                self.evicted[kept.namespace] += 1
+                event("evicted by the budget")
 
     # The steps.
 
@@ -179,6 +184,7 @@ class Comparison(RuleBasedStateMachine):
         for kept in [*(k for k in self.kept if not k.pins), *(k for k in self.kept if k.pins)]:
             if self.size() > to:
                 self.kept.remove(kept)
+                self.evicted[kept.namespace] += 1
         assert shrunk.left == self.size() <= max(to, 0)
         assert shrunk.entries == before - len(self.kept)
         assert all(not self.held(name) and name in self.pins for name in shrunk.pins)
@@ -186,6 +192,20 @@ class Comparison(RuleBasedStateMachine):
     @rule(budget=st.integers(0, 240))
     def change_budget(self, budget):
         self.budget = budget
+
+    @rule(budget=st.integers(24, 120), stored=st.lists(TOKENS, min_size=2, max_size=5, unique=True))
+    def run_out_of_room(self, budget, stored):
+        self.budget = budget
+        for tokens in stored:
+            self.store("a", tokens)
+
+    @rule()
+    def restart(self):
+        """The states are gone, and the pins wait for theirs."""
+        self.cache = PrefixCache(lambda: self.budget, self.stats)
+        self.kept = []
+        for name, (namespace, tokens) in self.pins.items():
+            assert not self.cache.pin(name, namespace, tokens, self.states)
 
     @rule()
     def clear(self):
@@ -203,6 +223,11 @@ class Comparison(RuleBasedStateMachine):
         assert list(self.cache._entries) == [(k.namespace, key(k.tokens)) for k in self.kept]
         assert self.cache.nbytes == self.size()
         assert sum(size for _, size in self.cache.usage().values()) == self.size()
+
+    @invariant()
+    def evictions_are_counted(self):
+        counted = {namespace: tally.evictions for namespace, tally in self.stats.by_model("prefix").items()}
+        assert counted == {namespace: number for namespace, number in self.evicted.items() if number}
 
     @invariant()
     def every_entry_is_what_a_fresh_prefill_gives(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from mlxnb import hardware
 from mlxnb.cache import Ledger, PrefixCache, PrefixDisk, Prefixes, WarnOnce
 from tests.cache.fakes import FakeStates, is_fresh, spoil
 
@@ -153,6 +155,29 @@ def test_a_short_prompt_is_not_written_nor_a_small_addition(make):
     assert cache.disk.find("n", (*DOCUMENT, *range(300))).length == 4000
 
 
+@pytest.mark.parametrize("why", ["over the limit", "too much waits", "memory is short", ""])
+def test_the_disk_is_asked_before_a_state_is_copied_for_it(make, monkeypatch, why):
+    cache, states = make()
+    gate, begun, arrays = threading.Event(), threading.Event(), []
+    monkeypatch.setattr(states, "arrays", lambda state: (arrays.append(state), FakeStates.arrays(states, state))[1])
+    if why == "over the limit":
+        cache.disk.limit = 8 * 4000 - 1
+    elif why == "too much waits":
+        cache.disk._pending = 8 * 4000
+        cache.disk._writer.submit(1, lambda: (begun.set(), gate.wait()))
+        begun.wait()
+    elif why == "memory is short":
+        monkeypatch.setattr(hardware, "memory_free", lambda: 0)
+    assert cache.store("n", DOCUMENT, states.prefill(DOCUMENT), states)
+    assert len(arrays) == (0 if why else 1)
+    monkeypatch.undo()
+    gate.set()
+    cache.disk.flush()
+    cache.disk.limit = cache.disk._pending = 10**9
+    store(cache, DOCUMENT, states)  # what was refused is taken later
+    assert cache.disk.find("n", (*DOCUMENT, 1)).length == 4000
+
+
 def test_the_disk_is_read_only_for_enough_more_than_memory_has(make):
     cache, states = make()
     store(cache, DOCUMENT[:500], states)
@@ -195,6 +220,63 @@ def test_a_pin_is_held_after_a_restart(make):
     assert not again.unpin("doc")
     third, states = make()
     assert third.restore_pins("n", states) == []
+
+
+def test_only_a_state_of_the_whole_pin_is_read_for_it(make):
+    cache, states = make()
+    store(cache, (*DOCUMENT[:3999], 7, 8), states)  # all but the last token of the pin
+    cache.pin("doc", "n", DOCUMENT, states)
+    again, states = make()
+    assert [bool(verdict) for verdict in again.restore_pins("n", states)] == [False]
+    assert again.memory.nbytes == 0
+    assert [(pin.name, pin.held) for pin in again.memory.pins()] == [("doc", False)]
+    store(again, (*DOCUMENT, 1, 2), states)
+    assert [pin.held for pin in again.memory.pins()] == [True]
+
+
+def test_a_state_that_memory_has_is_not_read_again_for_a_pin(make, monkeypatch):
+    cache, states = make()
+    store(cache, (*DOCUMENT, 1, 2), states)
+    cache.pin("doc", "n", DOCUMENT, states)
+    again, states = make()
+    again.lookup("n", (*DOCUMENT, 1, 2, 3), states)
+    monkeypatch.setattr(again.disk, "load", lambda found: pytest.fail("was read"))
+    again.meet("n", states)
+    assert [pin.held for pin in again.memory.pins()] == [True]
+
+
+def test_pins_are_taken_up_once_until_their_model_goes(make, monkeypatch):
+    cache, states = make()
+    store(cache, DOCUMENT, states)
+    cache.pin("doc", "n", DOCUMENT[:3000], states)
+    cache.disk.flush()
+    again, states = make()
+    assert [(p.held, p.memory, p.on_disk) for p in again.pinned(again.memory.pins())] == [(False, 0, True)]
+    again.meet("other", states)
+    assert again.memory.pins() == []
+    for _ in range(2):
+        again.meet("n", states)
+        with monkeypatch.context() as patch:
+            patch.setattr(again, "restore_pins", lambda *_: pytest.fail("was taken up twice"))
+            again.meet("n", states)
+        assert [(p.held, p.memory) for p in again.pinned(again.memory.pins())] == [(True, 24000)]
+        again.forget("n")
+        assert [(p.held, p.on_disk) for p in again.pinned(again.memory.pins())] == [(False, True)]
+
+
+def test_every_pin_is_listed_with_its_model_where_that_is_known(make):
+    cache, states = make()
+    cache.stats.label("n", "pocket")
+    cache.pin("short", "n", DOCUMENT[:9], states)  # waits for its state
+    cache.pin("nobody's", "m", DOCUMENT[:8], states)
+    again, states = make()
+    again.memory.pin("here", "n", DOCUMENT[:7], states)
+    listed = again.pinned(again.memory.pins())
+    assert [(p.name, p.model, p.tokens, p.held, p.on_disk) for p in listed] == [
+        ("here", "", 7, False, False),
+        ("nobody's", "", 8, False, False),
+        ("short", "pocket", 9, False, False),
+    ]
 
 
 @pytest.mark.parametrize("pinned_first", [True, False])

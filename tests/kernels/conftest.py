@@ -1,4 +1,4 @@
-"""The emulator's `metal_kernel`, with one folder of compiled kernels for the whole session."""
+"""The emulator's `metal_kernel`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where compiled kernels are kept while the tests run."""
-    return tmp_path_factory.mktemp("compiled-kernels")
 
 
 @pytest.fixture(scope="module")

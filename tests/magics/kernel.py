@@ -1,9 +1,8 @@
-"""A real ipykernel, driven as a front end drives it: every message it sends is kept with the time it came."""
+"""A real ipykernel, driven as a front end drives it: every message it sends is kept with the time it was sent."""
 
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +28,10 @@ TIMEOUT = 120
 
 @dataclass
 class Ran:
-    """What came of one execute_request: its reply, and the messages on the side channel as (seconds, message)."""
+    """What came of one execute_request: its reply, and the messages on the side channel as (seconds, message).
+
+    The seconds are the kernel's own: how soon this process reads what it was sent is the machine's affair.
+    """
 
     reply: dict[str, Any]
     messages: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
@@ -39,7 +41,7 @@ class Ran:
         return [message["content"] for _, message in self.messages if message["msg_type"] in kinds]
 
     def times(self, *kinds: str) -> list[float]:
-        """When they came."""
+        """When the kernel sent them."""
         return [at for at, message in self.messages if message["msg_type"] in kinds]
 
     @property
@@ -95,7 +97,7 @@ class Kernel:
             message = self.client.get_iopub_msg(timeout=TIMEOUT)
             if message["parent_header"].get("msg_id") != sent:
                 continue
-            messages.append((time.monotonic(), message))
+            messages.append((message["header"]["date"].timestamp(), message))
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 break
         while (reply := self.client.get_shell_msg(timeout=TIMEOUT))["parent_header"].get("msg_id") != sent:

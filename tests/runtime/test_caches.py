@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
+import mlxnb.pocket
 from mlxnb import hardware
+from mlxnb.cache import Usage, result_key
+from mlxnb.cache.states import length_of
 from mlxnb.errors import GenerationError
 from mlxnb.runtime import Engine
 
@@ -242,6 +249,131 @@ def test_a_pin_outlives_what_pushes_others_out(engine, backend):
     assert stats(engine).held["memory"].entries == 0
 
 
+@contextmanager
+def patched(engine: Engine, on: bool):
+    """mlx-lm's attention as it is, or with our kernels in place."""
+    from mlxnb.kernels import patch_mlx_lm
+
+    patch = engine.call(patch_mlx_lm) if on else None
+    yield
+    if patch is not None:
+        engine.call(patch.undo)
+
+
+@pytest.mark.parametrize("kept", ["dense", "quantised", "by our kernels"])
+def test_a_pin_is_there_again_after_a_restart_however_its_state_is_kept(engine, kept):
+    pytest.importorskip("mlx_lm")
+    options = {"backend": "mlx", "max_tokens": 2, "kv_bits": 8 if kept == "quantised" else None}
+    with patched(engine, kept == "by our kernels"):
+        ask(engine, DOCUMENT, **options)
+        assert engine.cache.pin("document")
+    engine.close()
+    after = Engine()
+    with patched(after, kept == "by our kernels"):
+        ask(after, QUESTION, "mlx", kv_bits=4)  # a namespace of its own, where nothing is pinned
+        assert [(pin.held, pin.on_disk) for pin in stats(after).pins] == [(False, True)]
+        ask(after, QUESTION, **{**options, "cache": "off"})
+        assert [pin.held for pin in stats(after).pins] == [False]
+        ask(after, QUESTION, **options)
+        assert [(pin.held, pin.on_disk) for pin in stats(after).pins] == [(True, True)]
+        after.unload("pocket")
+        assert [pin.held for pin in stats(after).pins] == [False]
+        ask(after, "Where is sqrt?", **options)
+        assert [pin.held for pin in stats(after).pins] == [True]
+        after.cache.clear()
+        assert ask(after, DOCUMENT + " More?", **options).provenance.reused_tokens > 250
+    after.close()
+
+
+def test_pins_are_listed_and_let_go_while_their_models_are_not_loaded(engine, backend, tmp_path):
+    copy = shutil.copytree(mlxnb.pocket.path(), tmp_path / "copy", copy_function=shutil.copy)  # of another time
+    for name, model in (("first", "pocket"), ("second", str(copy))):
+        ask(engine, DOCUMENT, backend, model=model, max_tokens=2)
+        assert engine.cache.pin(name)
+    engine.close()
+    shutil.rmtree(copy)
+    after = Engine()
+    assert [(pin.name, pin.model, pin.held, pin.on_disk) for pin in after.cache.stats().pins] == [
+        ("first", "pocket", False, True),
+        ("second", str(copy), False, True),
+    ]
+    assert all(pin.tokens > 250 for pin in after.cache.stats().pins)
+    after.cache.clear()
+    assert after.cache.stats().held["disk"].entries == 2
+    assert after.cache.unpin("second")
+    assert [pin.name for pin in after.cache.stats().pins] == ["first"]
+    assert after.cache.clear() == 1
+    assert after.models() == []
+    after.close()
+
+
+def test_what_is_held_is_told_by_model(engine, backend, checkpoint):
+    other = str(checkpoint("qwen3-next"))
+    ask(engine, f"{DOCUMENT}\n\nWhat does deque do?", backend)
+    ask(engine, QUESTION, backend)
+    ask(engine, DOCUMENT, backend, model=other)
+    engine.cache.flush()
+    said = stats(engine)
+    assert list(said.models) == sorted(["pocket", other])
+    assert said.models["pocket"]["results"].entries == 2
+    assert said.models[other]["results"].entries == 1
+    for place, held in said.held.items():
+        assert sum((said.models[model][place] for model in said.models), Usage()) == held
+        assert all(said.models[model][place].bytes > 0 for model in said.models)
+    engine.close()
+    after = Engine()
+    assert {model: held["disk"] for model, held in after.cache.stats().models.items()} == {
+        model: held["disk"] for model, held in said.models.items()
+    }
+    after.close()
+
+
+def test_answers_that_made_room_are_told_by_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLXNB_CACHE_DIR", str(tmp_path / "cache"))
+    engine = Engine()
+    engine.cache._results.limit = 3000
+    for n in range(4):
+        ask(engine, f"{QUESTION} {n}", "torch", max_tokens=2)
+    said = stats(engine)
+    assert said.results["pocket"].evictions == said.evictions["results"] == 4 - said.held["results"].entries > 0
+    engine.close()
+
+
+def test_a_job_has_one_result_key(engine, monkeypatch):
+    made = []
+
+    def counted(*args):
+        made.append(args)
+        return result_key(*args)
+
+    monkeypatch.setattr("mlxnb.runtime.caches.result_key", counted)
+    for cached in (False, True):
+        assert ask(engine, QUESTION, "torch").cached == cached
+        stats(engine)
+    assert len(made) == 2
+
+
+def test_what_every_chat_begins_with_is_reused_and_no_hit(engine, backend):
+    ask(engine, QUESTION, backend)
+    second = ask(engine, DOCUMENT, backend)
+    assert 0 < second.provenance.reused_tokens < 16
+    tally = stats(engine).prefixes["pocket"]
+    assert (tally.hits, tally.misses) == (0, 2)
+    assert tally.tokens_saved == second.provenance.reused_tokens
+
+
+def test_no_text_of_an_answer_is_left_after_a_clear(engine, tmp_path):
+    answer = ask(engine, QUESTION, "torch", max_tokens=30).text.split("\n")[0].encode()
+    stats(engine)
+
+    def found():
+        return [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file() and answer in path.read_bytes()]
+
+    assert found()
+    engine.cache.clear()
+    assert found() == []
+
+
 @pytest.mark.parametrize("family", ["qwen3-next", "mistral-window", "falcon-h1"])
 def test_states_that_cannot_be_cut_are_reused_from_snapshots(engine, backend, checkpoint, family):
     model = {"model": str(checkpoint(family)), "max_tokens": 4}
@@ -265,45 +397,135 @@ def test_a_penalty_looks_back_over_reused_tokens_too(engine, backend):
     assert reused.tokens == ask(engine, f"{DOCUMENT}\n\nWhat?", backend, **options, **OFF).tokens
 
 
-# Some turns of questions on one text, with edits, interrupts, evictions and restarts between them.
+# Questions on one text, with edits, other texts, interrupts, evictions and restarts between them.
+PLACES = st.integers(0, 120)
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("ask"), st.integers(0, 300), st.sampled_from(WORDS)),
-        st.tuples(st.just("interrupt"), st.integers(0, 300), st.integers(0, 6)),
-        st.tuples(st.just("shrink"), st.integers(0, 60), st.just(0)),
+        st.tuples(st.just("edit"), PLACES, st.sampled_from(WORDS)),
+        st.tuples(st.just("cut"), st.integers(20, 120), st.just(0)),
+        st.tuples(st.just("another text"), PLACES, st.just(0)),
+        st.tuples(st.just("interrupt"), PLACES, st.integers(1, 9)),
+        st.tuples(st.just("room"), st.sampled_from([0.7, 1.3, 2.2]), st.sampled_from([0.7, 1.3, 2.2])),
+        st.tuples(st.just("shrink"), st.just(0), st.just(0)),
         st.tuples(st.just("restart"), st.just(0), st.just(0)),
     ),
-    min_size=2,
-    max_size=7,
+    min_size=3,
+    max_size=8,
 )
 MODELS = {"pocket": None, "sliding": "mistral-window", "both": "gemma3", "hybrid": "qwen3-next"}
 
 
+class After(Event):
+    """Is set from the look after the first `looks` on: an interrupt at one place of a prefill or an answer."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.left = looks
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+class Notebook:
+    """What a person does: asks about a text, changes it, breaks off, runs out of room, restarts the kernel."""
+
+    def __init__(self, backend: str, model: str) -> None:
+        self.options = {"backend": backend, "dtype": "float32", "max_tokens": 6, "model": model, "raw": True}
+        self.text = [WORDS[i * i % len(WORDS)] for i in range(120)]
+        self.checks = 0
+        self.room: tuple[float, float] | None = None  # of memory and disk, in states
+        self.begin()
+
+    def begin(self) -> None:
+        self.engine = Engine()
+        prefixes = self.engine.cache.prefixes
+        prefixes._worth_reading, prefixes._worth_writing = 8, 16  # as if a document were a hundred words long
+        self.make_room()
+        name, backend, dtype = (self.options[key] for key in ("model", "backend", "dtype"))
+        self.model = self.engine.call(lambda: self.engine._models.get(name, backend, dtype).model)
+        # Several pieces a prompt, at each of which it may be interrupted.
+        setattr(self.model, "prefill_step" if backend == "mlx" else "_prefill_step", 48)
+
+    def make_room(self) -> None:
+        if self.room is not None:
+            memory, disk = self.engine.cache.prefixes.memory, self.engine.cache._disk
+            in_memory, on_disk = self.room
+            memory._budget = lambda: int(in_memory * max((e.nbytes for e in memory._entries.values()), default=10**6))
+            entries, size = disk.usage()
+            disk.limit = int(on_disk * (size / entries if entries else 10**6))
+
+    def do(self, what: str, at: float, more: Any) -> None:
+        if what == "edit":
+            self.text = [*self.text[: int(at)], str(more), *self.text[int(at) + 1 :]]
+        elif what == "cut":
+            self.text = self.text[: int(at)]
+        elif what == "another text":
+            self.text = [WORDS[(i * int(at) + i * i // 7) % len(WORDS)] for i in range(120)]
+        elif what == "interrupt":
+            self.text = [*self.text[: int(at)], *WORDS]
+            self.interrupt(more)
+        elif what == "room":
+            self.room = (at, more)
+            self.engine.call(self.make_room)
+        elif what == "shrink":
+            self.engine.call(lambda: self.engine.cache.prefixes.memory.shrink(0))
+        else:
+            self.engine.close()
+            self.begin()
+
+    def interrupt(self, looks: int) -> None:
+        gate = Event()
+        self.engine.later(gate.wait)
+        job = self.engine.stream(" ".join(self.text), **self.options, cache="always")
+        job.watch.cancelled = After(looks)
+        gate.set()
+        event(f"{job.result().finish_reason} after {len(job.result().tokens)} tokens")
+
+    def check(self) -> None:
+        # Every other time the same question, which a kept answer answers.
+        self.checks += 1
+        prompt = " ".join([*self.text, WORDS[self.checks // 2 % len(WORDS)]])
+        said = self.engine.generate(prompt, **self.options)
+        assert said.tokens == self.engine.generate(prompt, **self.options, **OFF).tokens
+        self.engine.call(self.check_states)
+        event(f"reused: {said.provenance.reused_tokens > 0}, cached: {said.cached}")
+
+    def check_states(self) -> None:
+        """Each is of as many tokens as it is kept for; a recurrent layer does not know of how many it is."""
+        for (_, key), entry in self.engine.cache.prefixes.memory._entries.items():
+            assert self.model.states.length(entry.state) in (length_of(key), None)
+
+
+# Each kind of step once, an interrupt in the middle of a prefill and one in an answer among them.
+ALL_STEPS = [
+    ("interrupt", 110, 3),
+    ("room", 1.3, 2.2),
+    ("another text", 5, 0),
+    ("edit", 100, "pop"),
+    ("interrupt", 60, 8),
+    ("restart", 0, 0),
+    ("shrink", 0, 0),
+    ("cut", 70, 0),
+]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
+@example(steps=ALL_STEPS)
 @settings(max_examples=5, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_whatever_happens_the_answer_is_that_of_a_fresh_prefill(kind, backend, checkpoint, tmp_path_factory, steps):
     model = "pocket" if MODELS[kind] is None else str(checkpoint(MODELS[kind]))
-    options = {"backend": backend, "dtype": "float32", "max_tokens": 6, "model": model, "raw": True}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLXNB_CACHE_DIR", str(tmp_path_factory.mktemp("caches")))
-        patch.setattr("mlxnb.cache.tiers.WORTH_READING", 8)
-        engine, text = Engine(), WORDS * 16  # enough tokens to be worth the disk
+        notebook = Notebook(backend, model)
         try:
-            for what, at, more in steps:
-                text = [*text[:at], str(more), *text[at + 1 :]]
-                prompt = " ".join(text)
-                if what == "restart":
-                    engine.close()
-                    engine = Engine()
-                elif what == "shrink":
-                    memory = engine.cache.prefixes.memory
-                    engine.call(lambda memory=memory: memory.shrink(0))
-                elif what == "interrupt":
-                    for i, _ in enumerate(engine.stream(prompt, **options)):
-                        if i == more:
-                            break
-                assert engine.generate(prompt, **options).tokens == engine.generate(prompt, **options, **OFF).tokens
+            notebook.check()
+            for step in steps:
+                notebook.do(*step)
+                notebook.check()
+            evicted = stats(notebook.engine).evictions
+            event(f"evicted from memory: {evicted['memory'] > 0}, from disk: {evicted['disk'] > 0}")
         finally:
-            engine.close()
+            notebook.engine.close()

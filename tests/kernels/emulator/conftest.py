@@ -1,22 +1,18 @@
-"""One cache of compiled kernels for the session, and no test where there is no compiler."""
+"""No test where there is no compiler."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from mlxnb.kernels.emulator import compiler
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of the session's compiled kernels."""
-    return str(tmp_path_factory.mktemp("compiled"))
-
-
 @pytest.fixture(autouse=True)
-def compiles(compiled: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels of a test are compiled into the session's cache."""
+def compiles(compiled_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels of a test are compiled into the cache that all tests share."""
     found = compiler()
     if not found:
         pytest.skip(str(found))
-    monkeypatch.setenv("MLXNB_CACHE_DIR", compiled)
+    monkeypatch.setenv("MLXNB_CACHE_DIR", str(compiled_kernels))

@@ -62,11 +62,17 @@ def test_an_interrupt_ends_the_kernel_too() -> None:
         [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, text=True, env=os.environ.copy()
     )
     child = _first_child(process.pid)
-    time.sleep(0.5)  # Python may still be starting the child, where an interrupt cannot reach it
+    while _ticks(child) < 5:  # until the kernel runs; before, Python is starting it, where no interrupt can reach it
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert output == "interrupted\n"
     assert not Path(f"/proc/{child}/exe").exists()
+
+
+def _ticks(process: int) -> int:
+    """Processor time that a process took of its own, in hundredths of a second on most systems."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11])
 
 
 def _first_child(parent: int) -> int:
