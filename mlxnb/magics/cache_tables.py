@@ -12,8 +12,8 @@ from ..runtime.caches import CacheStats
 KINDS = {"results": "finished answers", "memory": "KV states in memory", "disk": "KV states on disk"}
 NAMELESS = "not known"
 NOTE = (
-    "Since the engine began. A prefix is a hit from 16 reused tokens or half of the prompt on; fewer are saved, but a "
-    "miss. Time saved is an estimate from measured rates."
+    "Since the engine began. A prefix is a hit from 16 reused tokens or half of the prompt on; what a miss reuses is "
+    "saved all the same. Time saved is an estimate from measured rates."
 )
 
 
@@ -36,7 +36,7 @@ def cache_tables(stats: CacheStats) -> list[Table]:
         "evicted",
     )
     lookups = Table(columns, asked, caption=NOTE)
-    rest = [*([_by_model(stats)] if stats.models else []), *([_pins(stats)] if stats.pins else [])]
+    rest = [*([_by_model(stats)] if len(stats.models) > 1 else []), *([_pins(stats)] if stats.pins else [])]
     return [*([lookups] if asked else []), _held(stats), *rest]
 
 
@@ -51,7 +51,8 @@ def _held(stats: CacheStats) -> Table:
         for place, held in stats.held.items()
     ]
     columns = ("held", "entries", ("size", "MB"), ("limit", "MB"), "evicted")
-    return Table(columns, rows, caption="What there is now")
+    whose = f", all of {next(iter(stats.models)) or 'one model'}" if len(stats.models) == 1 else ""
+    return Table(columns, rows, caption=f"What there is now{whose}")
 
 
 def _by_model(stats: CacheStats) -> Table:

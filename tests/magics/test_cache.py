@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import mlxnb
+from mlxnb.cache import Usage
 from mlxnb.errors import MlxnbError
+from mlxnb.magics.cache_tables import cache_tables
 from mlxnb.runtime import Engine
 
 QUESTION = "What does itertools.chain do?"
@@ -60,6 +63,35 @@ def test_cache_shows_hits_and_sizes(run):
     shown = run("%mlxnb cache stats")
     assert re.search(r"answers +pocket +1 +1 +50", shown)
     assert "Hit rate over time" in shown
+    assert "A prefix is a hit from 16 reused tokens or half of the prompt on" in shown
+    assert "What there is now, all of pocket" in shown
+
+
+def test_several_models_are_told_apart(run, engine):
+    run(f"%%generate\n{QUESTION}")
+    stats = engine.cache.stats()
+    both = {"": {"results": Usage(), "memory": Usage(), "disk": Usage(3, 7_000_000)}, **stats.models}
+    shown = [table.text() for table in cache_tables(replace(stats, models=both))]
+    (table,) = [text for text in shown if text.startswith("The same by model")]
+    assert re.search(r"not known +0 +0 +0 +0 +3 +7\b", table)
+    assert re.search(r"pocket +1 +\S+ +[1-9]\d* +\S+ +0 +0", table)  # answers, states in memory, states on disk
+
+
+def test_a_pin_is_listed_before_its_model_is_loaded_and_can_be_let_go(shell, run, engine, monkeypatch, capsys):
+    run(f"%%generate\n{QUESTION}")
+    run("%mlxnb pin question")
+    engine.close()
+    after = Engine()
+    monkeypatch.setattr(mlxnb, "engine", lambda: after)
+    said = []
+    for line in ("%mlxnb cache", "%mlxnb unpin question", "%mlxnb cache"):
+        shell.run_cell(line).raise_error()
+        said.append(capsys.readouterr().out)
+    assert re.search(r"question +pocket +17 +0 +● on disk, read when its model is used", said[0])
+    assert "unpinned" in said[1]
+    assert "question" not in said[2]
+    assert after.models() == []
+    after.close()
 
 
 def test_pin_keeps_through_clear_and_unpin_lets_go(run):
