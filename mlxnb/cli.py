@@ -1,4 +1,4 @@
-"""The `mlxnb` command: `mlxnb demo` runs the quick-start notebook here, `mlxnb lab` opens the notebooks."""
+"""The `mlxnb` command: the quick-start notebook in the terminal, the notebooks in JupyterLab, the machine's state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and options.command != "lab":
         parser.error(f"unknown: {' '.join(rest)}")
     try:
-        return demo() if options.command == "demo" else lab(Path(options.folder), rest)
+        match options.command:
+            case "demo":
+                return demo()
+            case "doctor":
+                return doctor(options.again)
+            case _:
+                return lab(Path(options.folder), rest)
     except MlxnbError as error:
         print(f"mlxnb: {error}", file=sys.stderr)
         return 1
@@ -41,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mlxnb {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("demo", help="run the quick-start notebook and show its answers in this terminal")
+    look = commands.add_parser("doctor", help="show what this machine is, how fast, and what is missing")
+    look.add_argument("--again", action="store_true", help="measure the speeds anew")
     epilog = "Further options go to JupyterLab: mlxnb lab --no-browser, for example."
     lab = commands.add_parser("lab", help="open a copy of the notebooks in JupyterLab", epilog=epilog)
     where = f"folder for the copy (default {DEFAULT_FOLDER})"
@@ -62,6 +70,15 @@ def demo() -> int:
     from .demo import play
 
     return play(notebooks_folder() / QUICK_START)
+
+
+def doctor(again: bool = False) -> int:
+    """Print what `diagnose` finds."""
+    from .doctor import diagnose
+    from .render.doctor import doctor_tables
+
+    print("\n\n".join(table.text() for table in doctor_tables(diagnose(again))))
+    return 0
 
 
 def lab(folder: Path, options: Sequence[str] = ()) -> int:

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 import mlxnb
-from mlxnb import cli, demo
+from mlxnb import cli, demo, hardware
 from mlxnb.errors import MlxnbError
 
 ROOT = Path(__file__).parents[1]
@@ -121,3 +121,12 @@ def test_an_interrupt_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cli, "demo", stop)
     assert cli.main(["demo"]) == 130
+
+
+@pytest.mark.slow
+def test_doctor_says_what_this_machine_is(tmp_path: Path) -> None:
+    ran = run("doctor", MLXNB_CACHE_DIR=str(tmp_path))
+    assert ran.returncode == 0, ran.stderr
+    assert hardware.chip() in ran.stdout
+    for part in ("backend mlx", "backend torch", "caches", "copy (GB/s)", f"mlxnb            {mlxnb.__version__}"):
+        assert part in ran.stdout

@@ -1,4 +1,4 @@
-"""Memory as the system and a container's control groups give it, from made-up /proc and /sys folders."""
+"""The machine as the system, its control groups and its tools tell it, from made-up /proc and /sys folders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from mlxnb import hardware
+from mlxnb.hardware import gpu, processor, system
 
 
 def put(root: Path, files: dict[str, str]) -> Path:
@@ -147,3 +148,124 @@ def test_the_chip_on_a_mac_without_sysctl(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_human_bytes(count: float, text: str) -> None:
     assert hardware.human_bytes(count) == text
+
+
+def test_the_instruction_sets_of_this_machine() -> None:
+    known = {*processor.X86.values(), *processor.ARM.values(), *processor.APPLE.values()}
+    assert set(hardware.instruction_sets()) <= known
+    if sys.platform == "linux":
+        assert hardware.instruction_sets()  # every 64-bit x86 and Arm of the last ten years has one of them
+
+
+def test_instruction_sets_on_x86_and_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    intel = put(tmp_path / "x86", {"proc/cpuinfo": "flags\t\t: fpu avx2 avx512f amx_bf16 amx_tile avx512_vnni\n"})
+    assert hardware.instruction_sets(intel) == ("AVX2", "AVX-512", "AVX512-VNNI", "AMX-BF16")
+    arm = put(tmp_path / "arm", {"proc/cpuinfo": "Features\t: fp asimd asimddp i8mm bf16\n"})
+    assert hardware.instruction_sets(arm) == ("NEON", "DotProd", "I8MM", "BF16")
+    assert hardware.instruction_sets(tmp_path / "nothing") == ()
+
+
+def test_instruction_sets_and_cores_of_a_mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = {
+        "hw.optional.AdvSIMD": "1",
+        "hw.optional.arm.FEAT_BF16": "1",
+        "hw.optional.arm.FEAT_SME": "0",
+        "hw.perflevel0.physicalcpu": "12",
+        "hw.perflevel1.physicalcpu": "4",
+    }
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(processor, "sysctl", lambda name: told.get(name, ""))
+    assert hardware.instruction_sets() == ("NEON", "BF16")
+    cores = hardware.cores(tmp_path)
+    assert (cores.performance, cores.efficiency) == (12, 4)
+
+
+@pytest.mark.parametrize(
+    ("files", "kinds"),
+    [
+        ({"sys/devices/cpu_core/cpus": "0-11\n", "sys/devices/cpu_atom/cpus": "12-19,22\n"}, (12, 9)),
+        ({f"sys/devices/system/cpu/cpu{i}/cpu_capacity": "1024" if i < 2 else "380" for i in range(6)}, (2, 4)),
+        ({f"sys/devices/system/cpu/cpu{i}/cpu_capacity": "1024" for i in range(4)}, (None, None)),
+        ({"sys/devices/cpu_core/cpus": "nonsense", "sys/devices/cpu_atom/cpus": "1-"}, (None, None)),
+        ({}, (None, None)),
+    ],
+    ids=["intel hybrid", "big and little", "all alike", "nonsense", "not told"],
+)
+def test_two_kinds_of_cores(
+    files: dict[str, str], kinds: tuple[int | None, int | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    cores = hardware.cores(put(tmp_path, files))
+    assert (cores.performance, cores.efficiency) == kinds
+
+
+@pytest.mark.parametrize(
+    ("quota", "usable"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None), ("", None)]
+)
+def test_a_quota_bounds_the_usable_cores(quota: str, usable: int | None, tmp_path: Path) -> None:
+    free = hardware.cores(tmp_path).usable
+    root = put(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": quota})
+    assert hardware.cores(root).usable == (usable or free)
+
+
+def test_the_tightest_quota_of_a_nested_group_holds(tmp_path: Path) -> None:
+    root = put(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/user.slice/job.scope\n",
+            "sys/fs/cgroup/user.slice/cpu.max": "100000 100000\n",
+            "sys/fs/cgroup/user.slice/job.scope/cpu.max": "max 100000\n",
+        },
+    )
+    assert hardware.cores(root).usable == 1
+
+
+def test_a_quota_of_version_1(tmp_path: Path) -> None:
+    group = "sys/fs/cgroup/cpu/x"
+    files = {f"{group}/cpu.cfs_quota_us": "150000", f"{group}/cpu.cfs_period_us": "100000"}
+    assert hardware.cores(put(tmp_path, {"proc/self/cgroup": "4:cpu,cpuacct:/x\n", **files})).usable == 1
+
+
+def test_an_nvidia_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lines = "NVIDIA H200, 143771, 143000, 570.12\nNVIDIA GB10, [N/A], [N/A], 580.1\nnonsense\n"
+    monkeypatch.setattr(gpu, "said", lambda command, timeout: lines)
+    monkeypatch.setattr(gpu, "is_apple_silicon", lambda: False)
+    first, second = hardware.accelerators(tmp_path)
+    assert (first.kind, first.name, first.memory_total, first.driver) == (
+        "cuda",
+        "NVIDIA H200",
+        143771 * 2**20,
+        "570.12",
+    )
+    assert (second.name, second.memory_total, second.memory_free) == ("NVIDIA GB10", None, None)
+
+
+def test_an_amd_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpu, "said", lambda command, timeout: "")
+    monkeypatch.setattr(gpu, "is_apple_silicon", lambda: False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    card = "sys/class/drm/card1/device"
+    root = put(
+        tmp_path,
+        {
+            f"{card}/vendor": "0x1002\n",
+            f"{card}/mem_info_vram_total": "17163091968\n",
+            f"{card}/mem_info_vram_used": "163091968\n",
+            "sys/class/drm/card0/device/vendor": "0x8086\n",
+        },
+    )
+    (card_seen,) = hardware.accelerators(root)
+    assert (card_seen.kind, card_seen.memory_total, card_seen.memory_free) == ("rocm", 17163091968, 17_000_000_000)
+
+
+def test_apple_silicon_is_its_own_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "is_apple_silicon", lambda: True)
+    (seen,) = hardware.accelerators()
+    assert (seen.kind, seen.memory_total) == ("metal", hardware.memory_total())
+
+
+def test_a_program_that_is_absent_or_fails_says_nothing() -> None:
+    assert system.said(["no-such-program-anywhere"]) == ""
+    assert system.said([sys.executable, "-c", "print('x'); raise SystemExit(1)"]) == ""
+    assert system.said([sys.executable, "-c", "print('x')"]) == "x"

@@ -7,10 +7,10 @@ import mlxnb
 
 ROOT = Path(mlxnb.__file__).parent
 LAYERS = [
-    {"errors", "decision", "request", "result", "config", "hardware", "comparison", "quiet"},
+    {"errors", "decision", "request", "result", "config", "hardware", "comparison", "quiet", "records"},
     {"models", "cache", "kernels", "pocket"},
     {"backends"},
-    {"runtime"},
+    {"runtime", "doctor"},
     {"profiling", "scale", "lm", "render"},
     {"magics", "widgets", "cli", "demo", "notebook_run"},
 ]

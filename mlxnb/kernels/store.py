@@ -1,107 +1,19 @@
-"""What tuning found, kept on disk: one small JSON file for each machine, path version and shape class."""
+"""What tuning found, remembered for each machine, path version and shape class."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
-import time
-import warnings
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from ..config import cache_dir
-
-FORMAT = 1
-Record = dict[str, Any]
+from ..records import Records
 
 
-class TuningStore:
-    """The records in `folder`, which several processes may share: a record is a file, written aside and renamed.
-
-    A damaged record is moved aside with a warning, one of another format is left out of account and written over; a
-    folder that cannot be used costs the memory, never the work.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._records: dict[str, Record | None] = {}
-        self._warned = False
-
-    def get(self, key: str) -> Record | None:
-        """The record of `key`, or None."""
-        if key not in self._records:
-            self._records[key] = self._read(key)
-        return self._records[key]
-
-    def put(self, key: str, record: Record) -> None:
-        """Remember `record`, on disk too where that can be."""
-        self._records[key] = record
-        try:
-            self._write(self._file(key), {"format": FORMAT, "key": key, "record": record})
-        except OSError as err:
-            self._unusable(err)
-
-    def _file(self, key: str) -> Path:
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-
-    def _read(self, key: str) -> Record | None:
-        file = self._file(key)
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except OSError as err:
-            self._unusable(err)
-            return None
-        except (ValueError, RecursionError):  # not UTF-8, not JSON, or nested without end
-            self._aside(file)
-            return None
-        if isinstance(content, dict) and content.get("format") not in (None, FORMAT):
-            return None
-        if not isinstance(content, dict) or content.get("key") != key or not isinstance(content.get("record"), dict):
-            self._aside(file)
-            return None
-        return dict(content["record"])
-
-    def _aside(self, file: Path) -> None:
-        moved = file.with_name(f"{file.name}.damaged-{int(time.time())}")
-        try:
-            os.replace(file, moved)
-        except OSError as err:
-            self._unusable(err)
-            return
-        self._warn(f"{file} is damaged: moved to {moved.name}, and that kernel will be measured again.")
-
-    def _write(self, file: Path, content: Record) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix=".tuning-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as opened:
-                json.dump(content, opened, indent=1, sort_keys=True)
-                opened.flush()
-                os.fsync(opened.fileno())
-            os.replace(name, file)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-    def _unusable(self, err: OSError) -> None:
-        self._warn(f"Kernel measurements cannot be kept in {self.folder}: {err.strerror}. They hold for now only.")
-
-    def _warn(self, message: str) -> None:
-        if not self._warned:
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
-        self._warned = True
-
-
-def shared_store() -> TuningStore:
+def shared_store() -> Records:
     """The process's store in the cache folder: what one part measures, every other knows."""
     return _store_in(cache_dir() / "kernels" / "tuning")
 
 
 @cache
-def _store_in(folder: Path) -> TuningStore:
-    return TuningStore(folder)
+def _store_in(folder: Path) -> Records:
+    return Records(folder, "Kernel measurements")

@@ -10,6 +10,7 @@ from typing import Any
 from ..comparison import Pairs, Ratio, alternate
 from ..decision import Accepted, Decision, Rejected
 from ..errors import KernelError
+from ..records import Record, Records
 from . import stock
 from .call import Call
 from .cases import Case
@@ -20,7 +21,7 @@ from .drawn import drawn
 from .paths import PATHS, STOCK, Path
 from .problem import Problem, problem
 from .proof import allowed_error
-from .store import Record, TuningStore, shared_store
+from .store import shared_store
 
 # A path must win by this much: a ratio nearer to 1 is not worth another code path. Stock wins ties.
 WORTH = 1.03
@@ -46,9 +47,9 @@ class Trial:
 
 
 class Measured:
-    """A Tuner that remembers in a TuningStore."""
+    """A Tuner that remembers in Records."""
 
-    def __init__(self, store: TuningStore | None = None, paths: Sequence[Path] = PATHS) -> None:
+    def __init__(self, store: Records | None = None, paths: Sequence[Path] = PATHS) -> None:
         self.device = device()
         self.machine = machine()
         self.store = store if store is not None else shared_store()

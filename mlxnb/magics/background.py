@@ -45,17 +45,18 @@ def on_engine(title: str, work: Callable[[Steps], T]) -> T:
     """
     from .. import engine
 
-    return _in_a_cell(title, lambda steps: engine().call(lambda: work(steps)))
+    return in_a_cell(title, lambda steps: engine().call(lambda: work(steps)))
 
 
 def on_model(title: str, name: str, backend: str, work: Callable[[LoadedModel, Steps], T]) -> T:
     """`on_engine` for work on a model, which is loaded first."""
     from .. import engine
 
-    return _in_a_cell(title, lambda steps: engine().call_with(name, lambda model: work(model, steps), backend))
+    return in_a_cell(title, lambda steps: engine().call_with(name, lambda model: work(model, steps), backend))
 
 
-def _in_a_cell(title: str, work: Callable[[Steps], T]) -> T:
+def in_a_cell(title: str, work: Callable[[Steps], T]) -> T:
+    """`on_engine` for work that needs no engine: on a thread of its own."""
     steps = Steps()
     try:
         with WorkCell(title) as cell:

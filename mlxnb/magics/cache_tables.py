@@ -91,6 +91,7 @@ def where_table(stats: CacheStats) -> Table:
         ("KV states", str(stats.folder / "prefixes")),
         ("compiled kernels", str(stats.folder / "emulator")),
         ("kernel measurements", str(stats.folder / "kernels")),
+        ("this machine's speeds", str(stats.folder / "hardware")),
     ]
     return Table(("what", "where"), rows, caption="MLXNB_CACHE_DIR names another folder")
 

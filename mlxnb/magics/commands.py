@@ -26,10 +26,12 @@ COMMANDS = {
     "cache": "what the caches hold and were worth: %mlxnb cache [stats | clear | pin NAME | unpin NAME | where]",
     "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
     "unpin": "let it go: %mlxnb unpin NAME",
+    "doctor": "what this machine is, how fast, and what is missing: %mlxnb doctor [--again]",
     "config": "every setting, its value and where it came from",
 }
 USAGE = (
-    "%mlxnb [status | models | load NAME | unload NAME | cache [COMMAND] | pin NAME | unpin NAME | config] [options]"
+    "%mlxnb [status | models | load NAME | unload NAME | cache [COMMAND] | pin NAME | unpin NAME | doctor | config]"
+    " [options]"
 )
 PINNING = ("pin", "unpin")
 NAMING = ("load", "unload", *PINNING)
@@ -45,6 +47,7 @@ def command_parser() -> OptionParser:
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--backend", metavar="NAME", help="load: auto, mlx or torch (default auto)")
     parser.add_argument("--dtype", metavar="TYPE", help="load: float32, bfloat16 or float16")
+    parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")
     return parser
 
 
@@ -151,6 +154,14 @@ class CommandMagics(Magics):
         from .cache_tables import pin_table
 
         _show(pin_table(_caches().unpin(options.name)))
+
+    def _doctor(self, options: argparse.Namespace) -> None:
+        from ..doctor import diagnose
+        from ..render.doctor import doctor_tables
+        from .background import in_a_cell
+
+        for table in doctor_tables(in_a_cell("Measuring this machine", lambda steps: diagnose(options.again))):
+            _show(table)
 
     def _config(self, options: argparse.Namespace) -> None:
         from ..config import settings

@@ -14,8 +14,8 @@ from mlxnb.kernels import AttentionConfig, stock
 from mlxnb.kernels.cases import Case
 from mlxnb.kernels.paths import Path
 from mlxnb.kernels.problem import problem
-from mlxnb.kernels.store import TuningStore
 from mlxnb.kernels.tune import LARGEST, Measured, Trial, _work, choose, representative
+from mlxnb.records import Records
 
 mx = pytest.importorskip("mlx.core")
 
@@ -44,7 +44,7 @@ def broken(call):
 
 
 def measured(tmp_path: File, *paths: Path) -> Measured:
-    return Measured(TuningStore(tmp_path), paths)
+    return Measured(Records(tmp_path), paths)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import mlxnb
+from mlxnb import hardware
 from mlxnb.errors import MlxnbError
+from mlxnb.hardware import Speed, Speeds
 from tests.scripted import ScriptedBackend
 
 
@@ -94,6 +96,23 @@ def test_config_shows_value_and_origin(
     assert re.search(r"top_p +0.5 +%config", text)
     assert re.search(r"model +pocket +default", text)
     assert re.search(r"local_models_dir +none +default", text)
+
+
+def test_doctor_shows_the_machine(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def speeds(store: object, again: bool) -> Speeds:
+        asked.append(again)
+        return Speeds((Speed("torch 9", "cpu", 3e10, {"float32": 1.5e11}),), at=0.0)
+
+    monkeypatch.setattr(hardware, "speeds", speeds)
+    text = shown(shell, capsys, "%mlxnb doctor")
+    assert hardware.chip() in text
+    assert re.search(r"torch 9 +cpu +30 +150", text)
+    shown(shell, capsys, "%mlxnb doctor --again")
+    assert asked == [False, True]
 
 
 def test_help_is_printed_and_is_the_docstring(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,154 @@
+"""What this machine is, what is installed on it, and what would make it better: everything `mlxnb doctor` shows."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from . import __version__, hardware
+from .backends import default_backends
+from .config import cache_dir
+from .decision import Absent, Accepted, Decision, Rejected
+from .hardware import Accelerator, Cores, Speeds, human_bytes
+from .records import Records
+
+# What decides how a model runs and is shown, in the order of the table.
+PACKAGES = (
+    "mlx",
+    "mlx-lm",
+    "torch",
+    "transformers",
+    "accelerate",
+    "torchao",
+    "huggingface-hub",
+    "numpy",
+    "ipython",
+    "ipykernel",
+    "jupyterlab",
+)
+LITTLE_ROOM = 5_000_000_000  # bytes of disk, about a small model
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Memory in bytes. `versions` maps a package to its version, None where it is absent; `findings` says of each part
+    whether it is ready, or what is wrong and what mends it.
+    """
+
+    chip: str
+    cores: Cores
+    instruction_sets: tuple[str, ...]
+    memory_total: int
+    memory_free: int
+    accelerators: tuple[Accelerator, ...]
+    speeds: Speeds | Rejected
+    system: str
+    versions: dict[str, str | None]
+    findings: tuple[Decision, ...]
+
+
+def diagnose(again: bool = False) -> Diagnosis:
+    """Look at everything. Speeds are measured once and remembered, `again` measures anew: a few seconds."""
+    gpus = hardware.accelerators()
+    speeds = hardware.speeds(Records(cache_dir() / "hardware", "Speeds"), again)
+    return Diagnosis(
+        chip=hardware.chip(),
+        cores=hardware.cores(),
+        instruction_sets=hardware.instruction_sets(),
+        memory_total=hardware.memory_total(),
+        memory_free=hardware.memory_free(),
+        accelerators=gpus,
+        speeds=speeds,
+        system=f"{platform.platform(terse=True)}, {platform.machine()}",
+        versions={"mlxnb": __version__, "Python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        findings=tuple(_findings(gpus, speeds)),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _findings(gpus: tuple[Accelerator, ...], speeds: Speeds | Rejected) -> Iterator[Decision]:
+    if _translated():
+        yield Rejected("Python", "runs translated by Rosetta, where MLX does not run", "install a Python for arm64")
+    for backend in default_backends().values():
+        decision = backend.available()
+        yield type(decision)(f"backend {decision.subject}", *_rest(decision))
+    for gpu in gpus:
+        yield _used(gpu, speeds)
+    yield _emulator()
+    yield _jupyter()
+    yield _room("caches", cache_dir())
+    yield _room("models", _hub_folder())
+
+
+def _rest(decision: Decision) -> tuple[str, ...]:
+    return (decision.reason, decision.remedy) if isinstance(decision, Rejected) else (decision.reason,)
+
+
+def _translated() -> bool:
+    return sys.platform == "darwin" and platform.machine() != "arm64" and "Apple" in hardware.chip()
+
+
+def _used(gpu: Accelerator, speeds: Speeds | Rejected) -> Decision:
+    """Whether some library computes on a GPU, as the measurement found it."""
+    subject = f"GPU {gpu.name}"
+    if isinstance(speeds, Rejected):
+        return Rejected(subject, "not known whether a library uses it: the measurement failed", speeds.remedy)
+    devices = {"metal": ("metal", "mps"), "cuda": ("cuda",), "rocm": ("cuda",)}[gpu.kind]  # ROCm calls itself cuda
+    users = [speed.library for speed in speeds.measured if speed.device in devices]
+    if users:
+        return Accepted(subject, f"used by {' and '.join(users)}")
+    if gpu.kind == "metal":
+        return Rejected(subject, "no library here uses it", "pip install --upgrade mlxnb")
+    kind = "ROCm" if gpu.kind == "rocm" else "CUDA"
+    if _version("torch") is None:
+        return Rejected(subject, "torch is not installed", "pip install 'mlxnb[torch]'")
+    remedy = f"install torch's {kind} build: https://pytorch.org/get-started/locally"
+    return Rejected(subject, f"torch {_version('torch')} does not use it", remedy)
+
+
+def _emulator() -> Decision:
+    from .kernels.emulator.toolchain import compiler
+
+    if hardware.is_apple_silicon():
+        return Accepted("Metal kernels", "run natively here")
+    found = compiler()
+    if isinstance(found, Rejected):
+        return Absent("Metal emulator", found.reason, found.remedy)
+    return Accepted("Metal emulator", found.reason)
+
+
+def _jupyter() -> Decision:
+    missing = [name for name in ("ipykernel", "jupyterlab") if find_spec(name) is None]
+    if missing:
+        return Absent("JupyterLab", f"{' and '.join(missing)} not installed", "pip install 'mlxnb[lab]'")
+    return Accepted("JupyterLab", "installed")
+
+
+def _hub_folder() -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
+
+
+def _room(subject: str, folder: Path) -> Decision:
+    """Whether a folder can be written, and what its disk has free."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not os.access(there, os.W_OK):
+        return Rejected(subject, f"{folder} cannot be written", f"make {there} writable")
+    free = shutil.disk_usage(there).free
+    if free < LITTLE_ROOM:
+        return Rejected(subject, f"{human_bytes(free)} free on the disk of {folder}", "make room there")
+    return Accepted(subject, f"{human_bytes(free)} free on the disk of {folder}")

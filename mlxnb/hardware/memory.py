@@ -1,0 +1,57 @@
+"""How much memory there is, in bytes, seen through a container's limit where there is one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .system import ROOT, control_groups, text
+
+# Where a control group says its limit, what it uses, and how much of that is inactive file pages.
+VERSION_2 = ("memory.max", "memory.current", "inactive_file")
+VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def memory_total(root: Path = ROOT) -> int:
+    """Bytes of memory that this process may use at most. `root` is where `proc` and `sys` are, for tests."""
+    import psutil
+
+    return min(psutil.virtual_memory().total, *(limit for limit, _ in cgroup_limits(root)), sys.maxsize)
+
+
+def memory_free(root: Path = ROOT) -> int:
+    """Bytes that can be had without swapping: what the system calls available, or what a container's limit leaves."""
+    import psutil
+
+    left = (limit - used for limit, used in cgroup_limits(root))
+    return max(0, min(psutil.virtual_memory().available, *left, sys.maxsize))
+
+
+def cgroup_limits(root: Path = ROOT) -> Iterator[tuple[int, int]]:
+    """The (limit, used) pairs in bytes that bind this process: its control group's own and its parents'.
+
+    Used memory leaves out inactive file pages, which the kernel drops as soon as something else needs the room;
+    a model file that was just read would count twice otherwise.
+    """
+    for folder in control_groups("memory", root):
+        for limit, used, cache in (VERSION_2, VERSION_1):
+            most, now = text(folder / limit).strip(), text(folder / used).strip()
+            if most.isdecimal() and now.isdecimal():
+                yield int(most), max(0, int(now) - _stat(folder / "memory.stat", cache))
+
+
+def _stat(path: Path, key: str) -> int:
+    pairs = (line.split() for line in text(path).splitlines())
+    return next((int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0] == key and pair[1].isdecimal()), 0)
+
+
+def human_bytes(count: float) -> str:
+    """A size as a person reads it, in decimal units as model pages give them: 7600000 is "7.6 MB"."""
+    if count == 1:
+        return "1 byte"
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(count) < 999.5:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

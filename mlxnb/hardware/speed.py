@@ -1,0 +1,106 @@
+"""How fast this machine copies and multiplies, measured once in a process of its own and remembered."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..decision import Rejected
+from ..records import Records
+from .gpu import accelerators
+from .processor import chip, cores
+
+LIMIT = 120.0  # seconds; a busy machine takes some ten, an idle one a few, most of them importing
+BUSY = 0.25  # of the processor taken by others, from which figures say more about them
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One library on one device. `copy`: bytes read and written a second, of an array larger than any cache;
+    `products`: operations a second (a multiplication and an addition are two) of a square matrix product, by dtype.
+    """
+
+    library: str
+    device: str
+    copy: float
+    products: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """What was measured, when, in seconds since the epoch, and the share of the processor that others took then."""
+
+    measured: tuple[Speed, ...]
+    at: float
+    busy: float = 0.0
+
+
+def speeds(store: Records, again: bool = False) -> Speeds | Rejected:
+    """The speeds of this machine with the libraries that are installed: remembered, or measured now, which takes a
+    few seconds; `again` measures in any case. What was measured on a busy machine is not remembered.
+    """
+    key = _machine()
+    record = None if again else store.get(key)
+    found = _read(record) if record else None
+    if found is not None:
+        return found
+    busy = _busy()
+    measured = _measure()
+    if isinstance(measured, Rejected):
+        return measured
+    record = {"at": time.time(), "measured": measured, "busy": busy}
+    if busy < BUSY:
+        store.put(key, record)
+    return _read(record) or Rejected("speed", f"the measurement gave what cannot be read: {str(measured)[:200]}")
+
+
+def _busy() -> float:
+    """The share of this machine's processor, 0 to 1, that was taken over a moment."""
+    import psutil
+
+    return psutil.cpu_percent(interval=0.3) / 100
+
+
+def _machine() -> str:
+    """What a measurement holds for."""
+    gpus = [f"{gpu.name} {gpu.driver}" for gpu in accelerators()]
+    return " · ".join(["speed", chip(), f"{cores().usable} cores", *gpus, *map(_version, ("torch", "mlx"))])
+
+
+def _version(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"no {name}"
+
+
+def _measure() -> list[dict[str, Any]] | Rejected:
+    package = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", f"{__package__}.measure"]
+    try:
+        ran = subprocess.run(
+            command, capture_output=True, text=True, timeout=LIMIT, check=False, env={**os.environ, "PYTHONPATH": path}
+        )
+        return list(json.loads(ran.stdout))
+    except subprocess.TimeoutExpired:
+        return Rejected("speed", f"the measurement was not done after {LIMIT:.0f} s", "try again on a quieter machine")
+    except OSError as err:
+        return Rejected("speed", f"the measurement could not be started: {err}")
+    except ValueError:
+        why = (ran.stderr.strip().splitlines() or [f"exit status {ran.returncode}"])[-1]
+        return Rejected("speed", f"the measurement failed: {why}")
+
+
+def _read(record: dict[str, Any]) -> Speeds | None:
+    try:
+        return Speeds(tuple(Speed(**speed) for speed in record["measured"]), float(record["at"]), float(record["busy"]))
+    except (KeyError, TypeError, ValueError):
+        return None

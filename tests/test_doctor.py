@@ -1,0 +1,115 @@
+"""The doctor: what it finds here, what it says where something is missing, and how that reads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mlxnb import doctor, hardware
+from mlxnb.decision import Accepted, Rejected
+from mlxnb.doctor import diagnose
+from mlxnb.hardware import Accelerator, Cores, Speed, Speeds
+from mlxnb.render.doctor import doctor_tables
+
+SPEEDS = Speeds((Speed("torch 9", "cpu", 3e10, {"float32": 1.5e11, "bfloat16": 8e11}),), at=0.0)
+H200 = Accelerator("cuda", "NVIDIA H200", 150 * 10**9, 149 * 10**9, "570")
+RADEON = Accelerator("rocm", "Radeon", 16 * 10**9, None)
+M3 = Accelerator("metal", "Apple M3", 16 * 10**9, 8 * 10**9)
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "speeds", lambda store, again: SPEEDS)
+    monkeypatch.setattr(hardware, "accelerators", lambda: ())
+
+
+def finding(subject: str) -> Accepted | Rejected:
+    return next(f for f in diagnose().findings if subject in f.subject)
+
+
+def shown() -> str:
+    return "\n".join(table.text() for table in doctor_tables(diagnose()))
+
+
+def test_this_machine() -> None:
+    found = diagnose()
+    assert found.memory_free <= found.memory_total
+    assert found.versions["torch"]
+    assert found.versions["mlxnb"]
+    assert finding("backend torch")
+    text = shown()
+    assert found.chip in text
+    assert "30" in text
+    assert "150" in text
+    assert "none found" in text
+
+
+def test_what_is_missing_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    really = doctor.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "torch" else really(name, *a))
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "jupyterlab" else really(name))
+    text = shown()
+    assert "pip install 'mlxnb[torch]'" in text
+    assert "pip install 'mlxnb[lab]'" in text
+    assert finding("JupyterLab").reason == "jupyterlab not installed"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "devices", "remedy"),
+    [
+        (H200, {"cpu"}, "CUDA build"),
+        (RADEON, {"cpu"}, "ROCm build"),
+        (M3, {"cpu"}, "pip install --upgrade mlxnb"),
+        (H200, {"cpu", "cuda"}, None),
+        (RADEON, {"cuda"}, None),
+        (M3, {"mps"}, None),
+    ],
+)
+def test_a_gpu_that_nothing_uses(
+    gpu: Accelerator, devices: set[str], remedy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds = Speeds(tuple(Speed("torch 9", device, 1e10, {}) for device in sorted(devices)), at=0.0)
+    monkeypatch.setattr(hardware, "speeds", lambda store, again: speeds)
+    monkeypatch.setattr(hardware, "accelerators", lambda: (gpu,))
+    found = finding(gpu.name)
+    assert bool(found) == (remedy is None)
+    if isinstance(found, Rejected) and remedy:
+        assert remedy in found.remedy
+    assert gpu.name in shown()
+
+
+def test_a_measurement_that_failed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "speeds", lambda store, again: Rejected("speed", "the measurement failed: why"))
+    assert "the measurement failed: why" in shown()
+
+
+def test_both_kinds_of_cores_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "cores", lambda: Cores(12, 12, 8, 4))
+    assert "12 usable; 8 performance and 4 efficiency cores" in shown()
+
+
+def test_a_figure_from_a_busy_machine_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "speeds", lambda store, again: Speeds(SPEEDS.measured, 0.0, busy=0.6))
+    assert "while 60% of the processor was taken" in shown()
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("MLXNB_CACHE_DIR", str(tmp_path / "cache"))
+    assert "cannot be written" in finding("caches").reason
+
+
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = doctor.shutil.disk_usage("/")._replace(free=10**9)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
+    assert finding("caches").remedy == "make room there"
+
+
+def test_a_python_under_rosetta(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.sys, "platform", "darwin")
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(hardware, "chip", lambda: "VirtualApple @ 2.50GHz")
+    assert "arm64" in finding("Python").remedy
