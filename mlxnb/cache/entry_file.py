@@ -54,6 +54,11 @@ class Head:
         """How many tokens the state is of."""
         return length_of(self.key)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its arrays."""
+        return sum(WIDTHS[dtype] * math.prod(shape) for dtype, shape, _ in self.tensors.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -132,12 +137,11 @@ def read_arrays(path: Path, head: Head) -> dict[str, HostArray]:
         OSError: the file cannot be read, or is gone.
         DamagedEntryError: it is damaged.
     """
-    total = sum(WIDTHS[dtype] * math.prod(shape) for dtype, shape, _ in head.tensors.values())
 
     def read(name: str) -> HostArray:
         return _read_array(path, name, head)
 
-    if total < ALONE:
+    if head.nbytes < ALONE:
         arrays = [read(name) for name in head.tensors]
     else:
         # crc32 and readinto both let other threads run.

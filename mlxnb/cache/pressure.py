@@ -50,6 +50,13 @@ def may_wait(waiting: int) -> int:
     return max(0, min(int(available * SHARE), available - threshold()))
 
 
+def may_read(size: int) -> bool:
+    """Whether a state of so many bytes may come from disk: its file's bytes and the state made of them are there at
+    once, and what must stay free is not theirs.
+    """
+    return hardware.memory_free() - 2 * size >= threshold()
+
+
 def pressure(held: int, free: int | None = None, least_free: int | None = None, needed: int = 0) -> Pressure:
     """Hold the memory that stays free against a threshold, and shrink by exactly what is missing.
 

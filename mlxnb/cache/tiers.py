@@ -10,6 +10,7 @@ from ..decision import Accepted, Decision
 from .disk import Found, PrefixDisk
 from .entry_file import Entry
 from .prefix import Lookup, Pin, PrefixCache
+from .pressure import may_read
 from .states import KVStates, tokens_of
 from .stats import Ledger
 
@@ -168,8 +169,12 @@ def _longer(
     states: KVStates,
     least: int,
 ) -> Lookup:
-    """What the disk has, where that is at least `least` tokens more than `best`; memory gets it too."""
+    """What the disk has, where that is at least `least` tokens more than `best`, and there is room; memory gets it
+    too.
+    """
     while (found := disk.find(namespace, tokens)) is not None and found.length >= best.length + least:
+        if not may_read(found.head.nbytes):
+            break
         state = _read(disk, found, states)
         if state is None:
             continue  # that entry was dropped, so the next look finds another

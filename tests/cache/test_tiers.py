@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from mlxnb import hardware
 from mlxnb.cache import Ledger, PrefixCache, PrefixDisk, Prefixes, WarnOnce
+from mlxnb.cache.pressure import threshold
 from tests.cache.fakes import FakeStates, is_fresh, spoil
 
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=9).map(tuple)
@@ -186,6 +187,18 @@ def test_the_disk_is_read_only_for_enough_more_than_memory_has(make):
         again.memory.store("n", DOCUMENT[:in_memory], states.prefill(DOCUMENT[:in_memory]), states)
         found = again.lookup("n", DOCUMENT[:501], states)
         assert (found.source, found.length) == (source, {"memory": in_memory, "disk": 500}[source])
+
+
+@pytest.mark.parametrize(("missing", "source"), [(0, "disk"), (1, "")])
+def test_the_disk_is_read_only_where_there_is_room(make, monkeypatch, missing, source):
+    """A file's bytes and the state made of them are in memory at once."""
+    cache, states = make()
+    store(cache, DOCUMENT, states)
+    again, states = make()
+    size = again.disk.find("n", (*DOCUMENT, 1)).head.nbytes
+    assert size >= 8 * 4000
+    monkeypatch.setattr(hardware, "memory_free", lambda: threshold() + 2 * size - missing)
+    assert again.lookup("n", (*DOCUMENT, 1), states).source == source
 
 
 def test_a_state_of_another_model_is_dropped_and_the_next_one_taken(make, tmp_path):
