@@ -104,7 +104,7 @@ def cleared_table(entries: int) -> Table:
 
 def pin_table(decision: Decision) -> Table:
     """What came of a pin."""
-    remedy = decision.remedy if isinstance(decision, Rejected) else ""
-    return Table(
-        ("pin", "state", "next"), [(decision.subject, Dot("success" if decision else "off", decision.reason), remedy)]
-    )
+    row = (decision.subject, Dot("success" if decision else "off", decision.reason))
+    if isinstance(decision, Rejected) and decision.remedy:
+        return Table(("pin", "state", "next"), [(*row, decision.remedy)])
+    return Table(("pin", "state"), [row])
