@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..cache import KVStates, Prefixes, snapshot_places
+from ..cache.warn import in_words
 
 
 @dataclass(slots=True)
@@ -52,6 +53,9 @@ class Reuse:
         the ends, in tokens, of the prompt's system message and earlier turns.
         """
         feed = Feed(fresh, keep=lambda feed: self._snapshot(ids, feed))
+        if self.prefixes.refused:
+            self.notes.append(f"prefix cache did not keep all of the request before: {self.prefixes.refused}")
+            self.prefixes.refused = ""
         with self._guarded():
             found = self.prefixes.lookup(self.namespace, ids, self.states, self.prefill_rate)
             length = 0 if found.state is None else found.length
@@ -65,10 +69,15 @@ class Reuse:
             self.prefixes.store(self.namespace, list(ids[: feed.length]), self.states.copy(feed.state), self.states)
 
     def end(self, tokens: Sequence[int], feed: Feed) -> None:
-        """Keep what the generation left: the state of the first `feed.length` of `tokens`."""
+        """Keep what the generation left: the state of the first `feed.length` of `tokens`.
+
+        The answer is out by now: what cannot be kept is said with the next one.
+        """
         if feed.state is not None and feed.length:
-            with self._guarded():
+            try:
                 self.prefixes.store(self.namespace, list(tokens[: feed.length]), feed.state, self.states)
+            except Exception as err:  # noqa: BLE001 - an edge, as in `_guarded`
+                self.prefixes.refused = in_words(err)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -76,4 +85,4 @@ class Reuse:
         try:
             yield
         except Exception as err:  # noqa: BLE001 - an edge: what is only there to save time must not cost an answer
-            self.notes.append(f"prefix cache not used: {type(err).__name__}: {' '.join(str(err).split())[:200]}")
+            self.notes.append(f"prefix cache not used: {in_words(err)}")

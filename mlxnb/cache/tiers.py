@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..decision import Accepted, Decision
+from ..decision import Accepted, Decision, Rejected
 from .disk import Found, PrefixDisk
 from .entry_file import Entry
 from .prefix import Lookup, Pin, PrefixCache
 from .pressure import may_read
 from .states import KVStates, tokens_of
 from .stats import Ledger
+from .warn import in_words
 
 # Fewer tokens than these are prefilled about as quickly as a file is read, or are not worth the writing.
 WORTH_READING = 64
@@ -41,7 +42,7 @@ class Prefixes:
     """Belongs to the engine's thread. `disk` is None where nothing is to outlive the process.
 
     The disk is read only for at least `worth_reading` tokens more than memory has, and written only where it lacks at
-    least `worth_writing`.
+    least `worth_writing`. `refused` is why something was not kept, until somebody has said so and empties it.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Prefixes:
         self.memory, self.disk, self.stats = memory, disk, stats
         self._worth_reading, self._worth_writing = worth_reading, worth_writing
         self._met: set[str] = set()  # namespaces whose pins were taken up
+        self.refused = ""
 
     def lookup(
         self, namespace: str, tokens: Sequence[int], states: KVStates, prefill_rate: float | None = None
@@ -81,7 +83,8 @@ class Prefixes:
             there = self.disk.find(namespace, tokens)
             if len(tokens) - (there.length if there else 0) >= self._worth_writing:
                 self._label(self.disk, namespace)
-                _write(self.disk, namespace, tokens, state, states)
+                self._note(_write(self.disk, namespace, tokens, state, states))
+        self._note(verdict)
         if self.disk is not None and verdict:
             self._write_pins(self.disk, namespace, states)
         return verdict
@@ -142,9 +145,16 @@ class Prefixes:
                 best = self.memory.lookup(namespace, past, states)
                 # Only a state of the whole pin: one that shares its first tokens would take the memory for nothing.
                 least = max(1, len(pin.tokens) - best.length)
-                _longer(self.disk, self.memory, best, namespace, past, states, least)
+                try:
+                    _longer(self.disk, self.memory, best, namespace, past, states, least)
+                except Exception as err:  # noqa: BLE001 - an edge: whatever a device says, the pin waits for its state
+                    self.refused = f"the pin {pin.name} waits for its state: {in_words(err)}"
                 verdicts.append(self.memory.pin(pin.name, namespace, pin.tokens, states))
         return verdicts
+
+    def _note(self, verdict: Decision) -> None:
+        if isinstance(verdict, Rejected):
+            self.refused = verdict.reason
 
     def _label(self, disk: PrefixDisk, namespace: str) -> None:
         """So that a later process, which may never load the model, can show whose these states are."""
@@ -198,10 +208,11 @@ def _read(disk: PrefixDisk, found: Found, states: KVStates) -> Any | None:
         return None
 
 
-def _write(disk: PrefixDisk, namespace: str, tokens: Sequence[int], state: Any, states: KVStates) -> None:
-    if not disk.takes(states.nbytes(state)):  # before it is copied to host memory, which may be short
-        return
+def _write(disk: PrefixDisk, namespace: str, tokens: Sequence[int], state: Any, states: KVStates) -> Decision:
+    taken = disk.takes(states.nbytes(state))  # before it is copied to host memory, which may be short
+    if not taken:
+        return taken
     arrays, meta = states.arrays(state)
     # A sliding window that has moved on can be cut a little: on disk that counts as not at all.
     whole_only = len(tokens) > 1 and states.trim(state, 1) is None
-    disk.put(Entry(namespace, tuple(tokens), whole_only, arrays, meta))
+    return disk.put(Entry(namespace, tuple(tokens), whole_only, arrays, meta))

@@ -225,8 +225,8 @@ class Engine:
             traceback.clear_frames(err.__traceback__)  # whoever keeps the error must not keep a KV state with it
             job.finish(None, outcome.failed(err))
         else:
+            whole = True  # also where a callback raises
             job.finish(outcome.result())
-            whole = True
         finally:
             self._jobs.remove(job)
             self._after(job, outcome, whole)

@@ -258,6 +258,24 @@ def test_a_state_that_memory_has_is_not_read_again_for_a_pin(make, monkeypatch):
     assert [pin.held for pin in again.memory.pins()] == [True]
 
 
+def test_a_pin_whose_state_cannot_be_had_now_waits(make, monkeypatch):
+    cache, states = make()
+    store(cache, DOCUMENT, states)
+    assert cache.pin("doc", "n", DOCUMENT, states)
+
+    def full(*args):
+        raise RuntimeError("out of memory")
+
+    again, states = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(states, "state", full)
+        again.meet("n", states)
+    assert "the pin doc waits for its state: RuntimeError: out of memory" in again.refused
+    assert [pin.held for pin in again.memory.pins()] == [False]
+    assert again.lookup("n", (*DOCUMENT, 1), states).length == 4000
+    assert [pin.held for pin in again.memory.pins()] == [True]
+
+
 def test_pins_are_taken_up_once_until_their_model_goes(make, monkeypatch):
     cache, states = make()
     store(cache, DOCUMENT, states)

@@ -191,6 +191,39 @@ def ask_notes(engine, backend, broken, monkeypatch) -> tuple[str, ...]:
         return ask(engine, "Where is sqrt?", backend).provenance.notes
 
 
+def test_what_was_not_kept_is_said_once_with_the_next_answer(engine, backend, monkeypatch):
+    def notes(question: str) -> list[str]:
+        said = ask(engine, question, backend).provenance.notes
+        stats(engine)
+        return [note for note in said if "did not keep" in note]
+
+    assert notes("Where is sqrt?") == []
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.cache._memory, "_budget", lambda: 0)
+        assert notes("Where is sin?") == []
+    [said] = notes("Where is cos?")
+    assert "there is room for 0 bytes" in said
+    assert notes("Where is tan?") == []
+
+    def broken(*args):
+        raise MemoryError("nothing left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.cache.prefixes, "store", broken)
+        assert notes("Where is log?") == []
+    [said] = notes("Where is exp?")
+    assert "MemoryError: nothing left" in said
+
+
+def test_a_callback_that_fails_costs_no_kept_answer(engine, backend, monkeypatch):
+    monkeypatch.setattr("threading.excepthook", lambda *args: None)
+    job = engine.stream(QUESTION, backend=backend, dtype="float32", max_tokens=12)
+    job.on_done(lambda job: 1 / 0)
+    job.result()
+    stats(engine)
+    assert ask(engine, QUESTION, backend).cached
+
+
 def test_a_prompt_with_a_secret_leaves_no_state(engine, backend, monkeypatch, tmp_path):
     monkeypatch.setenv("MY_API_KEY", "sk-0123456789abcdef")
     result = ask(engine, f"{DOCUMENT} sk-0123456789abcdef", backend)
