@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -57,7 +58,9 @@ class Diagnosis:
 def diagnose(again: bool = False) -> Diagnosis:
     """Look at everything. Speeds are measured once and remembered, `again` measures anew: a few seconds."""
     gpus = hardware.accelerators()
-    speeds = hardware.speeds(Records(cache_dir() / "hardware", "Speeds"), again)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # `-W error` would end it at a folder that a finding is about
+        speeds = hardware.speeds(Records(cache_dir() / "hardware", "Speeds"), again)
     return Diagnosis(
         chip=hardware.chip(),
         cores=hardware.cores(),
@@ -145,8 +148,11 @@ def _hub_folder() -> Path:
 
 def _room(subject: str, folder: Path) -> Decision:
     """Whether a folder can be written, and what its disk has free."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not os.access(there, os.W_OK):
+    # Unlike Path's own, these do not raise below a folder that may not be entered; a link to nothing counts as there.
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not os.path.isdir(there):
+        return Rejected(subject, f"{there} is no folder, so {folder} cannot be used", "name another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
         return Rejected(subject, f"{folder} cannot be written", f"make {there} writable")
     free = shutil.disk_usage(there).free
     if free < LITTLE_ROOM:

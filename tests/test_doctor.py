@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mlxnb import doctor, hardware
 from mlxnb.decision import Accepted, Rejected
 from mlxnb.doctor import diagnose
 from mlxnb.hardware import Accelerator, Cores, Speed, Speeds
+from mlxnb.records import Records
 from mlxnb.render.doctor import doctor_tables
 
 SPEEDS = Speeds((Speed("torch 9", "cpu", 3e10, {"float32": 1.5e11, "bfloat16": 8e11}),), at=0.0)
@@ -102,6 +104,17 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pyte
     assert "cannot be written" in finding("caches").reason
 
 
+@pytest.mark.parametrize("below", ["", "cache"])
+def test_a_cache_folder_that_is_a_file_or_a_link_to_nothing(
+    below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for name in ("file", "link"):
+        monkeypatch.setenv("MLXNB_CACHE_DIR", str(tmp_path / name / below))
+        assert "is no folder" in finding("caches").reason
+
+
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = doctor.shutil.disk_usage("/")._replace(free=10**9)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
@@ -113,3 +126,25 @@ def test_a_python_under_rosetta(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(hardware, "chip", lambda: "VirtualApple @ 2.50GHz")
     assert "arm64" in finding("Python").remedy
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may enter everywhere")
+def test_a_cache_folder_below_one_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    monkeypatch.setenv("MLXNB_CACHE_DIR", str(closed / "cache"))
+    assert "cannot be written" in finding("caches").reason
+
+
+def test_a_warning_made_an_error_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keeps(store: Records, again: bool) -> Speeds:
+        store.put("key", {})
+        return SPEEDS
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MLXNB_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(hardware, "speeds", keeps)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("error")
+        assert diagnose().speeds == SPEEDS
+    assert "cannot be kept" in str(caught[0].message)

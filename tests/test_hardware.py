@@ -269,3 +269,17 @@ def test_a_program_that_is_absent_or_fails_says_nothing() -> None:
     assert system.said(["no-such-program-anywhere"]) == ""
     assert system.said([sys.executable, "-c", "print('x'); raise SystemExit(1)"]) == ""
     assert system.said([sys.executable, "-c", "print('x')"]) == "x"
+
+
+def test_a_program_that_says_what_is_not_utf_8() -> None:
+    assert system.said([sys.executable, "-c", r"import os; os.write(1, b'a\xffb')"]) == "a\ufffdb"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells its memory in /proc")
+def test_memory_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    total = hardware.memory_total(tmp_path)
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        psutil.virtual_memory()
+    assert hardware.memory_total(tmp_path) == pytest.approx(total, rel=0.01)
+    assert 0 < hardware.memory_free(tmp_path) <= hardware.memory_total(tmp_path)

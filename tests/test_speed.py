@@ -73,6 +73,7 @@ def test_a_record_that_cannot_be_read_is_measured_anew(runs: list[list[str]], tm
     [
         ([sys.executable, "-c", "raise ValueError('no such thing')"], "no such thing"),
         ([sys.executable, "-c", "print('[]x')"], "exit status 0"),
+        ([sys.executable, "-c", r"import os; os.write(2, b'bad \xff byte')"], "bad \ufffd byte"),
         (["no-such-python"], "could not be started"),
     ],
 )
@@ -92,6 +93,7 @@ def test_a_measurement_without_end_is_given_up(tmp_path: Path, monkeypatch: pyte
     really = subprocess.run
     monkeypatch.setattr(speed, "_busy", lambda: 0.0)
     monkeypatch.setattr(speed, "LIMIT", 0.5)
+    monkeypatch.setattr(speed, "_machine", lambda: "this machine")  # which runs programs too
     endless = [sys.executable, "-c", "import time; time.sleep(600)"]
     monkeypatch.setattr(speed.subprocess, "run", lambda _, **options: really(endless, **options))
     assert "not done" in str(speeds(Records(tmp_path)))

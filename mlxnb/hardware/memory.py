@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from .system import ROOT, control_groups, text
@@ -15,17 +17,25 @@ VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_f
 
 def memory_total(root: Path = ROOT) -> int:
     """Bytes of memory that this process may use at most. `root` is where `proc` and `sys` are, for tests."""
-    import psutil
-
-    return min(psutil.virtual_memory().total, *(limit for limit, _ in cgroup_limits(root)), sys.maxsize)
+    return min(_system()[0], *(limit for limit, _ in cgroup_limits(root)), sys.maxsize)
 
 
 def memory_free(root: Path = ROOT) -> int:
     """Bytes that can be had without swapping: what the system calls available, or what a container's limit leaves."""
+    left = (limit - used for limit, used in cgroup_limits(root))
+    return max(0, min(_system()[1], *left, sys.maxsize))
+
+
+def _system() -> tuple[int, int]:
+    """The system's own (total, available) bytes; without /proc the pages it counts, where file pages are not free."""
     import psutil
 
-    left = (limit - used for limit, used in cgroup_limits(root))
-    return max(0, min(psutil.virtual_memory().available, *left, sys.maxsize))
+    try:
+        memory = psutil.virtual_memory()
+    except OSError:
+        page = os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf("SC_PHYS_PAGES") * page, os.sysconf("SC_AVPHYS_PAGES") * page
+    return memory.total, memory.available
 
 
 def cgroup_limits(root: Path = ROOT) -> Iterator[tuple[int, int]]:
@@ -34,11 +44,20 @@ def cgroup_limits(root: Path = ROOT) -> Iterator[tuple[int, int]]:
     Used memory leaves out inactive file pages, which the kernel drops as soon as something else needs the room;
     a model file that was just read would count twice otherwise.
     """
-    for folder in control_groups("memory", root):
-        for limit, used, cache in (VERSION_2, VERSION_1):
-            most, now = text(folder / limit).strip(), text(folder / used).strip()
-            if most.isdecimal() and now.isdecimal():
-                yield int(most), max(0, int(now) - _stat(folder / "memory.stat", cache))
+    for folder, (limit, used, cache) in _accounts(root):
+        most = text(folder / limit).strip()
+        # A limit of more than there is binds nothing, and its account is the slow one to read.
+        if most.isdecimal() and int(most) < _system()[0] and (now := text(folder / used).strip()).isdecimal():
+            yield int(most), max(0, int(now) - _stat(folder / "memory.stat", cache))
+
+
+@lru_cache
+def _accounts(root: Path) -> tuple[tuple[Path, tuple[str, str, str]], ...]:
+    """The groups that tell a limit, with the names by which they do. Found once: each request asks several times for
+    their figures, and a process seldom moves to another group.
+    """
+    groups = control_groups("memory", root)
+    return tuple((folder, names) for folder in groups for names in (VERSION_2, VERSION_1) if text(folder / names[0]))
 
 
 def _stat(path: Path, key: str) -> int:

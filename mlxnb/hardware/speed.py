@@ -87,7 +87,13 @@ def _measure() -> list[dict[str, Any]] | Rejected:
     command = [sys.executable, "-m", f"{__package__}.measure"]
     try:
         ran = subprocess.run(
-            command, capture_output=True, text=True, timeout=LIMIT, check=False, env={**os.environ, "PYTHONPATH": path}
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",  # a library may write anything to stderr
+            timeout=LIMIT,
+            check=False,
+            env={**os.environ, "PYTHONPATH": path},
         )
         return list(json.loads(ran.stdout))
     except subprocess.TimeoutExpired:

@@ -20,7 +20,9 @@ def text(path: Path) -> str:
 def said(command: Sequence[str], timeout: float = 5.0) -> str:
     """What a program prints, empty where it is absent, fails, or takes longer than `timeout` seconds."""
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        ran = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout, check=False
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return ran.stdout.strip() if ran.returncode == 0 else ""
