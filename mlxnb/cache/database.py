@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from .private import make_folder
@@ -109,6 +110,21 @@ def wipe(connection: sqlite3.Connection) -> bool:
     except sqlite3.OperationalError:
         return False
     return not busy
+
+
+@contextlib.contextmanager
+def waiting(connection: sqlite3.Connection, seconds: float, otherwise: float) -> Iterator[None]:
+    """Wait so long for a lock within the block, and `otherwise` seconds after it."""
+    connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(otherwise * 1000)}")
+
+
+def is_busy(err: Exception) -> bool:
+    """Whether another process is using the file, which passes."""
+    return isinstance(err, sqlite3.OperationalError) and ("locked" in str(err) or "busy" in str(err))
 
 
 def is_damage(err: Exception) -> bool:

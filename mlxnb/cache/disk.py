@@ -35,6 +35,7 @@ CLOSING = 10.0  # seconds that it waits in all
 SUBJECT = "prefix cache on disk"
 FULL = "too much waits to be written already"
 OURS = re.compile(r"\d+-[0-9a-f]{32}" + re.escape(SUFFIX))
+PLACE = re.compile(r"[0-9a-f]{16}")  # the folder of a namespace
 SETTLED = 2_000_000_000  # nanoseconds
 LEFT_BEHIND = 600  # seconds without a write after which an unfinished file is nobody's
 
@@ -52,12 +53,21 @@ class PrefixDisk:
     """Every method may be called from any thread, and none raises for what is wrong with the disk: it warns once.
 
     limit: bytes of all files together; the least recently used go first, pins never. pending: bytes that may wait to be
-    written, fewer where memory is short; an entry that is larger may wait alone.
+    written, fewer where memory is short; an entry that is larger may wait alone. lifetime: seconds without use after
+    which an entry counts no more, but for pins; None is for ever.
     """
 
-    def __init__(self, folder: Path, limit: int = LIMIT, warn: WarnOnce | None = None, pending: int = PENDING) -> None:
-        self.folder, self.limit = folder, limit
-        self.pins, self.names = DiskPins(folder / "pins"), DiskNames()
+    def __init__(
+        self,
+        folder: Path,
+        limit: int = LIMIT,
+        warn: WarnOnce | None = None,
+        pending: int = PENDING,
+        lifetime: float | None = None,
+    ) -> None:
+        self.folder, self.limit, self.lifetime = folder, limit, lifetime
+        self.pins = DiskPins(folder / "pins", lambda namespace, tokens: _file_name(namespace, key_of(tokens)))
+        self.names = DiskNames()
         self.evictions = 0
         self._warn = warn or WarnOnce()
         self._pending = pending
@@ -67,17 +77,19 @@ class PrefixDisk:
         self._keys: dict[Path, SortedKeys] = {}
         self._looked: dict[Path, int] = {}  # when a folder had changed last, as of the last look
         self._passed_over: set[Path] = set()  # not to be used, and could not be deleted
+        self._expired = lifetime is None  # whether what was too old at the first look is gone
 
     def find(self, namespace: str, tokens: Sequence[int]) -> Found | None:
         """The entry with the longest prefix of `tokens` that can be used, the last token always left to feed."""
         key, place = key_of(tokens), self._place(namespace)
         with self._lock:
+            self._drop_expired()
             self._look_again(namespace, place)
             for common, found in self._keys.get(place, SortedKeys()).nearest(key):
                 length = min(common, len(tokens) - 1)
                 path = self._path(namespace, found)
                 head = self._heads[path]
-                if length and (length == head.length or not head.whole_only):
+                if length and (length == head.length or not head.whole_only) and not self._too_old(path):
                     return Found(path, head, length)
         return None
 
@@ -158,9 +170,13 @@ class PrefixDisk:
         kept = self.pins.files()
         self._writer.drop(keep=kept)
         self._writer.pause()
-        # An unfinished file may be another process's, which is just writing it.
-        entries = [path for path, _, _ in self._files() if path.suffix == SUFFIX]
-        return sum(self._delete(path) for path in entries if path.name not in kept)
+        files, now = list(self._files()), time.time()
+        for path, _, changed in files:
+            # A younger one may be another process's, which is just writing it.
+            if path.name.endswith(ASIDE) and now - changed > LEFT_BEHIND:
+                self._delete(path)
+        self.pins.drop_unfinished(LEFT_BEHIND)
+        return sum(self._delete(path) for path, _, _ in files if path.suffix == SUFFIX and path.name not in kept)
 
     def usage(self) -> tuple[int, int]:
         """Entries and bytes, of all namespaces."""
@@ -192,7 +208,7 @@ class PrefixDisk:
     def pin(self, name: str, namespace: str, tokens: Sequence[int]) -> Decision:
         """Keep the entry of exactly these tokens, now or once it is written."""
         try:
-            self.pins.add(name, namespace, tokens, _file_name(namespace, key_of(tokens)))
+            self.pins.add(name, namespace, tokens)
         except OSError as err:
             return Rejected(name, f"{self.pins.folder} cannot be written ({err.strerror})")
         return Accepted(name, "kept on disk")
@@ -206,11 +222,32 @@ class PrefixDisk:
         return self._place(namespace) / _file_name(namespace, key)
 
     def _files(self) -> Iterator[tuple[Path, int, float]]:
-        """(path, bytes, last use) of every entry and unfinished file, in no order."""
+        """(path, bytes, last use) of every entry and unfinished file, in no order; nothing that another put there."""
         with contextlib.suppress(OSError):
             for place in list(os.scandir(self.folder)):
-                if place.is_dir() and place.name != self.pins.folder.name:
+                if PLACE.fullmatch(place.name) and place.is_dir(follow_symlinks=False):
                     yield from _files_in(place.path)
+
+    def _drop_expired(self) -> None:
+        """Once a process: an entry that grows too old later is not found, and goes with the next that is written."""
+        if self._expired:
+            return
+        self._expired, pinned, now = True, self.pins.files(), time.time()
+        for path, _, used in self._files():
+            if path.suffix == SUFFIX and path.name not in pinned and self._past(now - used):
+                self._delete(path)
+
+    def _past(self, age: float) -> bool:
+        return self.lifetime is not None and age > self.lifetime
+
+    def _too_old(self, path: Path) -> bool:
+        if self.lifetime is None:
+            return False
+        try:
+            age = time.time() - path.stat().st_mtime
+        except OSError:
+            return False  # reading it will tell
+        return self._past(age) and path.name not in self.pins.files()
 
     def _look_again(self, namespace: str, place: Path) -> None:
         """Read the headers of files that came since the last look, and forget those that went."""
@@ -312,7 +349,7 @@ class PrefixDisk:
         for path, freed, used in files:
             abandoned = path.name.endswith(ASIDE) and now - used > LEFT_BEHIND
             evictable = path.suffix == SUFFIX and path.name not in pinned and path != keep
-            if abandoned or (evictable and total + size > self.limit):
+            if abandoned or (evictable and (total + size > self.limit or self._past(now - used))):
                 total -= freed
                 self.evictions += self._delete(path) and evictable
 
@@ -341,5 +378,7 @@ def _files_in(place: str) -> Iterator[tuple[Path, int, float]]:
     with contextlib.suppress(OSError):  # a folder or file may go while it is looked at
         for file in list(os.scandir(place)):
             with contextlib.suppress(OSError):
+                if not OURS.fullmatch(file.name) and not file.name.endswith(ASIDE):
+                    continue
                 stat = file.stat()
                 yield Path(file.path), stat.st_size, stat.st_mtime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -17,12 +18,13 @@ from ..decision import Accepted, Decision, Rejected
 from ..hardware import human_bytes
 from ..result import Result
 from . import codec
-from .database import ForeignFileError, connect, drop_damaged, inode, is_damage, move_aside, wipe
+from .database import ForeignFileError, connect, drop_damaged, inode, is_busy, is_damage, move_aside, waiting, wipe
 from .private import login_in, secret_in
 from .stats import Ledger
 from .warn import WarnOnce
 
 LIMIT = 256_000_000
+STEP = 100  # answers that a clear deletes in one transaction: other processes write between two
 SUBJECT = "result cache"
 
 T = TypeVar("T")
@@ -42,12 +44,14 @@ class Usage:
 class ResultCache:
     """Every method may be called from any thread, and none raises for what is wrong with the file: it warns once, the
     answer counts as not cached, and the file is left alone for `pause` seconds (or moved aside where it is damaged).
+    Where another process is just writing, the answer counts as not cached this once, without a word.
 
     Args:
         path: the SQLite file, made on first use.
         limit: bytes that the answers may take; the least recently used ones go first.
         lifetime: seconds after which an answer counts no more; None is for ever.
         wait: seconds to wait for another process that is writing.
+        patience: the same for `clear`, which someone asked for.
         stats: counts the evictions.
     """
 
@@ -60,11 +64,12 @@ class ResultCache:
         wait: float = 0.5,
         pause: float = 30.0,
         stats: Ledger | None = None,
+        patience: float = 5.0,
     ) -> None:
         self.path, self.limit, self.lifetime = path, limit, lifetime
         self._warn = warn or WarnOnce()
         self._stats = stats or Ledger()
-        self._wait, self._pause, self._resting_until = wait, pause, 0.0
+        self._wait, self._patience, self._pause, self._resting_until = wait, patience, pause, 0.0
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
         self._opened_by = 0
@@ -78,10 +83,14 @@ class ResultCache:
             if row is None:
                 return None
             result = None if self._stale(row[2]) else self._read(key, row[0], row[1])
-            if result is None:
-                db.execute("DELETE FROM answer WHERE key = ?", (key,))
-            else:
-                db.execute("UPDATE answer SET used = (SELECT max(used) + 1 FROM answer) WHERE key = ?", (key,))
+            told = (
+                "DELETE FROM answer WHERE key = ?"
+                if result is None
+                else "UPDATE answer SET used = (SELECT max(used) + 1 FROM answer) WHERE key = ?"
+            )
+            # The answer is read: it neither waits for a lock nor is lost with the order of use.
+            with waiting(db, 0, self._wait), contextlib.suppress(sqlite3.OperationalError):
+                db.execute(told, (key,))
             return result
 
         return self._attempt(find, None)
@@ -117,24 +126,31 @@ class ResultCache:
     def clear(self) -> int:
         """Forget every answer, so that nothing of its text is left in the files, those moved aside included; how many
         there were. Where another process is reading or writing just then, text stays in SQLite's log until the last
-        one closes the file.
+        one closes the file. Answers that could not be cleared are told of, every time.
         """
+        gone = 0
 
-        def forget(db: sqlite3.Connection) -> int:
-            number = db.execute("DELETE FROM answer").rowcount
+        def forget(db: sqlite3.Connection) -> bool:
+            nonlocal gone
+            with waiting(db, self._patience, self._wait):
+                last = db.execute("SELECT max(rowid) FROM answer").fetchone()[0] or 0
+                oldest = "SELECT rowid FROM answer WHERE rowid <= ? ORDER BY rowid LIMIT ?"
+                while number := db.execute(f"DELETE FROM answer WHERE rowid IN ({oldest})", (last, STEP)).rowcount:
+                    gone += number
             if not wipe(db):
                 said = f"Another process uses {self.path}: text of cleared answers stays beside it until that one ends."
                 self._warn("wipe", said)
-            return number
+            return True
 
-        number = self._attempt(forget, 0)
+        if not self._attempt(forget, False, anyway=True) and inode(self.path) is not None:
+            self._warn.every_time(f"The answers in {self.path} could not be cleared, or not all: try again.")
         drop_damaged(self.path, keep=0)
-        return number
+        return gone
 
-    def usage(self) -> dict[str, Usage]:
-        """What is stored, by model."""
+    def usage(self) -> dict[str, Usage] | None:
+        """What is stored, by model; None where the file cannot be read now."""
         query = "SELECT model, count(*), sum(bytes) FROM answer GROUP BY model ORDER BY model"
-        return self._attempt(lambda db: {m: Usage(n, size) for m, n, size in db.execute(query)}, {})
+        return self._attempt(lambda db: {m: Usage(n, size) for m, n, size in db.execute(query)}, None)
 
     def close(self) -> None:
         """Let go of the file; a later call opens it again."""
@@ -155,6 +171,7 @@ class ResultCache:
 
     def _insert(self, db: sqlite3.Connection, key: str, model: str, body: bytes, size: int) -> Counter[str]:
         """Insert, and drop the least recently used as far as needed; how many went, by model."""
+        self._drop_stale(db)
         db.execute("DELETE FROM answer WHERE key = ?", (key,))
         db.execute(
             "INSERT INTO answer SELECT ?, ?, ?, ?, ?, ?, coalesce(max(used), 0) + 1 FROM answer",
@@ -169,6 +186,14 @@ class ResultCache:
             evicted[row[2]] += 1
         return evicted
 
+    def _drop_stale(self, db: sqlite3.Connection) -> None:
+        """Delete what is past its lifetime. Rows are numbered as they came, so that the first young one ends it: the
+        time stands behind the text in a row, and to look at every one is to read the whole file.
+        """
+        oldest = "SELECT rowid, made FROM answer ORDER BY rowid LIMIT 1"
+        while self.lifetime is not None and (row := db.execute(oldest).fetchone()) and self._stale(row[1]):
+            db.execute("DELETE FROM answer WHERE rowid = ?", (row[0],))
+
     def _stale(self, made: float) -> bool:
         return self.lifetime is not None and time.time() - made > self.lifetime
 
@@ -182,25 +207,31 @@ class ResultCache:
             self._warn("answer", f"A stored answer in {self.path} was dropped: {err}. It will be generated again.")
             return None
 
-    def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+    def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T, anyway: bool = False) -> T:
+        """What work on the file gives; `otherwise` where it fails, or rests and is not to be used `anyway`."""
         with self._lock:
             for _ in range(2):  # a second time after a damaged file was moved aside
-                if time.monotonic() < self._resting_until:
+                if time.monotonic() < self._resting_until and not anyway:
                     return otherwise
                 try:
-                    return work(self._open())
+                    done = work(self._open(self._patience if anyway else self._wait))
+                    self._resting_until = 0.0
+                    return done
                 except (sqlite3.Error, OSError) as err:
-                    if not self._mended(err):
+                    if is_busy(err) or not self._mended(err):
                         break
             return otherwise
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, wait: float) -> sqlite3.Connection:
         if self._opened_by != os.getpid():  # SQLite forbids a connection to be carried across a fork
             self._connection = None
         if self._connection is None:
             self._inode = inode(self.path)
-            self._connection = connect(self.path, self._wait)
+            self._connection = connect(self.path, wait)
+            self._connection.execute(f"PRAGMA busy_timeout = {int(self._wait * 1000)}")
             self._inode, self._opened_by = inode(self.path), os.getpid()
+            with contextlib.suppress(sqlite3.OperationalError):  # a read-only file or a busy one: the next insert may
+                self._drop_stale(self._connection)
         return self._connection
 
     def _mended(self, err: Exception) -> bool:

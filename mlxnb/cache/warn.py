@@ -20,6 +20,10 @@ class WarnOnce:
         self._said: set[str] = set()
         self._lock = Lock()
 
+    def every_time(self, message: str) -> None:
+        """Say `message` also where the same was said before: it answers a command."""
+        self._say(message)
+
     def __call__(self, subject: str, message: str) -> None:
         """Say `message` unless something was said about `subject` before."""
         with self._lock:

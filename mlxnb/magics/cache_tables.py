@@ -42,12 +42,20 @@ def cache_tables(stats: CacheStats) -> list[Table]:
 
 def _tally(tally: Tally) -> tuple[int | float | None, ...]:
     rate = None if tally.hit_rate is None else 100 * tally.hit_rate
-    return (tally.hits, tally.misses, rate, tally.tokens, tally.tokens_saved, tally.seconds_saved, tally.evictions)
+    # Saved tokens without a second: no prefill was long enough to tell a rate, as after a restart.
+    seconds = None if tally.tokens_saved and not tally.seconds_saved else tally.seconds_saved
+    return (tally.hits, tally.misses, rate, tally.tokens, tally.tokens_saved, seconds, tally.evictions)
 
 
 def _held(stats: CacheStats) -> Table:
     rows = [
-        (KINDS[place], held.entries, held.bytes / 1e6, stats.limits[place] / 1e6, stats.evictions.get(place))
+        (
+            KINDS[place],
+            None if held is None else held.entries,
+            None if held is None else held.bytes / 1e6,
+            stats.limits[place] / 1e6,
+            stats.evictions.get(place),
+        )
         for place, held in stats.held.items()
     ]
     columns = ("held", "entries", ("size", "MB"), ("limit", "MB"), "evicted")

@@ -1,5 +1,6 @@
 """Entries on disk: found again, bounded, shared, and never trusted when damaged."""
 
+import json
 import os
 import stat
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from mlxnb import hardware
-from mlxnb.cache import CacheWarning, PrefixDisk, WarnOnce
+from mlxnb.cache import CacheWarning, Ledger, PrefixCache, PrefixDisk, Prefixes, WarnOnce
 from mlxnb.cache.disk import Found
 from mlxnb.cache.entry_file import ASIDE, Entry
 from mlxnb.cache.pressure import threshold
@@ -129,6 +130,91 @@ def test_a_damaged_pin_is_none(disk):
     for path in disk.pins.folder.iterdir():
         path.write_text("{")
     assert disk.pins.all() == []
+
+
+ODD = {
+    "a number": 7,
+    "a list": [],
+    "a name that is none": {"name": 3},
+    "a namespace that is none": {"namespace": None},
+    "a namespace that is no text": {"namespace": "\ud800"},
+    "tokens in words": {"tokens": "12"},
+    "a token below nought": {"tokens": [1, -1]},
+    "a token too large": {"tokens": [1, 2**32]},
+    "half a token": {"tokens": [1, 0.5]},
+    "true": {"tokens": [1, True]},
+    "other tokens": {"tokens": [1, 3]},
+    "a file that is none": {"file": ["x"]},
+    "another file": {"file": "../../x"},
+    "another name": {"name": "b"},
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_a_pin_file_with_odd_content_is_no_pin_and_breaks_nothing(disk, odd):
+    put(disk, 1, 2)
+    disk.pin("a", "n", (1, 2))
+    (path,) = disk.pins.folder.iterdir()
+    body = json.loads(path.read_text())
+    path.write_text(json.dumps({**body, **odd} if isinstance(odd, dict) else odd))
+    prefixes = Prefixes(PrefixCache(lambda: 10**9, Ledger()), disk, Ledger())
+    assert prefixes.pinned(()) == []
+    assert disk.clear() == 1
+
+
+def test_a_pin_is_read_again_only_once_its_file_has_changed(disk, monkeypatch):
+    for name in "ab":
+        disk.pin(name, "n", (1, 2))
+    read = []
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda text: read.append(text) or loads(text))
+    for _ in range(3):
+        assert [pin.tokens for pin in disk.pins.all()] == [(1, 2), (1, 2)]
+    assert len(read) == 2
+    disk.pin("a", "n", (3, 4))
+    assert [pin.tokens for pin in disk.pins.all()] == [(3, 4), (1, 2)]
+    assert len(read) == 3
+    assert disk.pins.remove("b")
+    assert [pin.name for pin in disk.pins.all()] == ["a"]
+    assert len(read) == 3
+
+
+def test_only_files_of_the_cache_are_deleted(disk):
+    put(disk, 1, 2)
+    disk.pin("a", "n", (3, 4))
+    place, other = disk._place("n"), disk.folder / "backup"
+    other.mkdir()
+    foreign = [place / "adapter.safetensors", other / "adapter.safetensors", other / entries(disk)[0].name]
+    left, young = [place / "a.part", disk.pins.folder / "a.part"], [place / "b.part", disk.pins.folder / "b.part"]
+    for path in (*foreign, *left, *young):
+        path.write_bytes(b"x")
+    for path in (*foreign, *left):
+        os.utime(path, (1, 1))
+    assert disk.usage()[0] == 1
+    disk.limit = disk.usage()[1] + 700
+    assert put(disk, 5, 6)  # makes room
+    assert disk.evictions == 1
+    left[0].write_bytes(b"x")  # gone with the write
+    os.utime(left[0], (1, 1))
+    assert disk.clear() == 1
+    assert [path for path in (*foreign, *left, *young) if path.exists()] == [*foreign, *young]
+    assert len(disk.pins.all()) == 1
+
+
+def test_a_lifetime_ends_but_for_pins(disk):
+    for first in (1, 2, 3):
+        put(disk, first, 7)
+    disk.pin("keep", "n", (1, 7))
+    for path in entries(disk):
+        os.utime(path, (1, 1))
+    bounded = PrefixDisk(disk.folder, lifetime=3600)
+    os.utime(disk._path("n", np.array([3, 7], ">u4").tobytes()))  # used just now
+    assert [first for first in (1, 2, 3) if bounded.find("n", (first, 7, 7))] == [1, 3]
+    assert len(entries(disk)) == 2
+    os.utime(disk._path("n", np.array([3, 7], ">u4").tobytes()), (1, 1))  # it grows old while the process runs
+    assert [first for first in (1, 3) if bounded.find("n", (first, 7, 7))] == [1]
+    put(bounded, 9, 7)
+    assert [first for first in (1, 2, 3, 9) if disk.find("n", (first, 7, 7))] == [1, 9]
 
 
 @pytest.mark.parametrize("where", ["header", "tokens", "state", "cut"])

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,7 +93,7 @@ class Bounded(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.cache = ResultCache(Path(":memory:"), limit=size_of(result()) * 3, warn=WarnOnce(pytest.fail))
-        self.cache._open = lambda: self.db
+        self.cache._open = lambda *_: self.db
         self.db = self.open_in_memory()
         self.kept = {}
 
@@ -147,6 +148,25 @@ def test_a_lifetime_ends(make, monkeypatch):
     monkeypatch.setattr(results.time, "time", lambda: now + 61)
     assert cache.get("k") is None
     assert cache.usage() == {}
+
+
+def test_what_is_past_its_lifetime_goes_without_being_asked_for(make, monkeypatch):
+    from mlxnb.cache import results
+
+    now = results.time.time()
+    monkeypatch.setattr(results.time, "time", lambda: now)
+    cache = make(lifetime=60)
+    for key in "ab":
+        cache.put(key, result())
+    now += 40
+    cache.put("young", result())
+    now += 30
+    cache.put("new", result())
+    assert cache.usage()["m"].entries == 2
+    now += 40
+    cache.close()
+    assert cache.usage()["m"].entries == 1  # opening it is enough
+    assert cache.get("new")
 
 
 @pytest.mark.parametrize(
@@ -372,18 +392,75 @@ def test_an_answer_under_another_key_is_not_taken(cache, said):
 
 
 def test_a_locked_file_is_done_without(make, said):
-    cache = make(wait=0.01, pause=0)
+    cache = make(wait=0.01, pause=1000, patience=0.01)
     cache.put("k", result())
     other = sqlite3.connect(cache.path, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
+    other.execute("BEGIN IMMEDIATE")
+    assert cache.get("k")  # though its use cannot be written down
+    assert cache.get("another") is None
     assert not cache.put("k2", result())
-    assert cache.clear() == 0
+    assert said == []
+    for told in (1, 2):
+        assert cache.clear() == 0
+        assert len(said) == told
+        assert "could not be cleared" in said[-1]
     other.execute("ROLLBACK")
     other.close()
     assert cache.get("k")
     assert cache.put("k2", result())
-    assert len(said) == 1
-    assert "locked" in said[0]
+    assert cache.clear() == 2
+    assert len(said) == 2
+
+
+def test_a_clear_waits_longer_than_an_answer(make, said):
+    cache = make(wait=0.0, patience=600.0)
+    cache.put("k", result())
+    other = sqlite3.connect(cache.path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
+    release.start()
+    assert cache.clear() == 1
+    release.join()
+    other.close()
+    assert said == []
+
+
+def test_a_clear_lets_other_processes_write_in_between(cache, monkeypatch):
+    for n in range(5):
+        cache.put(str(n), result())
+    seen = set()
+    other = sqlite3.connect(cache.path)
+    count = "SELECT count(*) FROM answer"
+    monkeypatch.setattr("mlxnb.cache.results.STEP", 2)
+    cache._connection.set_trace_callback(lambda _: seen.add(other.execute(count).fetchone()[0]))
+    assert cache.clear() == 5
+    other.close()
+    assert seen == {5, 3, 1, 0}
+    assert cache.usage() == {}
+
+
+def test_a_file_that_rests_is_cleared_all_the_same(make, said, monkeypatch):
+    cache = make(pause=1000)
+    cache.put("k", result(MARKER))
+    cache.close()
+    with monkeypatch.context() as broken:
+        broken.setattr("mlxnb.cache.results.connect", _out_of_order)
+        assert cache.get("k") is None
+        assert cache.usage() is None  # not known, which is not nothing
+        assert cache.clear() == 0
+    assert [("cannot be used" in text, "could not be cleared" in text) for text in said] == [
+        (True, False),
+        (False, True),
+    ]
+    assert cache.usage() is None
+    assert cache.clear() == 1
+    assert cache.put("k", result())  # it can be used again
+    cache.close()
+    assert files_with_marker(cache.path.parent) == []
+
+
+def _out_of_order(*args):
+    raise sqlite3.OperationalError("disk I/O error")
 
 
 def test_after_a_failure_the_file_is_left_alone_for_a_while(make, said, monkeypatch):
@@ -475,10 +552,10 @@ for name in ("cache", "cache/new"):
     cache = ResultCache(Path(sys.argv[1]) / name / "results.sqlite", warn=WarnOnce(said.append), pause=0)
     for _ in range(3):
         print(cache.get("k"), bool(cache.put("k2", result())), cache.clear(), cache.usage(), end=" ")
-print(len(said))
+    print(len(said), end=" ")
 """
     try:
-        assert _python(script, tmp_path) == "None False 0 {} " * 6 + "2"
+        assert _python(script, tmp_path) == ("None False 0 None " * 3 + "4 ") + ("None False 0 None " * 3 + "5")
     finally:
         cache.path.parent.chmod(0o700)
 
