@@ -12,6 +12,7 @@ from typing import Any
 
 from ..cache import Answerer, KVStates, Prefixes, prefix_namespace
 from ..cache.private import secret_in
+from ..decision import Accepted, Decision, Rejected
 from ..errors import OptionError
 from ..models import Checkpoint
 from ..models.fit import kv_bytes
@@ -24,8 +25,10 @@ from .reuse import Feed, Reuse
 from .split import StopCutter, ThinkingSplitter
 from .tokenizer import Prompt, Tokenizer, check_context
 
-# Tokens of a prompt from which its prefill rate says something.
-ENOUGH_FOR_A_RATE = 32
+# Tokens of a whole prefill from which its rate says something, and of any from which it says enough: below, what a
+# request takes whatever its length weighs too much, so that only the longest so far counts, and no rest of a prompt.
+SOME_RATE, GOOD_RATE = 32, 256
+SUBJECT = "prefix cache"
 
 
 class LocalModel(ABC):
@@ -53,6 +56,7 @@ class LocalModel(ABC):
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self._prefill_rate: float | None = None
+        self._rate_of = SOME_RATE  # tokens that were prefilled for it
         self._prompt: tuple[Request, Prompt] | None = None
 
     @abstractmethod
@@ -117,6 +121,21 @@ class LocalModel(ABC):
         watch = Watch()
         self.new_state(request, watch)  # which tells how they are kept
         return prefix_namespace(self.answerer(watch))
+
+    def keeps(self, request: Request) -> Decision:
+        """Whether the KV state of a request may be kept, in memory, on disk or by a pin."""
+        if self.stretches_beyond is not None:
+            return Rejected(SUBJECT, "a state of this model (LongRoPE) depends on the length that it was made for")
+        if self.states is None:
+            return Rejected(SUBJECT, "the KV states of this model cannot be used a second time")
+        if self.prefixes is None or not self.identity:
+            return Rejected(SUBJECT, "nothing names the content of this model")
+        if request.cache == "off":
+            return Rejected(SUBJECT, "the request was made with the cache off", "ask with --cache auto")
+        secret = secret_in(_said(request))
+        if secret:
+            return Rejected(SUBJECT, f"the prompt holds {secret}")
+        return Accepted(SUBJECT, "may be kept")
 
     def cuttable(self, state: Any) -> bool:
         """Whether any state of this model can be cut back to fewer tokens."""
@@ -207,16 +226,13 @@ class LocalModel(ABC):
             self._saw(watch)
 
     def _reuse(self, request: Request, watch: Watch) -> Reuse | None:
-        # With stretched positions (LongRoPE) a state depends on the length it was made for.
-        unusable = self.stretches_beyond is not None or self.states is None or self.prefixes is None
-        if unusable or request.cache == "off" or not self.identity:
+        if not self.keeps(request):
+            secret = secret_in(_said(request))
+            if secret and request.cache != "off":
+                watch.notes.append(f"prefix cache not used: the prompt holds {secret}")
             return None
         assert self.prefixes is not None
         assert self.states is not None
-        secret = secret_in("\n".join([request.prompt or "", *(m.content for m in request.messages)]).encode())
-        if secret:
-            watch.notes.append(f"prefix cache not used: the prompt holds {secret}")
-            return None
         namespace = prefix_namespace(self.answerer(watch))
         self.prefixes.stats.label(namespace, self.info.name)
         return Reuse(self.prefixes, namespace, self.states, watch.notes, self._prefill_rate)
@@ -224,7 +240,9 @@ class LocalModel(ABC):
     def _saw(self, watch: Watch) -> None:
         """Remember how fast a prompt of some length was computed, for what reuse is worth."""
         computed = watch.prompt_tokens - watch.reused_tokens
-        if watch.token_times and watch.start is not None and computed >= ENOUGH_FOR_A_RATE:
+        least = GOOD_RATE if watch.reused_tokens else min(self._rate_of, GOOD_RATE)
+        if watch.token_times and watch.start is not None and computed >= least:
+            self._rate_of = computed
             self._prefill_rate = computed / (watch.token_times[0] - watch.start)
 
     def _limit(self, request: Request, prompt_tokens: int, watch: Watch) -> int:
@@ -269,6 +287,12 @@ def _seeded(request: Request, watch: Watch) -> Request:
         sampling = replace(sampling, seed=secrets.randbits(32))
     watch.seed = sampling.seed
     return replace(request, sampling=sampling)
+
+
+def _said(request: Request) -> bytes:
+    """All that a person said in a request, in UTF-8."""
+    said = "\n".join([request.prompt or "", *(message.content for message in request.messages)])
+    return said.encode("utf-8", "surrogatepass")
 
 
 def _next_seed(request: Request) -> Request:

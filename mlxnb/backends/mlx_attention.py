@@ -31,7 +31,16 @@ def counted(watch: Watch) -> Iterator[None]:
 
 
 def attention_in_use() -> str:
-    """What decides a call's path while kernels are patched in: the paths with their versions, and the thresholds."""
-    if active() is None:
+    """What decides a call's path while kernels are patched in: the paths with their versions, the thresholds, and the
+    stamp of the measured choices.
+
+    Two generations with the same words took the same path for every shape that both had: a shape that is seen for the
+    first time is measured without a new stamp, and one whose path changes gets one before it runs. Not seen are a
+    single measurement that was lost from the folder, and one that another process changes at the same time.
+    """
+    dispatcher = active()
+    if dispatcher is None:
         return ""
-    return " ".join([*(f"{path.name}={path.version()}" for path in PATHS), str(thresholds())])
+    given = " ".join(sorted(thresholds().given))
+    paths = " ".join(f"{path.name}={path.version()}" for path in PATHS)
+    return f"{paths} {thresholds()} given: {given} choices: {dispatcher.stamp()}"

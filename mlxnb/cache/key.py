@@ -71,6 +71,12 @@ def prefix_namespace(answerer: Answerer) -> str:
     return _canonical(parts)
 
 
+def computed_by(namespace: str) -> tuple[str, str]:
+    """The model's identity and the backend of a `prefix_namespace`."""
+    parts = json.loads(namespace)
+    return str(parts["identity"]), str(parts["backend"])
+
+
 def repeats(request: Request, mode: str = "auto") -> Decision:
     """Whether the result cache takes a request: by itself ("auto") only one whose answer repeats.
 

@@ -118,12 +118,15 @@ class PrefixCache:
         return Accepted(SUBJECT, "in memory")
 
     def pin(self, name: str, namespace: str, tokens: Sequence[int], states: KVStates) -> Decision:
-        """Keep the state of `tokens` until it is unpinned. A name that was in use is free for it.
+        """Keep the state of `tokens` until it is unpinned. A name that was in use is free for it; where there is no
+        room, what the name held before stays.
 
         Where there is no such state yet, the pin waits for one; the refusal says so.
         """
         if not tokens:
             return Rejected(name, "there are no tokens to keep")
+        before = next((pin for pin in self.pins() if pin.name == name), None)
+        place_before = self._pins.get(name)
         self.unpin(name)
         place = (namespace, key_of(tokens))
         self._pins[name] = place
@@ -133,6 +136,10 @@ class PrefixCache:
         covered = self._covering(place, states) is not None
         if covered:
             del self._pins[name]
+            if before is not None and place_before is not None:
+                self._pins[name] = place_before
+                if before.held:
+                    self._entries[place_before].pins.add(name)
             return Rejected(name, "the budget has no room for one more pin", "unpin another")
         return Rejected(name, "its tokens are not in the cache", "it is kept as soon as a prompt begins with them")
 
@@ -145,6 +152,10 @@ class PrefixCache:
         if place in self._entries:
             self._entries[place].pins.discard(name)
         return Accepted(name, "unpinned")
+
+    def is_pinned(self, name: str, namespace: str, tokens: Sequence[int]) -> bool:
+        """Whether a name keeps exactly these tokens, or waits for their state."""
+        return self._pins.get(name) == (namespace, key_of(tokens))
 
     def exact(self, namespace: str, tokens: Sequence[int]) -> Any | None:
         """The entry of exactly these tokens, still the cache's own: to be looked at, not fed."""

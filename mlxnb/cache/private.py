@@ -15,11 +15,19 @@ SHORTEST = 8  # a shorter value, such as "true", is found in any text
 
 
 def secret_in(body: bytes) -> str | None:
-    """What secret a JSON text holds, named without saying it: the value of an environment variable that is one."""
+    """What secret a text in UTF-8 holds, plain or as JSON, named without saying it: the value of an environment
+    variable that is one.
+    """
     for name, value in os.environ.items():
-        if len(value) >= SHORTEST and SECRET_NAME.search(name) and json.dumps(value)[1:-1].encode() in body:
+        if len(value) >= SHORTEST and SECRET_NAME.search(name) and any(form in body for form in _forms(value)):
             return f"the value of {name}"
     return None
+
+
+def _forms(value: str) -> set[bytes]:
+    """A text as it stands in a prompt, and in JSON with and without its other letters escaped."""
+    in_json = (json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    return {form.encode("utf-8", "surrogatepass") for form in (value, *in_json)}
 
 
 def login_in(body: bytes) -> str | None:

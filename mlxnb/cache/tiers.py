@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..decision import Accepted, Decision, Rejected
 from .disk import Found, PrefixDisk
 from .entry_file import Entry
+from .key import computed_by
 from .prefix import Lookup, Pin, PrefixCache
 from .pressure import may_read
 from .states import KVStates, tokens_of
@@ -92,20 +93,23 @@ class Prefixes:
     def pin(self, name: str, namespace: str, tokens: Sequence[int], states: KVStates) -> Decision:
         """Keep the state of `tokens`, also across restarts; see PrefixCache.pin."""
         verdict = self.memory.pin(name, namespace, tokens, states)
-        if self.disk is not None:
-            self.disk.pins.remove(name)
-            if any(pin.name == name for pin in self.memory.pins()):  # held now, or waiting for its state
-                self._label(self.disk, namespace)
-                on_disk = self.disk.pin(name, namespace, tokens)
-                self._write_pins(self.disk, namespace, states)
-                return on_disk if verdict and not on_disk else verdict
+        # Held now, or waiting for its state; else the name keeps what it kept before, on disk too.
+        if self.disk is not None and self.memory.is_pinned(name, namespace, tokens):
+            self._label(self.disk, namespace)
+            on_disk = self.disk.pin(name, namespace, tokens)
+            self._write_pins(self.disk, namespace, states)
+            return on_disk if verdict and not on_disk else verdict
         return verdict
 
     def unpin(self, name: str) -> Decision:
         """Let a pin go, in memory and on disk."""
         verdict = self.memory.unpin(name)
-        on_disk = self.disk is not None and self.disk.pins.remove(name)
-        return Accepted(name, "unpinned") if on_disk else verdict
+        if self.disk is not None and self.disk.pins.remove(name):
+            return Accepted(name, "unpinned")
+        if isinstance(verdict, Rejected):  # as `pinned` lists them, those of models that are not loaded too
+            known = ", ".join(pin.name for pin in self.pinned(self.memory.pins())) or "none"
+            return replace(verdict, remedy=f"pinned now: {known}")
+        return verdict
 
     def pinned(self, here: Sequence[Pin]) -> list[Pinned]:
         """Every pin, by name: `here`, those of this process, and those on disk, also of models that are not loaded or
@@ -128,10 +132,12 @@ class Prefixes:
         if namespace not in self._met:
             self.restore_pins(namespace, states)
 
-    def forget(self, identity: str) -> None:
-        """Drop a model's states from memory: it is being unloaded. Its pins wait for it to come back."""
+    def forget(self, identity: str, backend: str) -> None:
+        """Drop the states that a model computed on a backend from memory: it is being unloaded. Its pins wait for it to
+        come back.
+        """
         for namespace in {*self.memory.usage(), *self._met}:
-            if identity in namespace:
+            if computed_by(namespace) == (identity, backend):
                 self.memory.forget(namespace)
                 self._met.discard(namespace)
 

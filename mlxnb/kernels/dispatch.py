@@ -43,6 +43,12 @@ class Tuner(Protocol):
         """Measure the shape's class and remember the outcome."""
         ...
 
+    def stamp(self) -> str:
+        """A word that is another one as soon as the choice for a shape is not what it was; a shape whose first
+        measurement is remembered changes no choice.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -92,6 +98,10 @@ class Dispatcher:
         seen.calls += 1
         self.counts[seen.choice.path.name] += 1
         return seen.choice.path.run(call)
+
+    def stamp(self) -> str:
+        """See Tuner.stamp."""
+        return self._tuner.stamp()
 
     def forget(self) -> None:
         """Choose anew at the next call: thresholds or measurements changed."""
@@ -143,8 +153,10 @@ class Dispatcher:
         return choice
 
     def _measured(self, config: AttentionConfig) -> Choice:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), self._tuner.stamp()
         choice = self._tuner.measure(config)
+        if self._tuner.stamp() != before:
+            self.forget()  # other shapes of the class may have been sent elsewhere
         self.tuned += 1
         self.tuning_seconds += time.perf_counter() - began
         return choice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from .device import device, machine
 from .dispatch import Choice
 from .drawn import drawn
 from .paths import PATHS, STOCK, Path
+from .policy import should_optimize
 from .problem import Problem, problem
 from .proof import allowed_error
 from .store import shared_store
@@ -69,8 +71,29 @@ class Measured:
         stands_for = representative(config, self.device)
         trials = try_all(stands_for, self._paths, self.device)
         choice = choose(trials, self._paths)
+        before = self._taken(config)
         self.store.put(self._key(config), _record(stands_for, choice, trials))
+        if before not in (None, choice.path.name):
+            self._new_stamp()
         return choice
+
+    def stamp(self) -> str:
+        """See Tuner.stamp. Remembered with the choices, so that it is the same in the next process."""
+        record = self.store.get(f"{self.machine} | stamp") or {}
+        return str(record.get("stamp") or self._new_stamp())
+
+    def _new_stamp(self) -> str:
+        stamp = secrets.token_hex(8)
+        self.store.put(f"{self.machine} | stamp", {"stamp": stamp})
+        return stamp
+
+    def _taken(self, config: AttentionConfig) -> str | None:
+        """The path that calls of the shape's class took until now; None where none was taken before a measurement."""
+        known = self.known(config)
+        if known is not None:
+            return known.path.name
+        shortest = replace(representative(config, self.device), kv_len=_steps_down(config.kv_len))
+        return None if should_optimize(shortest) else STOCK.name
 
     def _key(self, config: AttentionConfig) -> str:
         stands_for = representative(config, self.device)
@@ -89,6 +112,11 @@ def representative(config: AttentionConfig, device: str) -> AttentionConfig:
     if _work(stands_for) > LARGEST[device]:
         stands_for = replace(stands_for, query_len=min(stands_for.query_len, 64))
     return stands_for
+
+
+def _steps_down(kv_len: int) -> int:
+    """The fewest keys in the class of `kv_len` keys."""
+    return (1 << (kv_len - 1).bit_length()) // 2 + 1
 
 
 def _work(config: AttentionConfig) -> int:

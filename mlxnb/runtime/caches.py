@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import ref
+from weakref import WeakSet, ref
 
 from .. import hardware
 from ..backends.local import LocalModel
@@ -46,19 +46,23 @@ T = TypeVar("T")
 OF_THE_RUN = ("prefix cache ", "attention measured ", "taken where it is in memory")
 
 
+NO_STATES = "the model of the last question keeps no KV states here"
+ASK_FIRST = "ask something, then pin it"
+
+
 @dataclass(frozen=True, slots=True)
 class CacheStats:
     """Counts since the engine began, what is held now, and where. Sizes in bytes.
 
-    `results` and `prefixes` are by model. Each place by its name ("results", "memory", "disk"): `held` what is there,
-    `limits` what it may take, `evictions`. `models` is what is there by model and place, under the empty string what is
-    of a model that nobody knows the name of. `pins` are all that are kept, also for models that are not loaded or gone;
-    `history` the last lookups.
+    `results` and `prefixes` are by model. Each place by its name ("results", "memory", "disk"): `held` what is there
+    (None where that cannot be told now), `limits` what it may take, `evictions`. `models` is what is there by model and
+    place, under the empty string what is of a model that nobody knows the name of. `pins` are all that are kept, also
+    for models that are not loaded or gone; `history` the last lookups.
     """
 
     results: dict[str, Tally]
     prefixes: dict[str, Tally]
-    held: dict[str, Usage]
+    held: dict[str, Usage | None]
     models: dict[str, dict[str, Usage]]
     limits: dict[str, int]
     evictions: dict[str, int]
@@ -80,10 +84,12 @@ class Caches:
         answers, states = limits.cache_answers_mb * 1_000_000, limits.cache_states_mb * 1_000_000
         self._results = ResultCache(self.folder / "results.sqlite", answers, lifetime, warn, stats=self._ledger)
         self._memory = PrefixCache(self._budget, self._ledger)
-        self._disk = PrefixDisk(self.folder / "prefixes", states, warn)
+        self._disk = PrefixDisk(self.folder / "prefixes", states, warn, lifetime=lifetime)
         self.prefixes = Prefixes(self._memory, self._disk, self._ledger)
         self._free: int | None = None  # bytes of a device with memory of its own, as it was last asked
-        self._last: tuple[LocalModel, str, list[int]] | None = None  # what a pin keeps
+        # What a pin keeps, or why there is nothing to pin.
+        self._last: tuple[LocalModel, str, list[int]] | Rejected = Rejected("pin", "nothing was asked yet", ASK_FIRST)
+        self._joined: WeakSet[LocalModel] = WeakSet()
         self._keyed: tuple[ref[Job], str | None] | None = None  # the result key of the job that runs
         # As the engine's thread last left them, for the others to read.
         self._pins: tuple[Pin, ...] = ()
@@ -95,8 +101,8 @@ class Caches:
     def stats(self) -> CacheStats:
         """Counts and sizes, now."""
         answers, on_disk = self._results.usage(), self._disk.usage_by_model()
-        places = {
-            "results": answers,
+        places: dict[str, dict[str, Usage]] = {
+            "results": answers or {},
             "memory": self._in_memory,
             "disk": {model: Usage(*counted) for model, counted in on_disk.items()},
         }
@@ -104,7 +110,10 @@ class Caches:
         return CacheStats(
             results=results,
             prefixes=prefixes,
-            held={place: sum(by_model.values(), Usage()) for place, by_model in places.items()},
+            held={
+                place: None if place == "results" and answers is None else sum(by_model.values(), Usage())
+                for place, by_model in places.items()
+            },
             models={
                 model: {place: by_model.get(model, Usage()) for place, by_model in places.items()}
                 for model in sorted({model for by_model in places.values() for model in by_model})
@@ -152,14 +161,18 @@ class Caches:
         except OSError:
             return  # without a name for its content nothing of it may be kept
         model.prefixes = self.prefixes
+        self._joined.add(model)
         self.note()
 
     def leave(self, model: Any) -> None:
-        """The model is going: its states in memory are of no use any more."""
+        """The model is going: its states in memory are of no use any more, unless it is loaded by another name too."""
         if isinstance(model, LocalModel) and model.identity:
-            self.prefixes.forget(model.identity)
-        if self._last is not None and self._last[0] is model:
-            self._last = None
+            self._joined.discard(model)
+            own = model.identity, model.info.backend
+            if own not in ((other.identity, other.info.backend) for other in self._joined):
+                self.prefixes.forget(*own)
+        if isinstance(self._last, tuple) and self._last[0] is model:
+            self._last = Rejected("pin", f"{model.info.name} was unloaded since the last question", ASK_FIRST)
         self.note()
 
     def find(self, model: Any, job: Job, load_time: float = 0.0) -> Result | None:
@@ -224,11 +237,15 @@ class Caches:
 
     def remember(self, model: Any, job: Job) -> None:
         """Remember the prompt that a pin would keep, and take up what was pinned earlier for requests of its kind."""
+        verdict = model.keeps(job.request) if isinstance(model, LocalModel) else Rejected("pin", NO_STATES)
+        if isinstance(verdict, Rejected):
+            self._last = verdict
         if isinstance(model, LocalModel) and model.states is not None and model.prefixes is not None:
             if job.watch.start is None:  # answered from the cache: how would its state have been kept?
                 model.new_state(job.request, job.watch)
             namespace = prefix_namespace(model.answerer(job.watch))
-            self._last = model, namespace, list(model.prompt(job.request).ids)
+            if verdict:
+                self._last = model, namespace, list(model.prompt(job.request).ids)
             self._ledger.label(namespace, model.info.name)
             if job.request.cache != "off":
                 # The answer is out: nobody waits while the states of pins are read.
@@ -275,8 +292,8 @@ class Caches:
     def _pin(self, name: str) -> Decision:
         if not name.strip():
             raise OptionError("A pin needs a name.", "%mlxnb pin NAME")
-        if self._last is None:
-            return Rejected(name, "nothing was asked yet", "ask something, then pin it")
+        if isinstance(self._last, Rejected):
+            return replace(self._last, subject=name)
         model, namespace, ids = self._last
         assert model.states is not None
         return self.prefixes.pin(name, namespace, ids, model.states)

@@ -143,6 +143,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(name=NAMES, namespace=NAMESPACES, tokens=TOKENS)
     def pin(self, name, namespace, tokens):
+        before = self.pins.get(name), [k for k in self.kept if name in k.pins]
         self.unpin_in_model(name)
         self.pins[name] = (namespace, tokens)
         verdict = self.cache.pin(name, namespace, tokens, self.states)
@@ -152,8 +153,12 @@ class Comparison(RuleBasedStateMachine):
             self.evict(next(k for k in self.kept if (k.namespace, k.tokens) == (namespace, tokens)))
             return
         assert not verdict
-        if covered:
+        if covered:  # what the name kept before stays
             del self.pins[name]
+            if before[0] is not None:
+                self.pins[name] = before[0]
+            for kept in before[1]:
+                kept.pins.add(name)
 
     @precondition(lambda self: self.kept)
     @rule(name=NAMES, which=st.integers(0, 30), part=st.integers(1, 9))

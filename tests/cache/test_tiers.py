@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mlxnb import hardware
-from mlxnb.cache import Ledger, PrefixCache, PrefixDisk, Prefixes, WarnOnce
+from mlxnb.cache import Answerer, Ledger, PrefixCache, PrefixDisk, Prefixes, WarnOnce, prefix_namespace
 from mlxnb.cache.pressure import threshold
 from tests.cache.fakes import FakeStates, is_fresh, spoil
 
@@ -276,23 +276,60 @@ def test_a_pin_whose_state_cannot_be_had_now_waits(make, monkeypatch):
     assert [pin.held for pin in again.memory.pins()] == [True]
 
 
+def namespace_of(identity: str, backend: str = "torch") -> str:
+    return prefix_namespace(Answerer(identity, backend, "1", "cpu", "float32"))
+
+
 def test_pins_are_taken_up_once_until_their_model_goes(make, monkeypatch):
     cache, states = make()
-    store(cache, DOCUMENT, states)
-    cache.pin("doc", "n", DOCUMENT[:3000], states)
+    name = namespace_of("files:1")
+    cache.store(name, DOCUMENT, states.prefill(DOCUMENT), states)
+    cache.pin("doc", name, DOCUMENT[:3000], states)
     cache.disk.flush()
     again, states = make()
     assert [(p.held, p.memory, p.on_disk) for p in again.pinned(again.memory.pins())] == [(False, 0, True)]
-    again.meet("other", states)
+    again.meet(namespace_of("files:2"), states)
     assert again.memory.pins() == []
     for _ in range(2):
-        again.meet("n", states)
+        again.meet(name, states)
         with monkeypatch.context() as patch:
             patch.setattr(again, "restore_pins", lambda *_: pytest.fail("was taken up twice"))
-            again.meet("n", states)
+            again.meet(name, states)
         assert [(p.held, p.memory) for p in again.pinned(again.memory.pins())] == [(True, 24000)]
-        again.forget("n")
+        again.forget("files:1", "torch")
         assert [(p.held, p.on_disk) for p in again.pinned(again.memory.pins())] == [(False, True)]
+
+
+def test_only_the_states_of_the_very_model_are_forgotten(make):
+    cache, states = make()
+    kept = [namespace_of("files:1 as float32"), namespace_of("files:1", "mlx"), namespace_of("files:12")]
+    for namespace in (namespace_of("files:1"), *kept):
+        cache.store(namespace, DOCUMENT, states.prefill(DOCUMENT), states)
+    cache.forget("files:1", "torch")
+    assert sorted(cache.memory.usage()) == sorted(kept)
+
+
+def test_a_name_that_is_refused_for_room_keeps_what_it_kept(make):
+    cache, states = make(budget=8 * 4100)
+    store(cache, DOCUMENT[:900], states)
+    assert cache.pin("doc", "n", DOCUMENT[:900], states)
+    store(cache, (7, *DOCUMENT[:3000]), states)
+    cache.memory._budget = lambda: 8 * 2000
+    refused = cache.pin("doc", "n", (7, *DOCUMENT[:3000]), states)
+    assert "no room for one more pin" in refused.reason
+    assert [(p.tokens, p.held, p.on_disk) for p in cache.pinned(cache.memory.pins())] == [(900, True, True)]
+    cache.memory.clear()
+    assert cache.memory.lookup("n", DOCUMENT, states).length == 900
+
+
+def test_a_wrong_name_is_answered_with_the_pins_of_models_that_are_not_loaded_too(make):
+    cache, states = make()
+    cache.pin("elsewhere", "n", DOCUMENT[:9], states)
+    again, states = make()
+    again.memory.pin("here", "m", DOCUMENT[:9], states)
+    assert again.unpin("zz").remedy == "pinned now: elsewhere, here"
+    assert again.unpin("elsewhere")
+    assert again.unpin("zz").remedy == "pinned now: here"
 
 
 def test_every_pin_is_listed_with_its_model_where_that_is_known(make):

@@ -41,6 +41,9 @@ class Always:
         self.asked.append(config)
         return self.choice
 
+    def stamp(self):
+        return self.choice.path.name
+
 
 WINS = Choice(OURS, Accepted("ours", "2× stock"))
 
@@ -53,6 +56,24 @@ def _clean() -> Iterator[None]:
     configure_optimizer()
     assert base.scaled_dot_product_attention is ORIGINAL
     assert qwen2.scaled_dot_product_attention is ORIGINAL
+
+
+def test_every_shape_is_chosen_anew_once_a_measurement_changes_the_stamp():
+    class Turns(Always):
+        """Changes the choice of a shape that was sent elsewhere before."""
+
+        def stamp(self):
+            return str(max(0, len(self.asked) - 1))
+
+    tuner = Turns(WINS)
+    with patch_mlx_lm(tuner=tuner) as dispatcher:
+        call(base.scaled_dot_product_attention, keys=16)
+        call(base.scaled_dot_product_attention, keys=16)
+        assert len(tuner.asked) == 1
+        assert dispatcher.stamp() == "0"
+        call(base.scaled_dot_product_attention, keys=64)
+        assert dispatcher.stamp() == "1"
+        assert [line.config.kv_len for line in dispatcher.lines()] == [64]
 
 
 def call(entry, length=3, keys=16, **options):

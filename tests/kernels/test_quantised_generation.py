@@ -28,6 +28,9 @@ class Ours:
         assert path is not None, config
         return Choice(path, Accepted(path.name))
 
+    def stamp(self):
+        return "ours"
+
 
 @pytest.fixture
 def patched(engine) -> Iterator[None]:

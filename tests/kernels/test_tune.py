@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path as File
 
 import pytest
@@ -152,3 +153,31 @@ def test_some_rows_of_a_problem_are_judged_as_all_are(mask, bits):
     output = stock.attention(part.call)
     assert part.error(output) < 1e-4
     assert part.error(mx.where(mx.arange(40)[:, None] == part.rows[3], 0, output)) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("kv_len", "earlier", "now", "changes"),
+    [
+        (4096, None, slow, False),  # measured before the first call
+        (4096, None, "ours", False),
+        (4096, slow, slow, False),
+        (4096, slow, "ours", True),
+        (128, None, slow, False),  # 65 keys, of the same class, go to stock unmeasured
+        (128, None, "ours", True),
+    ],
+)
+def test_the_stamp_changes_with_a_choice_and_with_nothing_else(tmp_path, monkeypatch, kv_len, earlier, now, changes):
+    shape = replace(SHAPE, kv_len=kv_len)
+    won = Trial("ours", Accepted("ours", "2.00× stock"), 0.0, 0.0, Ratio(2.0, 1.9, 2.1, 3))
+    lost = replace(won, decision=Rejected("ours", "not faster"))
+
+    def measure(wins):
+        monkeypatch.setattr("mlxnb.kernels.tune.try_all", lambda *_: [won if wins == "ours" else lost])
+        return measured(tmp_path, path("ours", stock.attention)).measure(shape).path.name
+
+    if earlier is not None:
+        measure(earlier)
+    before = measured(tmp_path, path("ours", stock.attention)).stamp()
+    assert measured(tmp_path, path("ours", stock.attention)).stamp() == before  # in the next process
+    assert measure(now) == ("ours" if now == "ours" else "stock")
+    assert (measured(tmp_path, path("ours", stock.attention)).stamp() != before) is changes

@@ -11,7 +11,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import mlxnb
-from mlxnb.cache import Usage
+from mlxnb.cache import Tally, Usage
 from mlxnb.errors import MlxnbError
 from mlxnb.magics.cache_tables import cache_tables
 from mlxnb.runtime import Engine
@@ -67,6 +67,15 @@ def test_cache_shows_hits_and_sizes(run):
     assert "What there is now, all of pocket" in shown
 
 
+def test_time_that_is_not_known_is_no_zero(run, engine):
+    run(f"%%generate\n{QUESTION}")
+    stats = engine.cache.stats()
+    for seconds, shown in ((0.0, "–"), (1.5, r"1\.5\d*")):
+        tally = Tally(hits=1, tokens=500, tokens_saved=400, seconds_saved=seconds)
+        table = cache_tables(replace(stats, results={}, prefixes={"pocket": tally}))[0].text()
+        assert re.search(rf"prefixes +pocket +1 +0 +100 +500 +400 +{shown} +0", table)
+
+
 def test_several_models_are_told_apart(run, engine):
     run(f"%%generate\n{QUESTION}")
     stats = engine.cache.stats()
@@ -75,6 +84,12 @@ def test_several_models_are_told_apart(run, engine):
     (table,) = [text for text in shown if text.startswith("The same by model")]
     assert re.search(r"not known +0 +0 +0 +0 +3 +7\b", table)
     assert re.search(r"pocket +1 +\S+ +[1-9]\d* +\S+ +0 +0", table)  # answers, states in memory, states on disk
+
+
+def test_answers_that_cannot_be_counted_are_not_shown_as_none(run, engine, monkeypatch):
+    run(f"%%generate\n{QUESTION}")
+    monkeypatch.setattr(engine.cache._results, "usage", lambda: None)
+    assert re.search(r"finished answers +– +– +\d", run("%mlxnb cache"))
 
 
 def test_a_pin_is_listed_before_its_model_is_loaded_and_can_be_let_go(shell, run, engine, monkeypatch, capsys):

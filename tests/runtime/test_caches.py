@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import weakref
 from collections.abc import Iterator
@@ -224,13 +225,88 @@ def test_a_callback_that_fails_costs_no_kept_answer(engine, backend, monkeypatch
     assert ask(engine, QUESTION, backend).cached
 
 
-def test_a_prompt_with_a_secret_leaves_no_state(engine, backend, monkeypatch, tmp_path):
-    monkeypatch.setenv("MY_API_KEY", "sk-0123456789abcdef")
-    result = ask(engine, f"{DOCUMENT} sk-0123456789abcdef", backend)
+SECRETS = [
+    "sk-0123456789abcdef",
+    'pa"ss\\word12345',
+    "Geheimwörtchen99",
+    "-----BEGIN KEY-----\nMIIEvQ\n-----END KEY-----",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_prompt_with_a_secret_leaves_no_state_and_no_pin(engine, backend, monkeypatch, tmp_path, secret):
+    ask(engine, QUESTION, backend, **OFF)
+    monkeypatch.setenv("MY_API_KEY", secret)
+    result = ask(engine, f"{DOCUMENT} {secret}", backend)
     assert any("the value of MY_API_KEY" in note for note in result.provenance.notes)
     engine.cache.flush()
     held = stats(engine).held
     assert held["memory"].entries == held["disk"].entries == 0
+    refused = engine.cache.pin("secret")
+    assert (refused.subject, refused.reason) == ("secret", "the prompt holds the value of MY_API_KEY")
+    assert stats(engine).pins == ()
+    assert list((tmp_path / "cache" / "prefixes").rglob("*.json")) == []
+
+
+def test_a_pin_of_what_may_not_be_kept_is_refused_with_the_reason(engine, backend, checkpoint):
+    ask(engine, QUESTION, backend, **OFF)
+    assert "cache off" in engine.cache.pin("off").reason
+    ask(engine, QUESTION, backend, model=str(checkpoint("phi3-longrope")), max_tokens=2)
+    assert "LongRoPE" in engine.cache.pin("stretched").reason
+    ask(engine, QUESTION, backend)
+    engine.unload("pocket")
+    assert "pocket was unloaded since the last question" in engine.cache.pin("gone").reason
+    assert stats(engine).pins == ()
+
+
+def test_a_model_that_is_loaded_by_two_names_keeps_its_states_until_both_went(engine, backend):
+    path = str(mlxnb.pocket.path())
+    ask(engine, DOCUMENT, backend)
+    assert ask(engine, DOCUMENT + " More?", backend, model=path, max_tokens=2).provenance.reused_tokens > 250
+    engine.unload("pocket")
+    assert stats(engine).held["memory"].entries > 0
+    engine.unload(path)
+    assert stats(engine).held["memory"].entries == 0
+
+
+def test_the_rate_of_a_whole_prefill_stays_when_a_short_rest_is_computed(engine, backend):
+    ask(engine, DOCUMENT, backend, max_tokens=1)
+    model = engine.call(lambda: engine._models.get("pocket", backend, "float32").model)
+    rate = model._prefill_rate
+    rest = ask(engine, f"{DOCUMENT}\n\n{' '.join(WORDS * 3)}", backend, max_tokens=1).provenance
+    assert 32 <= rest.prompt_tokens - rest.reused_tokens < 256
+    assert rest.reused_tokens > 250
+    assert model._prefill_rate == rate
+
+
+def test_states_of_other_choices_of_attention_are_kept_apart(engine):
+    """Answers too, where what was measured says otherwise than before."""
+    pytest.importorskip("mlx_lm")
+    from mlxnb.decision import Rejected
+    from mlxnb.kernels import patch_mlx_lm
+    from mlxnb.kernels.dispatch import Choice
+    from mlxnb.kernels.paths import STOCK
+
+    class Chosen:
+        device = "cpu"
+
+        def __init__(self, stamp):
+            self.stamp = lambda: stamp
+
+        def known(self, config):
+            return Choice(STOCK, Rejected("optimised attention", "not faster"))
+
+        measure = known
+
+    def asked(number, stamp):
+        patch = engine.call(lambda: patch_mlx_lm(tuner=Chosen(stamp)))
+        new = ask(engine, f"{DOCUMENT} More of {number}?", "mlx", max_tokens=2)
+        again = ask(engine, QUESTION, "mlx", max_tokens=2)
+        engine.call(patch.undo)
+        return new.provenance.reused_tokens > 250, again.cached
+
+    kept, apart = (True, True), (False, False)
+    assert [asked(*each) for each in enumerate(["1", "1", "2", "1"])] == [apart, kept, apart, kept]
 
 
 def test_a_pin_keeps_the_last_prompt_also_if_its_answer_was_kept(engine, backend):
@@ -563,3 +639,23 @@ def test_whatever_happens_the_answer_is_that_of_a_fresh_prefill(kind, backend, c
             event(f"evicted from memory: {evicted['memory'] > 0}, from disk: {evicted['disk'] > 0}")
         finally:
             notebook.engine.close()
+
+
+def test_the_lifetime_bounds_states_on_disk_as_it_does_answers(tmp_path, monkeypatch):
+    from mlxnb.cache.entry_file import Entry
+    from mlxnb.runtime.caches import Caches
+    from tests.cache.fakes import FakeStates
+
+    states = FakeStates()
+    entry = Entry("n", (1, 2), False, *states.arrays(states.prefill((1, 2))))
+    for days, found in ((None, True), ("1", False)):
+        if days is not None:
+            monkeypatch.setenv("MLXNB_CACHE_DAYS", days)
+        caches = Caches(lambda work: work(), tmp_path)
+        if days is None:
+            assert caches._disk.put(entry)
+            assert caches.flush()
+            for path in tmp_path.rglob("*.safetensors"):
+                os.utime(path, (1, 1))
+        assert (caches._disk.find("n", (1, 2, 3)) is not None) == found
+        caches.close()
