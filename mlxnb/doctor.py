@@ -85,9 +85,15 @@ def _version(package: str) -> str | None:
 def _findings(gpus: tuple[Accelerator, ...], speeds: Speeds | Rejected) -> Iterator[Decision]:
     if _translated():
         yield Rejected("Python", "runs translated by Rosetta, where MLX does not run", "install a Python for arm64")
-    for backend in default_backends().values():
+    broken = {} if isinstance(speeds, Rejected) else speeds.broken
+    for name, backend in default_backends().items():
         decision = backend.available()
+        if decision and name in broken:
+            remedy = f"pip install --force-reinstall {name}"
+            decision = Rejected(name, f"{name} cannot be imported: {broken[name]}", remedy)
         yield type(decision)(f"backend {decision.subject}", *_rest(decision))
+    for library, reason in ({} if isinstance(speeds, Rejected) else speeds.failed).items():
+        yield Rejected(f"speed of {library}", f"measured in part: {reason}", "mlxnb doctor --again measures anew")
     for gpu in gpus:
         yield _used(gpu, speeds)
     yield _emulator()

@@ -87,6 +87,16 @@ def test_a_measurement_that_failed_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     assert "the measurement failed: why" in shown()
 
 
+def test_a_library_that_is_broken_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = Speeds(SPEEDS.measured, 0.0, broken={"torch": "OSError: libtorch.so"}, failed={"mlx": "MemoryError: full"})
+    monkeypatch.setattr(hardware, "speeds", lambda store, again: speeds)
+    found = finding("backend torch")
+    assert isinstance(found, Rejected)
+    assert "libtorch.so" in found.reason
+    assert "pip install --force-reinstall torch" in found.remedy
+    assert "MemoryError: full" in finding("speed of mlx").reason
+
+
 def test_both_kinds_of_cores_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "cores", lambda: Cores(12, 12, 8, 4))
     assert "12 usable; 8 performance and 4 efficiency cores" in shown()

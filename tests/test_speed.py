@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mlxnb.decision import Rejected
-from mlxnb.hardware import measure, speed, speeds
+from mlxnb.hardware import Speeds, measure, speed, speeds
 from mlxnb.records import Records
 
-MEASURED = '[{"library": "torch 9", "device": "cpu", "copy": 2e10, "products": {"float32": 1e11}}]'
+MEASURED = 'mlxnb measured {"library": "torch 9", "device": "cpu", "copy": 2e10, "products": {"float32": 1e11}}'
 
 
 @pytest.fixture
@@ -72,8 +72,9 @@ def test_a_record_that_cannot_be_read_is_measured_anew(runs: list[list[str]], tm
     ("command", "reason"),
     [
         ([sys.executable, "-c", "raise ValueError('no such thing')"], "no such thing"),
-        ([sys.executable, "-c", "print('[]x')"], "exit status 0"),
-        ([sys.executable, "-c", r"import os; os.write(2, b'bad \xff byte')"], "bad \ufffd byte"),
+        ([sys.executable, "-c", "print('[]x')"], "neither torch nor mlx"),
+        ([sys.executable, "-c", "print('mlxnb measured {')"], "cannot be read"),
+        ([sys.executable, "-c", r"import os; os.write(2, b'bad \xff byte'); os._exit(3)"], "bad \ufffd byte"),
         (["no-such-python"], "could not be started"),
     ],
 )
@@ -87,6 +88,48 @@ def test_a_measurement_that_fails_says_why(
     assert isinstance(found, Rejected)
     assert reason in str(found)
     assert list(tmp_path.glob("*.json")) == []
+
+
+def measured_by(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Speeds:
+    """What a measuring process that runs `script` leaves; twice, since in part it must not be remembered."""
+    really = subprocess.run
+    monkeypatch.setattr(speed, "_busy", lambda: 0.0)
+    monkeypatch.setattr(speed, "_machine", lambda: "this machine")
+    monkeypatch.setattr(speed.subprocess, "run", lambda _, **o: really([sys.executable, "-c", script], **o))
+    assert isinstance(speeds(Records(tmp_path)), Speeds)
+    found = speeds(Records(tmp_path))
+    assert isinstance(found, Speeds)
+    return found
+
+
+def test_what_others_print_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = measured_by(f"print('welcome'); print({MEASURED!r}); print('bye')", tmp_path, monkeypatch)
+    assert [one.library for one in found.measured] == ["torch 9"]
+
+
+def test_a_library_that_fails_costs_its_own_figures_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = (
+        "import importlib, sys\n"
+        "from mlxnb.hardware import measure\n"
+        "def full():\n"
+        "    yield {'library': 'torch 9', 'device': 'cpu', 'copy': 1e10, 'products': {}}\n"
+        "    raise MemoryError('the device is full')\n"
+        "sys.modules['mlx.core'] = None\n"
+        "measure.LIBRARIES = {'mlx': measure.LIBRARIES['mlx'], 'torch': ('json', full)}\n"
+        "measure.main()\n"
+    )
+    found = measured_by(script, tmp_path, monkeypatch)
+    assert [one.library for one in found.measured] == ["torch 9"]
+    assert "mlx" in found.broken
+    assert found.failed == {"torch": "MemoryError: the device is full"}
+    assert list(tmp_path.glob("*.json")) == []
+
+
+def test_a_library_that_dies_leaves_what_came_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"import os; print({MEASURED!r}, flush=True); os.abort()"
+    found = measured_by(script, tmp_path, monkeypatch)
+    assert [one.library for one in found.measured] == ["torch 9"]
+    assert found.failed == {"the measurement": "exit status -6"}
 
 
 def test_a_measurement_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

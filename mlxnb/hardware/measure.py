@@ -1,4 +1,4 @@
-"""`python -m mlxnb.hardware.measure`: how fast each library here copies and multiplies, as one line of JSON.
+"""`python -m mlxnb.hardware.measure`: how fast each library here copies and multiplies, as lines of JSON.
 
 A process of its own: no library is imported into a notebook that does not need it, none of its threads stay behind, and
 nothing that the notebook runs is measured with it.
@@ -10,14 +10,16 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from .memory import memory_free
+from .speed import MARK
 
 # Far more than any processor's cache, where memory allows.
 COPIED = 256 * 2**20  # bytes
-SMALLEST, LARGEST = 256, 8192  # rows of a square matrix
+SMALLEST, SMALL, LARGEST = 256, 512, 8192  # rows of a square matrix; beyond SMALL it grows as long as that is quick
 LONG_ENOUGH = 0.02  # seconds of one product, from which the matrix does not grow any more
 SPENT = 0.08  # seconds on each figure
 FLOATS = ("float32", "bfloat16", "float16")
@@ -26,16 +28,30 @@ Work = Callable[[], object]
 
 
 def main() -> None:
-    """Print what `measured` finds."""
-    print(json.dumps(list(measured())))
+    """Print what was measured, a line each as soon as it is known; a library that fails costs its own figures only."""
+    for name, (module, measured) in LIBRARIES.items():
+        if find_spec(name) is None:
+            continue
+        try:
+            import_module(module)
+        except Exception as err:  # noqa: BLE001 - whatever a broken installation raises is what the doctor tells
+            say({"library": name, "broken": in_words(err)})
+            continue
+        try:
+            for record in measured():
+                say(record)
+        except Exception as err:  # noqa: BLE001 - a device that is full, for one
+            say({"library": name, "failed": in_words(err)})
 
 
-def measured() -> Iterator[dict[str, Any]]:
-    """One record a library and device: its name, bytes a second and operations a second by dtype."""
-    if find_spec("torch") is not None:
-        yield from _torch()
-    if find_spec("mlx") is not None:
-        yield from _mlx()
+def say(record: dict[str, Any]) -> None:
+    """One line of JSON behind a mark, since other code may print too."""
+    print(MARK + json.dumps(record), flush=True)
+
+
+def in_words(err: Exception) -> str:
+    """An error on one line."""
+    return f"{type(err).__name__}: {' '.join(str(err).split())[:200]}"
 
 
 def best(work: Work, spent: float = SPENT) -> float:
@@ -59,7 +75,7 @@ def product_rate(product: Callable[[int], Work]) -> float:
         work = product(n)
         taken = best(work)
         fastest = max(fastest, 2 * n**3 / taken)
-        if n == LARGEST or taken > LONG_ENOUGH:
+        if n == LARGEST or (n >= SMALL and taken > LONG_ENOUGH):
             return fastest
         n *= 2
 
@@ -134,6 +150,9 @@ def _mlx_product(dtype: str, n: int) -> Work:
     mx.eval(a)
     return lambda: mx.eval(a @ a)
 
+
+# What is imported of each library, and what measures it: one record a device.
+LIBRARIES = {"torch": ("torch", _torch), "mlx": ("mlx.core", _mlx)}
 
 if __name__ == "__main__":
     main()

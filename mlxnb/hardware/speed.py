@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from .gpu import accelerators
 from .processor import chip, cores
 
 LIMIT = 120.0  # seconds; a busy machine takes some ten, an idle one a few, most of them importing
+MARK = "mlxnb measured "  # begins each line of JSON that the measuring process prints
 BUSY = 0.25  # of the processor taken by others, from which figures say more about them
 
 
@@ -35,16 +37,21 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """What was measured, when, in seconds since the epoch, and the share of the processor that others took then."""
+    """What was measured, when, in seconds since the epoch, and the share of the processor that others took then.
+
+    `broken` says of a library why it cannot be imported, `failed` why it was measured in part only.
+    """
 
     measured: tuple[Speed, ...]
     at: float
     busy: float = 0.0
+    broken: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 def speeds(store: Records, again: bool = False) -> Speeds | Rejected:
     """The speeds of this machine with the libraries that are installed: remembered, or measured now, which takes a
-    few seconds; `again` measures in any case. What was measured on a busy machine is not remembered.
+    few seconds; `again` measures in any case. What was measured on a busy machine, or in part, is not remembered.
     """
     key = _machine()
     record = None if again else store.get(key)
@@ -55,8 +62,9 @@ def speeds(store: Records, again: bool = False) -> Speeds | Rejected:
     measured = _measure()
     if isinstance(measured, Rejected):
         return measured
-    record = {"at": time.time(), "measured": measured, "busy": busy}
-    if busy < BUSY:
+    record = {"at": time.time(), "busy": busy, "measured": [one for one in measured if "copy" in one]}
+    record |= {kind: {one["library"]: one[kind] for one in measured if kind in one} for kind in ("broken", "failed")}
+    if busy < BUSY and not record["broken"] and not record["failed"]:
         store.put(key, record)
     return _read(record) or Rejected("speed", f"the measurement gave what cannot be read: {str(measured)[:200]}")
 
@@ -95,18 +103,25 @@ def _measure() -> list[dict[str, Any]] | Rejected:
             check=False,
             env={**os.environ, "PYTHONPATH": path},
         )
-        return list(json.loads(ran.stdout))
+        lines = [line.partition(MARK)[2] for line in ran.stdout.splitlines() if MARK in line]
+        measured = [dict(json.loads(line)) for line in lines]
+        if ran.returncode == 0:
+            return measured or Rejected("speed", "neither torch nor mlx is installed to measure with")
     except subprocess.TimeoutExpired:
         return Rejected("speed", f"the measurement was not done after {LIMIT:.0f} s", "try again on a quieter machine")
     except OSError as err:
         return Rejected("speed", f"the measurement could not be started: {err}")
-    except ValueError:
-        why = (ran.stderr.strip().splitlines() or [f"exit status {ran.returncode}"])[-1]
-        return Rejected("speed", f"the measurement failed: {why}")
+    except ValueError as err:
+        return Rejected("speed", f"the measurement gave what cannot be read: {err}")
+    why = (ran.stderr.strip().splitlines() or [f"exit status {ran.returncode}"])[-1]
+    if measured:  # it died on the way, as a library's own code may
+        return [*measured, {"library": "the measurement", "failed": why}]
+    return Rejected("speed", f"the measurement failed: {why}")
 
 
 def _read(record: dict[str, Any]) -> Speeds | None:
     try:
-        return Speeds(tuple(Speed(**speed) for speed in record["measured"]), float(record["at"]), float(record["busy"]))
+        measured = tuple(Speed(**speed) for speed in record["measured"])
+        return Speeds(measured, float(record["at"]), float(record["busy"]), record["broken"], record["failed"])
     except (KeyError, TypeError, ValueError):
         return None
