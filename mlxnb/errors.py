@@ -147,3 +147,8 @@ class PatchError(KernelError):
 
 class EngineClosedError(MlxnbError):
     """The engine was closed, so it takes no more work."""
+
+
+def in_words(err: Exception) -> str:
+    """What another library raised, on one line: its kind and its text, cut where that is long."""
+    return f"{type(err).__name__}: {' '.join(str(err).split())[:200]}"

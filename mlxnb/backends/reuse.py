@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..cache import KVStates, Prefixes, snapshot_places
-from ..cache.warn import in_words
+from ..errors import in_words
 
 
 @dataclass(slots=True)

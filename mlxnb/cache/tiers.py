@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..decision import Accepted, Decision, Rejected
+from ..errors import in_words
 from .disk import Found, PrefixDisk
 from .entry_file import Entry
 from .key import computed_by
@@ -14,7 +15,6 @@ from .prefix import Lookup, Pin, PrefixCache
 from .pressure import may_read
 from .states import KVStates, tokens_of
 from .stats import Ledger
-from .warn import in_words
 
 # Fewer tokens than these are prefilled about as quickly as a file is read, or are not worth the writing.
 WORTH_READING = 64

@@ -33,11 +33,6 @@ class WarnOnce:
         self._say(message)
 
 
-def in_words(err: Exception) -> str:
-    """An error that costs a cache something and nobody an answer, on one line."""
-    return f"{type(err).__name__}: {' '.join(str(err).split())[:200]}"
-
-
 def _warn(message: str) -> None:
     # Under `-W error` a warning is an exception, which must not reach a generation.
     with contextlib.suppress(CacheWarning):

@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from ..errors import in_words
 from .memory import memory_free
 from .speed import MARK
 
@@ -47,11 +48,6 @@ def main() -> None:
 def say(record: dict[str, Any]) -> None:
     """One line of JSON behind a mark, since other code may print too."""
     print(MARK + json.dumps(record), flush=True)
-
-
-def in_words(err: Exception) -> str:
-    """An error on one line."""
-    return f"{type(err).__name__}: {' '.join(str(err).split())[:200]}"
 
 
 def best(work: Work, spent: float = SPENT) -> float:
