@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ Record = dict[str, Any]
 class Records:
     """The records in `folder`, which several processes may share: a record is a file, written aside and renamed.
 
-    A damaged record is moved aside with a warning, one of another format is left out of account and written over; a
-    folder that cannot be used costs the memory, never the work. `what` names in the warnings what is kept.
+    A damaged record is moved aside with a warning, over one that was before; one of another format is left out of
+    account and written over; a folder that cannot be used costs the memory, never the work. `what` names in the
+    warnings what is kept.
     """
 
     def __init__(self, folder: Path, what: str = "Measurements") -> None:
@@ -64,7 +64,7 @@ class Records:
         return dict(content["record"])
 
     def _aside(self, file: Path) -> None:
-        moved = file.with_name(f"{file.name}.damaged-{int(time.time())}")
+        moved = file.with_name(f"{file.name}.damaged")
         try:
             os.replace(file, moved)
         except OSError as err:

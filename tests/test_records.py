@@ -59,7 +59,7 @@ def test_a_damaged_record_is_moved_aside_with_one_warning(tmp_path: Path, conten
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store.put("key", RECORD)
-    assert [moved.read_bytes() for moved in tmp_path.glob("*.damaged-*")] == [content]
+    assert [moved.read_bytes() for moved in tmp_path.glob("*.damaged")] == [content]
     assert Records(tmp_path).get("key") == RECORD
 
 

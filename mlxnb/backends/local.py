@@ -235,7 +235,7 @@ class LocalModel(ABC):
         assert self.states is not None
         namespace = prefix_namespace(self.answerer(watch))
         self.prefixes.stats.label(namespace, self.info.name)
-        return Reuse(self.prefixes, namespace, self.states, watch.notes, self._prefill_rate)
+        return Reuse(self.prefixes, namespace, self.states, watch.notes, lambda: self._prefill_rate)
 
     def _saw(self, watch: Watch) -> None:
         """Remember how fast a prompt of some length was computed, for what reuse is worth."""

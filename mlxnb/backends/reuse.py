@@ -37,14 +37,14 @@ class Reuse:
     """The prefix cache as one kind of request on one model sees it.
 
     `namespace` says what a state depends on beside its tokens; `notes` hears what goes wrong; `prefill_rate` is the
-    model's last, in tokens a second.
+    model's last, in tokens a second, None before the first.
     """
 
     prefixes: Prefixes
     namespace: str
     states: KVStates
     notes: list[str]
-    prefill_rate: float | None = None
+    prefill_rate: Callable[[], float | None] = lambda: None
 
     def begin(self, ids: Sequence[int], fresh: Any, cuttable: bool, turns: Callable[[], Sequence[int]]) -> Feed:
         """A Feed for a prompt: from the longest prefix that is there, else `fresh`, a state without tokens.
@@ -57,7 +57,7 @@ class Reuse:
             self.notes.append(f"prefix cache did not keep all of the request before: {self.prefixes.refused}")
             self.prefixes.refused = ""
         with self._guarded():
-            found = self.prefixes.lookup(self.namespace, ids, self.states, self.prefill_rate)
+            found = self.prefixes.lookup(self.namespace, ids, self.states, self.prefill_rate())
             length = 0 if found.state is None else found.length
             places = () if cuttable else snapshot_places(len(ids), length, found.common, turns())
             state = fresh if found.state is None else found.state
@@ -75,7 +75,8 @@ class Reuse:
         """
         if feed.state is not None and feed.length:
             try:
-                self.prefixes.store(self.namespace, list(tokens[: feed.length]), feed.state, self.states)
+                done = list(tokens[: feed.length])
+                self.prefixes.store(self.namespace, done, feed.state, self.states, self.prefill_rate())
             except Exception as err:  # noqa: BLE001 - an edge, as in `_guarded`
                 self.prefixes.refused = in_words(err)
 

@@ -157,13 +157,14 @@ def host(tensor: Any, own: bool = True) -> HostArray:
     return HostArray.of(held.numpy())
 
 
-def from_host(array: HostArray, device: Any) -> Any:
-    """The tensor that `host` was given, in memory of its own on `device`."""
+def from_host(array: HostArray, device: Any, own: bool = True) -> Any:
+    """The tensor that `host` was given, on `device`; with `own` in memory that it does not share with the array."""
     import torch
 
-    if array.dtype == "BF16":
-        return torch.tensor(array.numpy().view(np.int16)).view(torch.bfloat16).to(device)
-    return torch.tensor(array.numpy()).to(device)
+    bits = array.dtype == "BF16"
+    numbers = array.numpy().view(np.int16) if bits else array.numpy()
+    tensor = torch.tensor(numbers) if own or not numbers.flags.writeable else torch.from_numpy(numbers)
+    return (tensor.view(torch.bfloat16) if bits else tensor).to(device)
 
 
 def rebuilt(example: Any, layer: HostLayer) -> Any:
@@ -180,10 +181,11 @@ def rebuilt(example: Any, layer: HostLayer) -> Any:
     if "keys" in expected:
         held = _held(example, layer)
         shapes |= {side: (*shapes[side][:-2], held, shapes[side][-1]) for side in ("keys", "values")}
-    new = {
-        name: from_host(layer.array(name, shape, (dtype_name(expected[name]),)), example.device)
-        for name, shape in shapes.items()
-    }
+    new = {}
+    for name, shape in shapes.items():
+        array = layer.array(name, shape, (dtype_name(expected[name]),))
+        # As in `host`: keys and values are never written into.
+        new[name] = from_host(array, example.device, own=name not in ("keys", "values"))
     made = replaced(example, new)
     if hasattr(made, "cumulative_length"):
         made.cumulative_length = layer.counts["tokens"]

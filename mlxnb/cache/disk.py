@@ -18,8 +18,8 @@ from threading import RLock
 
 from ..decision import Accepted, Decision, Rejected
 from ..hardware import human_bytes
-from .disk_names import DiskNames
-from .disk_pins import DiskPins
+from .disk_labels import DiskLabels
+from .disk_pins import DiskPin, DiskPins
 from .entry_file import ASIDE, SUFFIX, DamagedEntryError, Entry, Head, read_arrays, read_head, write
 from .pressure import may_wait
 from .private import make_folder
@@ -67,7 +67,7 @@ class PrefixDisk:
     ) -> None:
         self.folder, self.limit, self.lifetime = folder, limit, lifetime
         self.pins = DiskPins(folder / "pins", lambda namespace, tokens: _file_name(namespace, key_of(tokens)))
-        self.names = DiskNames()
+        self.labels = DiskLabels()
         self.evictions = 0
         self._warn = warn or WarnOnce()
         self._pending = pending
@@ -130,9 +130,11 @@ class PrefixDisk:
             return Rejected(SUBJECT, said)
         return Accepted(SUBJECT, f"room for {human_bytes(size)}")
 
-    def put(self, entry: Entry) -> Decision:
-        """Write an entry in the background. Its arrays must not change any more."""
-        verdict, name = self.takes(entry.nbytes), _file_name(entry.namespace, key_of(entry.tokens))
+    def put(self, entry: Entry, taken: Decision | None = None) -> Decision:
+        """Write an entry in the background; `taken` is what `takes` said of it, where it was asked before. Its arrays
+        must not change any more.
+        """
+        verdict, name = taken or self.takes(entry.nbytes), _file_name(entry.namespace, key_of(entry.tokens))
         if not verdict:
             return verdict
         if not self._writer.submit(entry.nbytes, lambda: self._write(entry), name):
@@ -184,26 +186,32 @@ class PrefixDisk:
         return sum(entries for entries, _ in counted), sum(size for _, size in counted)
 
     def usage_by_model(self) -> dict[str, tuple[int, int]]:
-        """Entries and bytes, by the name that `names` has for their model; of those without one under ""."""
+        """Entries and bytes, by the name that `labels` has for their model; of those without one under ""."""
         counted: dict[str, tuple[int, int]] = {}
         for path, size, _ in self._files():
             if path.suffix == SUFFIX:
-                model = self.names.of(path.parent)
+                model = self.labels.of(path.parent).model
                 entries, held = counted.get(model, (0, 0))
                 counted[model] = entries + 1, held + size
         return counted
 
-    def label(self, namespace: str, model: str) -> None:
-        """Let what is kept for a namespace be shown as `model`, by later processes too."""
-        self.names.add(self._place(namespace), model)
+    def label(self, namespace: str, model: str, prefill_rate: float | None = None) -> None:
+        """Let what is kept for a namespace be shown as `model`, whose last prefill was of so many tokens a second, by
+        later processes too.
+        """
+        self.labels.add(self._place(namespace), model, prefill_rate)
 
     def model_of(self, namespace: str) -> str:
         """The name that was given to `label`, by any process; the empty string where there is none."""
-        return self.names.of(self._place(namespace))
+        return self.labels.of(self._place(namespace)).model
 
-    def has(self, namespace: str, tokens: Sequence[int]) -> bool:
-        """Whether there is a file of exactly these tokens."""
-        return self._path(namespace, key_of(tokens)).exists()
+    def prefill_rate_of(self, namespace: str) -> float | None:
+        """Tokens a second, as `label` was told last, by any process."""
+        return self.labels.of(self._place(namespace)).prefill_rate
+
+    def holds(self, pin: DiskPin) -> bool:
+        """Whether there is a file of exactly a pin's tokens."""
+        return (self._place(pin.namespace) / pin.file).exists()
 
     def pin(self, name: str, namespace: str, tokens: Sequence[int]) -> Decision:
         """Keep the entry of exactly these tokens, now or once it is written."""

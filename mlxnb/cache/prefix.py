@@ -104,17 +104,17 @@ class PrefixCache:
         if not tokens:
             return Rejected(SUBJECT, "there are no tokens")
         place = (namespace, key_of(tokens))
-        covering = self._covering(place, states)
+        covering, budget = self._covering(place, states), self._budget()
         if covering is not None:
             self._entries.move_to_end(covering)
         else:
-            room, size = self._budget() - self._pinned_bytes(), states.nbytes(state)
+            room, size = budget - self._pinned_bytes(), states.nbytes(state)
             if size > room:
                 return Rejected(SUBJECT, f"the state takes {human_bytes(size)}, there is room for {human_bytes(room)}")
             self._add(place, _Entry(state, size))
             self._drop_prefixes(place, states)
         self._hold_pins(place, states)
-        self._evict(keep=covering or place)
+        self._evict(covering or place, budget)
         return Accepted(SUBJECT, "in memory")
 
     def pin(self, name: str, namespace: str, tokens: Sequence[int], states: KVStates) -> Decision:
@@ -131,7 +131,7 @@ class PrefixCache:
         place = (namespace, key_of(tokens))
         self._pins[name] = place
         if self._hold(name, place, states):
-            self._evict(keep=place)
+            self._evict(place, self._budget())
             return Accepted(name, f"{len(tokens)} tokens kept")
         covered = self._covering(place, states) is not None
         if covered:
@@ -156,6 +156,11 @@ class PrefixCache:
     def is_pinned(self, name: str, namespace: str, tokens: Sequence[int]) -> bool:
         """Whether a name keeps exactly these tokens, or waits for their state."""
         return self._pins.get(name) == (namespace, key_of(tokens))
+
+    def awaited(self, namespace: str, tokens: Sequence[int]) -> bool:
+        """Whether a pin waits for a state that a prefill of these tokens would give."""
+        waiting = [self._pins[pin.name][1] for pin in self.pins() if pin.namespace == namespace and not pin.held]
+        return bool(waiting) and key_of(tokens).startswith(tuple(waiting))
 
     def exact(self, namespace: str, tokens: Sequence[int]) -> Any | None:
         """The entry of exactly these tokens, still the cache's own: to be looked at, not fed."""
@@ -269,8 +274,7 @@ class PrefixCache:
         self._space(place[0]).add(place[1])
         self.nbytes += entry.nbytes
 
-    def _evict(self, keep: Place) -> None:
-        budget = self._budget()
+    def _evict(self, keep: Place, budget: int) -> None:
         for place in sorted(self._entries, key=lambda place: place == keep):
             if self.nbytes <= budget:
                 return

@@ -65,16 +65,26 @@ class Prefixes:
         """The state of the longest prefix in memory, or on disk where that has more; counted as a hit where it is long
         enough to be worth something, else as a miss.
 
-        `prefill_rate`: tokens per second that this model was last measured to prefill, for the seconds saved.
+        `prefill_rate`: tokens per second that this model was last measured to prefill, for the seconds saved; where it
+        was not yet, an earlier process may have been told.
         """
         found = self.memory.lookup(namespace, tokens, states)
         if self.disk is not None:
             found = _longer(self.disk, self.memory, found, namespace, tokens, states, self._worth_reading)
+            prefill_rate = prefill_rate or self.disk.prefill_rate_of(namespace)
         self.stats.looked_up("prefix", namespace, len(tokens), found.length, prefill_rate)
         return found
 
-    def store(self, namespace: str, tokens: Sequence[int], state: Any, states: KVStates) -> Decision:
+    def store(
+        self,
+        namespace: str,
+        tokens: Sequence[int],
+        state: Any,
+        states: KVStates,
+        prefill_rate: float | None = None,
+    ) -> Decision:
         """Keep the state of all `tokens`, in memory; and on disk, in the background, where that has much less of them.
+        `prefill_rate` is for the `lookup` of later processes.
 
         Turning a state into bytes takes a moment on this thread: call it once the answer is out.
         """
@@ -83,7 +93,7 @@ class Prefixes:
         if self.disk is not None and tokens:
             there = self.disk.find(namespace, tokens)
             if len(tokens) - (there.length if there else 0) >= self._worth_writing:
-                self._label(self.disk, namespace)
+                self._label(self.disk, namespace, prefill_rate)
                 self._note(_write(self.disk, namespace, tokens, state, states))
         self._note(verdict)
         if self.disk is not None and verdict:
@@ -92,6 +102,7 @@ class Prefixes:
 
     def pin(self, name: str, namespace: str, tokens: Sequence[int], states: KVStates) -> Decision:
         """Keep the state of `tokens`, also across restarts; see PrefixCache.pin."""
+        self._fetch(name, namespace, tokens, states)
         verdict = self.memory.pin(name, namespace, tokens, states)
         # Held now, or waiting for its state; else the name keeps what it kept before, on disk too.
         if self.disk is not None and self.memory.is_pinned(name, namespace, tokens):
@@ -121,7 +132,7 @@ class Prefixes:
             for pin in self.disk.pins.all():
                 model = names(pin.namespace) or self.disk.model_of(pin.namespace)
                 in_memory = found[pin.name].memory if pin.name in found else 0
-                there = self.disk.has(pin.namespace, pin.tokens)
+                there = self.disk.holds(pin)
                 found[pin.name] = Pinned(pin.name, model, len(pin.tokens), in_memory, there)
         return sorted(found.values(), key=lambda pin: pin.name)
 
@@ -146,33 +157,39 @@ class Prefixes:
         verdicts = []
         self._met.add(namespace)
         for pin in self.disk.pins.all() if self.disk is not None else ():
-            if pin.namespace == namespace and self.disk is not None:
-                past = (*pin.tokens, 0)  # one token more, since a lookup always leaves the last one to be fed
-                best = self.memory.lookup(namespace, past, states)
-                # Only a state of the whole pin: one that shares its first tokens would take the memory for nothing.
-                least = max(1, len(pin.tokens) - best.length)
-                try:
-                    _longer(self.disk, self.memory, best, namespace, past, states, least)
-                except Exception as err:  # noqa: BLE001 - an edge: whatever a device says, the pin waits for its state
-                    self.refused = f"the pin {pin.name} waits for its state: {in_words(err)}"
+            if pin.namespace == namespace:
+                self._fetch(pin.name, namespace, pin.tokens, states)
                 verdicts.append(self.memory.pin(pin.name, namespace, pin.tokens, states))
         return verdicts
+
+    def _fetch(self, name: str, namespace: str, tokens: Sequence[int], states: KVStates) -> None:
+        """Bring what a pin keeps into memory, where only the disk has it."""
+        if self.disk is None or not tokens:
+            return
+        past = (*tokens, 0)  # one token more, since a lookup always leaves the last one to be fed
+        best = self.memory.lookup(namespace, past, states)
+        # Only a state of the whole pin: one that shares its first tokens would take the memory for nothing.
+        least = max(1, len(tokens) - best.length)
+        try:
+            _longer(self.disk, self.memory, best, namespace, past, states, least)
+        except Exception as err:  # noqa: BLE001 - an edge: whatever a device says, the pin waits for its state
+            self.refused = f"the pin {name} waits for its state: {in_words(err)}"
 
     def _note(self, verdict: Decision) -> None:
         if isinstance(verdict, Rejected):
             self.refused = verdict.reason
 
-    def _label(self, disk: PrefixDisk, namespace: str) -> None:
+    def _label(self, disk: PrefixDisk, namespace: str, prefill_rate: float | None = None) -> None:
         """So that a later process, which may never load the model, can show whose these states are."""
         if name := self.stats.name(namespace):
-            disk.label(namespace, name)
+            disk.label(namespace, name, prefill_rate)
 
     def _write_pins(self, disk: PrefixDisk, namespace: str, states: KVStates) -> None:
         if not any(pin.namespace == namespace for pin in self.memory.pins()):
             return
         for pin in disk.pins.all():
             state = self.memory.exact(namespace, pin.tokens) if pin.namespace == namespace else None
-            if state is not None and not disk.has(namespace, pin.tokens):
+            if state is not None and not disk.holds(pin):
                 _write(disk, namespace, pin.tokens, state, states)
 
 
@@ -221,4 +238,4 @@ def _write(disk: PrefixDisk, namespace: str, tokens: Sequence[int], state: Any, 
     arrays, meta = states.arrays(state)
     # A sliding window that has moved on can be cut a little: on disk that counts as not at all.
     whole_only = len(tokens) > 1 and states.trim(state, 1) is None
-    return disk.put(Entry(namespace, tuple(tokens), whole_only, arrays, meta))
+    return disk.put(Entry(namespace, tuple(tokens), whole_only, arrays, meta), taken)

@@ -17,13 +17,15 @@ VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_f
 
 def memory_total(root: Path = ROOT) -> int:
     """Bytes of memory that this process may use at most. `root` is where `proc` and `sys` are, for tests."""
-    return min(_system()[0], *(limit for limit, _ in cgroup_limits(root)), sys.maxsize)
+    total, _ = _system()
+    return min(total, *(limit for limit, _ in cgroup_limits(root, total)), sys.maxsize)
 
 
 def memory_free(root: Path = ROOT) -> int:
     """Bytes that can be had without swapping: what the system calls available, or what a container's limit leaves."""
-    left = (limit - used for limit, used in cgroup_limits(root))
-    return max(0, min(_system()[1], *left, sys.maxsize))
+    total, available = _system()
+    left = (limit - used for limit, used in cgroup_limits(root, total))
+    return max(0, min(available, *left, sys.maxsize))
 
 
 def _system() -> tuple[int, int]:
@@ -38,16 +40,17 @@ def _system() -> tuple[int, int]:
     return memory.total, memory.available
 
 
-def cgroup_limits(root: Path = ROOT) -> Iterator[tuple[int, int]]:
+def cgroup_limits(root: Path = ROOT, total: int | None = None) -> Iterator[tuple[int, int]]:
     """The (limit, used) pairs in bytes that bind this process: its control group's own and its parents'.
 
     Used memory leaves out inactive file pages, which the kernel drops as soon as something else needs the room;
-    a model file that was just read would count twice otherwise.
+    a model file that was just read would count twice otherwise. `total`: bytes of the machine, if they are known.
     """
+    total = _system()[0] if total is None else total
     for folder, (limit, used, cache) in _accounts(root):
         most = text(folder / limit).strip()
         # A limit of more than there is binds nothing, and its account is the slow one to read.
-        if most.isdecimal() and int(most) < _system()[0] and (now := text(folder / used).strip()).isdecimal():
+        if most.isdecimal() and int(most) < total and (now := text(folder / used).strip()).isdecimal():
             yield int(most), max(0, int(now) - _stat(folder / "memory.stat", cache))
 
 

@@ -94,7 +94,6 @@ class Caches:
         # As the engine's thread last left them, for the others to read.
         self._pins: tuple[Pin, ...] = ()
         self._in_memory: dict[str, Usage] = {}  # by model
-        self._room = self._budget()
 
     # For every thread.
 
@@ -118,7 +117,7 @@ class Caches:
                 model: {place: by_model.get(model, Usage()) for place, by_model in places.items()}
                 for model in sorted({model for by_model in places.values() for model in by_model})
             },
-            limits={"results": self._results.limit, "memory": self._room, "disk": self._disk.limit},
+            limits={"results": self._results.limit, "memory": self._budget(), "disk": self._disk.limit},
             evictions={
                 "results": sum(tally.evictions for tally in results.values()),
                 "memory": sum(tally.evictions for tally in prefixes.values()),
@@ -178,7 +177,7 @@ class Caches:
     def find(self, model: Any, job: Job, load_time: float = 0.0) -> Result | None:
         """The finished answer to a job's request, if there is one and it may be used."""
         key = self._key(model, job)
-        if key is None:
+        if key is None or self._awaited(model, job):
             return None
         found, name, tokens = self._results.get(key), job.request.model, len(model.prompt(job.request).ids)
         if found is None:
@@ -259,7 +258,7 @@ class Caches:
 
     def note(self) -> None:
         """Leave for other threads what they may read."""
-        self._pins, self._room = tuple(self._memory.pins()), self._budget()
+        self._pins = tuple(self._memory.pins())
         in_memory: dict[str, Usage] = {}
         for namespace, counted in self._memory.usage().items():
             model = self._ledger.name(namespace)
@@ -288,6 +287,12 @@ class Caches:
         if not isinstance(model, LocalModel) or not model.identity or not repeats(job.request, job.request.cache):
             return None
         return result_key(job.request, model.prompt(job.request).ids, model.answerer())
+
+    def _awaited(self, model: LocalModel, job: Job) -> bool:
+        """Whether a pin waits for what only a prefill of this prompt gives, so that a kept answer must not do."""
+        if all(pin.held for pin in self._pins) or not model.keeps(job.request):
+            return False
+        return self._memory.awaited(model.namespace(job.request), model.prompt(job.request).ids)
 
     def _pin(self, name: str) -> Decision:
         if not name.strip():

@@ -119,7 +119,7 @@ def test_pins_survive_a_restart_and_clear(disk):
     again = PrefixDisk(disk.folder)
     assert [(pin.name, pin.tokens) for pin in again.pins.all()] == [("document", (1, 2))]
     assert again.clear() == 1
-    assert again.has("n", (1, 2))
+    assert again.holds(again.pins.all()[0])
     assert again.pins.remove("document")
     assert not again.pins.remove("document")
     assert again.clear() == 1

@@ -147,6 +147,43 @@ def test_a_restart_reads_the_document_from_disk_then_from_memory(make):
     assert (tally.hits, tally.tokens_saved, tally.seconds_saved) == (2, 8000, 4.0)
 
 
+def test_a_restart_knows_how_fast_the_model_prefilled(make):
+    cache, states = make()
+    cache.stats.label("n", "pocket")
+    cache.store("n", DOCUMENT, states.prefill(DOCUMENT), states, prefill_rate=2000.0)
+    cache.disk.flush()
+    again, states = make()
+    assert again.lookup("n", (*DOCUMENT, 5), states).source == "disk"
+    assert again.stats.tally("prefix").seconds_saved == 2.0
+
+
+@pytest.mark.parametrize("written", [b"", b"{", b"[]", b"[" * 99999, b'{"model": 3, "prefill_rate": true}', b"\xff"])
+def test_a_damaged_label_costs_the_name_and_the_rate_only(make, written):
+    cache, states = make()
+    cache.stats.label("n", "pocket")
+    cache.store("n", DOCUMENT, states.prefill(DOCUMENT), states, prefill_rate=2000.0)
+    cache.disk.flush()
+    (label,) = cache.disk.folder.glob("*/label.json")
+    label.write_bytes(written)
+    again, states = make()
+    assert (again.disk.model_of("n"), again.disk.prefill_rate_of("n")) == ("", None)
+    assert again.lookup("n", (*DOCUMENT, 5), states).length == 4000
+    again.disk.label("n", "pocket", 1000.0)
+    assert (again.disk.model_of("n"), again.disk.prefill_rate_of("n")) == ("pocket", 1000.0)
+    again.disk.label("n", "pocket", 1100.0)  # about the same, and not worth a write
+    assert make()[0].disk.prefill_rate_of("n") == 1000.0
+
+
+def test_a_pin_takes_its_state_from_the_disk(make):
+    cache, states = make()
+    store(cache, DOCUMENT, states)
+    again, states = make()
+    assert again.pin("document", "n", DOCUMENT, states)
+    (pin,) = again.pinned(again.memory.pins())
+    assert (pin.held, pin.on_disk) == (True, True)
+    assert not again.pin("other", "n", (*DOCUMENT, 1, 2), states)
+
+
 def test_a_short_prompt_is_not_written_nor_a_small_addition(make):
     cache, states = make()
     store(cache, DOCUMENT[:255], states)

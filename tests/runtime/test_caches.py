@@ -318,6 +318,22 @@ def test_a_pin_keeps_the_last_prompt_also_if_its_answer_was_kept(engine, backend
     assert pin.tokens == first.provenance.prompt_tokens
 
 
+def test_a_pin_of_a_kept_answer_gets_its_state_with_the_next_such_question(engine, backend, tmp_path):
+    ask(engine, QUESTION, backend)
+    engine.close()
+    after = Engine()  # which has the answer; the prompt is too short for its state to be on disk
+    try:
+        assert ask(after, QUESTION, backend).cached
+        assert not after.cache.pin("question")
+        assert [pin.held for pin in stats(after).pins] == [False]
+        again = ask(after, QUESTION, backend)
+        assert not again.cached
+        assert [pin.held for pin in stats(after).pins] == [True]
+        assert ask(after, QUESTION, backend).cached
+    finally:
+        after.close()
+
+
 def test_an_error_that_is_kept_keeps_no_state(engine, backend, monkeypatch):
     states = []
     model = engine.call(lambda: engine._models.get("pocket", backend, "float32").model)
