@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..decision import Absent, Accepted, Decision
@@ -17,6 +18,8 @@ from .local import LocalModel
 from .memory import release
 from .reuse import Feed
 from .tokenizer import Tokenizer
+from .torch_attention import take_packed
+from .torch_kv import STEP, new_cache
 from .torch_sampling import TorchSampler
 from .torch_states import TorchStates
 from .torch_threads import MEASURED_BELOW, Threads
@@ -60,7 +63,10 @@ class TorchBackend:
         model = _from_pretrained(source, getattr(torch, dtype) if dtype else "auto").to(device).eval()
         small = checkpoint.parameters if device == "cpu" else MEASURED_BELOW
         threads = Threads.measure(model, small, self._threads)
-        made = TorchModel(model, Tokenizer(source.path), _info(source, model, checkpoint, device), threads)
+        info = _info(source, model, checkpoint, device)
+        if packed := take_packed(model):
+            info = replace(info, attention=f"{info.attention}, {packed.subject}")
+        made = TorchModel(model, Tokenizer(source.path), info, threads)
         made.checkpoint = checkpoint
         return made
 
@@ -163,9 +169,8 @@ class TorchModel(LocalModel):
 
     def new_state(self, request: Request, watch: Watch) -> Any:
         """See LocalModel.new_state."""
-        from transformers import DynamicCache
-
-        return DynamicCache(config=self.model.config)
+        # Room for a long answer is made when it gets long.
+        return new_cache(self.model.config, len(self.prompt(request).ids) + min(request.max_tokens, STEP))
 
     def cuttable(self, state: Any) -> bool:
         """See LocalModel.cuttable."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..cache.states import HostArray
 from .state_layers import HostLayer
+from .torch_kv import growing_layer
 
 # Numbers that go with the tensors of each kind of layer. `tokens`: how many it has seen.
 COUNTS: dict[str, tuple[str, ...]] = {
@@ -19,6 +20,7 @@ COUNTS: dict[str, tuple[str, ...]] = {
     "LinearAttentionAndSlidingWindowAttentionLayer": ("tokens", "sliding_window"),
     "DummyLayer": (),
 }
+SLACK = 1.25  # of a tensor's bytes; more memory than that is not kept for it
 _NAMES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 _DICTS = ("is_conv_states_initialized", "is_recurrent_states_initialized", "has_previous_state", "conv_kernel_size")
 
@@ -27,7 +29,7 @@ def kind(layer: Any) -> str | None:
     """Its name in COUNTS, None for a class that is not known here. A subclass may do anything, so it is not known."""
     from transformers import cache_utils
 
-    known = {getattr(cache_utils, name): name for name in COUNTS}
+    known = {getattr(cache_utils, name): name for name in COUNTS} | {growing_layer(): "DynamicLayer"}
     return known.get(type(layer))
 
 
@@ -49,7 +51,7 @@ def tensors(layer: Any) -> dict[str, Any]:
 
 def replaced(layer: Any, new: dict[str, Any]) -> Any:
     """A layer like it with other tensors, `new` having those of the same names."""
-    made = copy.copy(layer)
+    made = layer.shared() if isinstance(layer, growing_layer()) else copy.copy(layer)
     if is_linear(layer):
         for name in _DICTS:
             setattr(made, name, dict(getattr(layer, name)))
@@ -62,8 +64,8 @@ def replaced(layer: Any, new: dict[str, Any]) -> Any:
 
 
 def copied(layer: Any) -> Any:
-    """A layer of its own. Keys and values are shared, as an update makes new tensors of them; linear attention writes
-    into its tensors, so those are cloned.
+    """A layer of its own. Keys and values are shared, as an update makes new tensors of them, or writes behind them
+    into room that a copy has not; linear attention writes into its tensors, so those are cloned.
     """
     shared = {name: t if name in ("keys", "values") else t.clone() for name, t in tensors(layer).items()}
     return replaced(layer, shared)
@@ -93,7 +95,8 @@ def cut(layer: Any, length: int) -> Any | None:
 def settle(layer: Any) -> dict[int, int]:
     """Give every tensor memory of its own where it is a view of a larger one; bytes by the address they are at.
 
-    Views are what a cut layer has, and a sliding window after a prefill chunk: it keeps the whole chunk alive.
+    Views are what a cut layer has, and a sliding window after a prefill chunk: it keeps the whole chunk alive. A little
+    room behind the tokens stays.
     """
     own = {name: _compact(tensor) for name, tensor in tensors(layer).items()}
     if "keys" in own:
@@ -113,7 +116,7 @@ def size(example: Any, tokens: int) -> int:
 def _compact(tensor: Any) -> Any:
     import torch
 
-    whole = tensor.untyped_storage().nbytes() == tensor.nbytes
+    whole = tensor.untyped_storage().nbytes() <= SLACK * tensor.nbytes
     return tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
 
 

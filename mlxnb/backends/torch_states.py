@@ -9,13 +9,14 @@ from typing import Any
 from ..cache.states import HostArray
 from ..decision import Accepted, Decision, Rejected
 from .state_layers import expect_one_length, pack, unpack
+from .torch_kv import new_cache
 from .torch_layers import COUNTS, copied, cut, is_linear, kind, rebuilt, replaced, settle, size, tensors, to_host
 
 SUBJECT = "prefix reuse"
 
 
 class TorchStates:
-    """See KVStates. A state is transformers' DynamicCache. It keeps the model alive."""
+    """See KVStates. A state is transformers' DynamicCache, see `new_cache`. It keeps the model alive."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -111,9 +112,7 @@ class TorchStates:
         return _with_layers(self._fresh(), made)
 
     def _fresh(self) -> Any:
-        from transformers import DynamicCache
-
-        return DynamicCache(config=self._model.config)
+        return new_cache(self._model.config)
 
     @cached_property
     def _examples(self) -> list[Any]:

@@ -1,0 +1,84 @@
+"""Properties of the KV layer that grows in place: whatever is copied, cut and fed, it holds what DynamicLayer would."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from mlxnb.backends.torch_kv import STEP, growing_layer, new_cache
+from mlxnb.backends.torch_layers import copied, cut, kind, settle
+
+HEADS, WIDTH = 2, 4
+
+
+def tokens(start: int, number: int):
+    """Keys and values that tell which token they are of; never twice the same."""
+    keys = torch.arange(start, start + number).float().view(1, 1, number, 1).expand(1, HEADS, number, WIDTH)
+    return keys, -keys
+
+
+def feed(layer, keys, values):
+    layer.update(keys, values)
+    return layer
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["feed", "copy", "cut", "crop", "settle"]), st.integers(0, 9), st.integers(1, 300)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=150)
+@given(STEPS, st.sampled_from([0, 40, 1000]))
+def test_it_holds_what_a_dynamic_layer_would(steps, reserve):
+    pairs = [(growing_layer()(reserve=reserve), DynamicLayer())]
+    fed = 0
+    for what, which, number in steps:
+        ours, theirs = pairs[which % len(pairs)]
+        held = theirs.get_seq_length()
+        if what == "feed":
+            new = tokens(fed, number)
+            fed += number
+            feed(ours, *new), feed(theirs, *new)
+        elif what == "copy":
+            pairs.append((copied(ours), copied(theirs)))
+        elif what == "cut":
+            pairs.append((cut(ours, min(number, held)), cut(theirs, min(number, held))))
+        elif what == "settle" and held:
+            settle(ours)
+        elif what == "crop" and held > number:
+            ours.crop(-number), theirs.crop(-number)
+        for a, b in pairs:
+            assert a.get_seq_length() == b.get_seq_length()
+            assert a.get_mask_sizes(3) == b.get_mask_sizes(3)
+            if b.get_seq_length():
+                assert torch.equal(a.keys, b.keys)
+                assert torch.equal(a.values, b.values)
+
+
+def test_a_token_is_written_behind_the_others_and_nothing_moves():
+    layer = feed(growing_layer()(reserve=100), *tokens(0, 90))
+    where = layer.keys.data_ptr()
+    for i in range(90, 100):
+        assert feed(layer, *tokens(i, 1)).keys.data_ptr() == where
+    moved = feed(layer, *tokens(100, 1)).keys.data_ptr()  # the room is full: one move, and new room
+    assert moved != where
+    for i in range(101, 101 + STEP - 1):
+        assert feed(layer, *tokens(i, 1)).keys.data_ptr() == moved
+
+
+def test_what_was_cut_to_a_part_lets_go_of_the_rest():
+    layer = feed(growing_layer()(reserve=1100), *tokens(0, 1000))
+    row = 2 * HEADS * WIDTH * 4  # bytes of a token
+    assert sum(settle(layer).values()) == 1100 * row
+    part = cut(layer, 100)
+    assert sum(settle(part).values()) == 100 * row
+
+
+def test_only_layers_that_keep_every_token_grow():
+    config = LlamaConfig(num_hidden_layers=2, sliding_window=8, layer_types=["full_attention", "sliding_attention"])
+    full, sliding = new_cache(config).layers
+    assert (type(full), type(sliding)) == (growing_layer(), DynamicSlidingWindowLayer)
+    assert kind(full) == "DynamicLayer"  # to be stored like one
