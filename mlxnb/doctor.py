@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
 import warnings
@@ -15,9 +16,11 @@ from pathlib import Path
 
 from . import __version__, hardware
 from .backends import default_backends
-from .config import cache_dir
+from .config import cache_dir, settings
 from .decision import Absent, Accepted, Decision, Rejected
+from .errors import OptionError
 from .hardware import Accelerator, Cores, Speeds, human_bytes
+from .hardware.system import text
 from .records import Records
 
 # What decides how a model runs and is shown, in the order of the table.
@@ -96,8 +99,11 @@ def _findings(gpus: tuple[Accelerator, ...], speeds: Speeds | Rejected) -> Itera
         yield Rejected(f"speed of {library}", f"measured in part: {reason}", "mlxnb doctor --again measures anew")
     for gpu in gpus:
         yield _used(gpu, speeds)
+    if not hardware.is_apple_silicon() and (trouble := hardware.driver_trouble()):
+        yield Rejected("NVIDIA driver", trouble, "restart the machine, or install the driver anew")
     yield _emulator()
     yield _jupyter()
+    yield _settings()
     yield _room("caches", cache_dir())
     yield _room("models", _hub_folder())
 
@@ -124,8 +130,35 @@ def _used(gpu: Accelerator, speeds: Speeds | Rejected) -> Decision:
     kind = "ROCm" if gpu.kind == "rocm" else "CUDA"
     if _version("torch") is None:
         return Rejected(subject, "torch is not installed", "pip install 'mlxnb[torch]'")
+    if built := _torch_built_for(kind):
+        remedy = "update the driver, or install a torch build for an older one: https://pytorch.org/get-started/locally"
+        return Rejected(subject, f"torch {_version('torch')} is built for {built} and cannot use it", remedy)
     remedy = f"install torch's {kind} build: https://pytorch.org/get-started/locally"
     return Rejected(subject, f"torch {_version('torch')} does not use it", remedy)
+
+
+def _torch_built_for(kind: str) -> str:
+    """The CUDA or ROCm version that the installed torch was built for, empty where for none; torch is not imported."""
+    found = find_spec("torch")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        written = text(Path(folder) / "version.py")
+        name = "hip" if kind == "ROCm" else "cuda"
+        if match := re.search(rf"^{name}[^=\n]*=\s*['\"]([\d.]+)", written, re.MULTILINE):
+            return f"{kind} {match[1]}"
+    return ""
+
+
+def _settings() -> Decision:
+    """Whether the environment's settings hold what they take."""
+    try:
+        found = settings()
+    except OptionError as err:
+        return Rejected("settings", err.message, err.remedy)
+    if found.local_models_dir is not None and not found.local_models_dir.is_dir():
+        reason = f"LOCAL_MODELS_DIR names {found.local_models_dir}, which is no folder"
+        return Rejected("settings", reason, "name another folder, or mount its disk")
+    given = sum(origin != "default" for origin in found.origin.values())
+    return Accepted("settings", f"{given} set in the environment" if given else "all at their defaults")
 
 
 def _emulator() -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import warnings
 from pathlib import Path
@@ -158,3 +159,63 @@ def test_a_warning_made_an_error_does_not_end_it(tmp_path: Path, monkeypatch: py
         warnings.simplefilter("error")
         assert diagnose().speeds == SPEEDS
     assert "cannot be kept" in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    ("version_py", "remedy"),
+    [
+        ("cuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n", "update the driver"),
+        ("cuda: Optional[str] = None\nhip: Optional[str] = None\n", "CUDA build"),
+        ("", "CUDA build"),
+    ],
+)
+def test_a_cuda_build_that_cannot_use_the_card_is_not_to_be_installed_again(
+    version_py: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    (tmp_path / "torch" / "version.py").write_text(version_py)
+    found_spec = importlib.util.spec_from_file_location(
+        "torch", tmp_path / "torch" / "__init__.py", submodule_search_locations=[str(tmp_path / "torch")]
+    )
+    monkeypatch.setattr(doctor, "find_spec", lambda name: found_spec)
+    monkeypatch.setattr(hardware, "accelerators", lambda: (H200,))
+    found = finding(H200.name)
+    assert isinstance(found, Rejected)
+    assert remedy in found.remedy
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for the program")
+def test_a_driver_that_does_not_answer_is_told_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert hardware.driver_trouble() == ""  # none is installed
+    program.write_text("#!/bin/sh\necho 'cannot reach the\n  driver'\nexit 9\n")
+    program.chmod(0o755)
+    found = finding("NVIDIA driver")
+    assert isinstance(found, Rejected)
+    assert found.reason == "cannot reach the driver"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    assert all("driver" not in f.subject for f in diagnose().findings)
+
+
+def test_a_card_that_only_a_library_knows_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "none found" in shown()
+    speeds = Speeds((Speed("torch 9", "cuda", 1e12, {}),), at=0.0)
+    monkeypatch.setattr(hardware, "speeds", lambda store, again: speeds)
+    assert "torch 9 computes on cuda" in shown()
+
+
+def test_settings_that_cannot_be_taken_are_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert finding("settings")
+    monkeypatch.setenv("MLXNB_MAX_TOKENS", "abc")
+    found = finding("settings")
+    assert isinstance(found, Rejected)
+    assert "MLXNB_MAX_TOKENS is 'abc'" in found.reason
+    monkeypatch.delenv("MLXNB_MAX_TOKENS")
+    monkeypatch.setenv("LOCAL_MODELS_DIR", str(tmp_path / "away"))
+    assert "which is no folder" in finding("settings").reason
+    monkeypatch.setenv("LOCAL_MODELS_DIR", str(tmp_path))
+    assert finding("settings")

@@ -10,7 +10,7 @@ from typing import Literal
 
 from .memory import memory_free, memory_total
 from .processor import chip, is_apple_silicon
-from .system import ROOT, said, text
+from .system import ROOT, refused, said, text
 
 Kind = Literal["cuda", "rocm", "metal"]
 AMD = "0x1002"
@@ -41,6 +41,11 @@ def _nvidia() -> Iterator[Accelerator]:
         if len(cells) == 4:
             name, total, free, driver = cells
             yield Accelerator("cuda", name, _mebibytes(total), _mebibytes(free), driver)
+
+
+def driver_trouble() -> str:
+    """Why the NVIDIA driver that is installed does not answer, in its own words; empty where it does, or is absent."""
+    return refused(["nvidia-smi"], timeout=20)
 
 
 def _mebibytes(count: str) -> int | None:

@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..errors import in_words
+
 ROOT = Path("/")
 
 
@@ -26,6 +28,20 @@ def said(command: Sequence[str], timeout: float = 5.0) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return ran.stdout.strip() if ran.returncode == 0 else ""
+
+
+def refused(command: Sequence[str], timeout: float = 5.0) -> str:
+    """Why a program that is there fails, in its own words; empty where it is absent or does its work."""
+    try:
+        ran = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout, check=False
+        )
+    except FileNotFoundError:
+        return ""
+    except (OSError, subprocess.SubprocessError) as err:
+        return in_words(err)
+    words = " ".join((ran.stderr.strip() or ran.stdout.strip()).split())
+    return (words or f"exit status {ran.returncode}") if ran.returncode else ""
 
 
 def sysctl(name: str) -> str:

@@ -30,8 +30,15 @@ def _machine(d: Diagnosis) -> Table:
         free = f", {size(gpu.memory_free)} free" if gpu.memory_free is not None else ""
         rows.append(("GPU", f"{gpu.name} ({gpu.kind}){memory}{free}"))
     if not d.accelerators:
-        rows.append(("GPU", "none found"))
+        rows.append(("GPU", _computed_on(d) or "none found"))
     return Table(("machine", "what it is"), [*rows, ("system", d.system)])
+
+
+def _computed_on(d: Diagnosis) -> str:
+    """A GPU that only the libraries know of: in a container the system's own programs may be missing."""
+    measured = () if isinstance(d.speeds, Rejected) else d.speeds.measured
+    seen = [f"{speed.library} computes on {speed.device}" for speed in measured if speed.device != "cpu"]
+    return f"{', '.join(seen)}; the system does not tell of it" if seen else ""
 
 
 def _cores(d: Diagnosis) -> str:

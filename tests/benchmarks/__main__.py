@@ -62,8 +62,9 @@ def main() -> None:
     rows = []
     for name in args.names or BENCHMARKS:
         made = known[name]()
-        rows += [m.row() if isinstance(m, Comparison) else m for m in (made if isinstance(made, list) else [made])]
-    print(table(rows))
+        new = [m.row() if isinstance(m, Comparison) else m for m in (made if isinstance(made, list) else [made])]
+        print(table(new), flush=True)
+        rows += new
     args.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
