@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .request import Message, Request, Sampling
-from .result import Chunk, Provenance, Result, Timings
+from .result import Chunk, Provenance, Result, Speculation, Timings
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -67,6 +67,7 @@ __all__ = [
     "Request",
     "Result",
     "Sampling",
+    "Speculation",
     "Timings",
     "engine",
     "errors",

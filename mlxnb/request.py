@@ -19,6 +19,9 @@ DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Whether finished answers and KV states are looked up and kept: where an answer repeats, always, or not at all.
 CACHE_MODES = ("auto", "always", "off")
 
+# The draft that is no model: what followed the same tokens earlier in the text.
+LOOKUP = "lookup"
+
 # What a KV cache can be quantised to, and how many numbers share a scale.
 KV_BITS, KV_GROUP_SIZES = (4, 8), (32, 64, 128)
 
@@ -94,6 +97,8 @@ class Request:
     strict: bool = False
     dtype: str | None = None
     cache: str = "auto"
+    draft: str | None = None
+    draft_tokens: int | None = option(None, "tokens that a draft may guess ahead at once", int, 1, 64)
 
     @property
     def raw(self) -> bool:
@@ -106,15 +111,16 @@ class Request:
         text = self.prompt if self.prompt is not None else self.messages[-1].content
         if not text.strip():
             raise EmptyPromptError("The prompt is empty.", "Write what the model should answer.")
-        for name in ("model", "backend", "dtype"):
+        for name in ("model", "backend", "dtype", "draft"):
             value = getattr(self, name)
-            if not isinstance(value, str) and not (name == "dtype" and value is None):
+            if not isinstance(value, str) and not (name in ("dtype", "draft") and value is None):
                 raise OptionError(f"{name} is {value!r}.", "It takes a name, as a string.")
         check_dtype(self.dtype)
         if self.cache not in CACHE_MODES:
             raise OptionError(f"cache is {self.cache!r}.", f"It takes {', '.join(CACHE_MODES)}.")
         check_options(self)
         _check_kv(self)
+        _check_draft(self)
 
     @classmethod
     def of(
@@ -227,6 +233,15 @@ def _check_kv(request: Request) -> None:
             raise OptionError(f"{name} is {value}.", f"It takes {', '.join(map(str, allowed))}.")
     if request.kv_group_size is not None and request.kv_bits is None:
         raise OptionError(f"kv_group_size is {request.kv_group_size} without kv_bits.", "Give kv_bits too: 4 or 8.")
+
+
+def _check_draft(request: Request) -> None:
+    if request.draft is not None and not request.draft.strip():
+        raise OptionError(f"draft is {request.draft!r}.", f"It takes a model's name, or {LOOKUP}.")
+    if request.draft_tokens is not None and request.draft is None:
+        raise OptionError(
+            f"draft_tokens is {request.draft_tokens} without a draft.", f"Give draft too: a model's name, or {LOOKUP}."
+        )
 
 
 def _range(low: float | None, high: float | None) -> str:

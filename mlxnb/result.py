@@ -116,10 +116,35 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Speculation:
+    """How speculative decoding went: `draft` is the model that guessed, or `lookup`.
+
+    `steps` are the forward passes of the model after the prompt's, `proposed` the guessed tokens that they verified
+    (those that a stop left unseen do not count), `accepted` the ones among them that the model drew too.
+    """
+
+    draft: str
+    steps: int = 0
+    proposed: int = 0
+    accepted: int = 0
+
+    @property
+    def acceptance(self) -> float | None:
+        """Accepted per proposed token; None where nothing was proposed."""
+        return self.accepted / self.proposed if self.proposed else None
+
+    @property
+    def tokens_per_step(self) -> float | None:
+        """Tokens that a forward pass gave, 1 + accepted / steps; None without a step. Plain decoding has 1."""
+        return 1 + self.accepted / self.steps if self.steps else None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One finished generation. `text` is the answer without thinking; `tokens` every generated token id except the
     one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one. A
     `cached` answer was generated earlier, in the time that `original` tells; `timings` are those of finding it again.
+    `speculation` is None where every token was decoded by itself.
     """
 
     text: str
@@ -131,6 +156,7 @@ class Result:
     peak_memory: int | None = None
     cached: bool = False
     original: Timings | None = None
+    speculation: Speculation | None = None
 
     def __str__(self) -> str:
         return self.text

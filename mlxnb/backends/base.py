@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from ..decision import Decision
     from ..models import ModelSource
     from ..request import Request
-    from ..result import Chunk, FinishReason
+    from ..result import Chunk, FinishReason, Speculation
+    from .local import LocalModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,10 @@ class ModelInfo:
 class Watch:
     """What the engine and a running generation tell each other, safe to read from any thread.
 
-    The engine sets `cancelled`. The backend fills in the rest: when it started, download progress in bytes and prefill
-    progress in tokens, the finish reason, the seed it really used, how the KV cache was really quantised, and the
-    attention calls by path where those are counted. What is left to do once the answer is out waits in `afterwards`.
+    The engine sets `cancelled`, and `draft` to the draft model of a request that names one. The backend fills in the
+    rest: when it started, download progress in bytes and prefill progress in tokens, the finish reason, the seed it
+    really used, how the KV cache was really quantised, how speculative decoding goes, and the attention calls by path
+    where those are counted. What is left to do once the answer is out waits in `afterwards`.
     """
 
     cancelled: Event = field(default_factory=Event)
@@ -57,6 +59,8 @@ class Watch:
     kv_bits: int | None = None
     kv_group_size: int | None = None
     attention_calls: dict[str, int] = field(default_factory=dict)
+    draft: LocalModel | None = None
+    speculation: Speculation | None = None
     notes: list[str] = field(default_factory=list)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..cache import Answerer, KVStates, Prefixes, prefix_namespace
 from ..cache.private import secret_in
 from ..decision import Accepted, Decision, Rejected
-from ..errors import OptionError
+from ..errors import OptionError, UnsupportedModelError
 from ..models import Checkpoint
 from ..models.fit import kv_bytes
 from ..request import DTYPES, Request
@@ -22,6 +22,7 @@ from .base import Cancelled, ModelInfo, Watch
 from .detokenize import Detokenizer
 from .memory import release
 from .reuse import Feed, Reuse
+from .speculative import Decoder, checked
 from .split import StopCutter, ThinkingSplitter
 from .tokenizer import Prompt, Tokenizer, check_context
 
@@ -42,6 +43,9 @@ class LocalModel(ABC):
 
     # Whether `tokens` can keep its KV cache quantised.
     quantises_cache = False
+
+    # Whether it has a `decoder`, so that it can verify what a draft says, and be one.
+    drafts = False
 
     # What copies, cuts and stores this model's KV states; None where they cannot be used a second time.
     states: KVStates | None = None
@@ -72,6 +76,14 @@ class LocalModel(ABC):
         Of `request` it reads the sampling, whose seed is set where it matters, and how the KV cache is kept. Reports
         prefill progress in `watch.prefill_done` and leaves prefill by Cancelled.
         """
+
+    def decoder(self, feed: Feed, request: Request) -> Decoder:
+        """What feeds a state several tokens at once and cuts it back, for speculative decoding where `drafts` is set.
+
+        Raises:
+            UnsupportedModelError: this backend cannot.
+        """
+        raise UnsupportedModelError(f"The {self.info.backend} backend has no speculative decoding.", "Leave out draft.")
 
     @abstractmethod
     def close(self) -> None:
@@ -148,6 +160,7 @@ class LocalModel(ABC):
         if prompt.note:
             watch.notes.append(prompt.note)
         self._check_cache(request, watch)
+        request = checked(self, request, watch)
         watch.begin(len(prompt.ids))
         try:
             yield from self._generate(request, prompt, watch)
@@ -204,12 +217,8 @@ class LocalModel(ABC):
 
     def _continued(self, ids: list[int], request: Request, limit: int, watch: Watch) -> Iterator[int]:
         """`tokens` from the longest prefix that is kept; what it leaves is kept too, once the answer is out."""
-        feed, history = Feed(self.new_state(request, watch)), list(ids)
-        reuse = self._reuse(request, watch)
-        if reuse is not None:
-            cuttable = self.cuttable(feed.state)
-            feed = reuse.begin(ids, feed.state, cuttable, lambda: self.tokenizer.turn_ends(request, ids))
-            watch.afterwards.append(lambda: reuse.end(history, feed))
+        history = list(ids)
+        feed = self.begin(ids, history, request, watch)
         watch.reused_tokens = watch.prefill_done = feed.length
         tokens = self.tokens(ids, request, limit, watch, feed)
         try:
@@ -225,11 +234,24 @@ class LocalModel(ABC):
             tokens.close()  # type: ignore[attr-defined]
             self._saw(watch)
 
+    def begin(self, ids: list[int], history: list[int], request: Request, watch: Watch) -> Feed:
+        """A Feed for `ids` from the longest prefix that is kept. What it holds at the end of `history`, which begins
+        with them and grows, is kept once the answer is out.
+        """
+        feed = Feed(self.new_state(request, watch))
+        reuse = self._reuse(request, watch)
+        if reuse is not None:
+            cuttable = self.cuttable(feed.state)
+            feed = reuse.begin(ids, feed.state, cuttable, lambda: self.tokenizer.turn_ends(request, ids))
+            watch.afterwards.append(lambda: reuse.end(history, feed))
+        return feed
+
     def _reuse(self, request: Request, watch: Watch) -> Reuse | None:
         if not self.keeps(request):
             secret = secret_in(_said(request))
-            if secret and request.cache != "off":
-                watch.notes.append(f"prefix cache not used: the prompt holds {secret}")
+            note = f"prefix cache not used: the prompt holds {secret}"
+            if secret and request.cache != "off" and note not in watch.notes:
+                watch.notes.append(note)
             return None
         assert self.prefixes is not None
         assert self.states is not None

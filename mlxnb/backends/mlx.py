@@ -20,9 +20,11 @@ from .memory import release
 from .mlx_attention import attention_in_use, counted
 from .mlx_cache import make_cache
 from .mlx_config import as_mlx_lm_reads_it
+from .mlx_decoder import MlxDecoder
 from .mlx_fixes import LongRope, correct, readable_context
 from .mlx_states import MlxStates
 from .reuse import Feed
+from .speculative import proposer, speculate
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -126,7 +128,7 @@ def _info(source: ModelSource, model: Any, checkpoint: Checkpoint) -> ModelInfo:
 class MlxModel(LocalModel):
     """A model in MLX arrays, decoded by mlx-lm's own `generate_step`."""
 
-    quantises_cache = True
+    quantises_cache = drafts = True
 
     def __init__(
         self, model: Any, tokenizer: Tokenizer, info: ModelInfo, head_dim: int = 0, long_rope: LongRope | None = None
@@ -159,6 +161,11 @@ class MlxModel(LocalModel):
         """See LocalModel.kernels: while kernels are patched in, which of them there are."""
         return attention_in_use() or self.info.attention
 
+    def decoder(self, feed: Feed, request: Request) -> MlxDecoder:
+        """See LocalModel.decoder."""
+        sampling = request.sampling
+        return MlxDecoder(self.model, feed, sampling, make_sampler(sampling), make_processors(sampling, []))
+
     def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         """See LocalModel.tokens."""
         import mlx.core as mx
@@ -173,7 +180,8 @@ class MlxModel(LocalModel):
         try:
             with wired_limit(self.model), counted(watch):
                 self._prefill(ids, watch, feed)
-                yield from self._decode(ids, sampling, limit, watch, feed)
+                decode = self._decode if request.draft is None else self._speculate
+                yield from decode(ids, request, limit, watch, feed)
         finally:
             watch.peak_memory = mx.get_peak_memory()
 
@@ -193,12 +201,21 @@ class MlxModel(LocalModel):
                     feed.keep(feed)
                 mx.clear_cache()
 
-    def _decode(self, ids: list[int], sampling: Sampling, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
+    def _speculate(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
+        if watch.cancelled.is_set():
+            raise Cancelled
+        decoder = self.decoder(feed, request)
+        first = decoder.draw(decoder.feed(ids[feed.length :], 1), 0, ids)
+        watch.prefill_done = len(ids)
+        yield from speculate(first, ids, limit, decoder, proposer(self, request, watch), watch)
+
+    def _decode(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         import mlx.core as mx
         from mlx_lm.generate import generate_step
 
         if watch.cancelled.is_set():
             raise Cancelled
+        sampling = request.sampling
         steps = generate_step(
             mx.array(ids[feed.length :]),
             self.model,

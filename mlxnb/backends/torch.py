@@ -17,9 +17,11 @@ from .base import Cancelled, ModelInfo, Watch
 from .local import LocalModel
 from .memory import release
 from .reuse import Feed
+from .speculative import proposer, speculate
 from .tokenizer import Tokenizer
 from .torch_attention import take_packed
 from .torch_kv import STEP, new_cache
+from .torch_decoder import TorchDecoder
 from .torch_sampling import TorchSampler
 from .torch_states import TorchStates
 from .torch_threads import MEASURED_BELOW, Threads
@@ -157,6 +159,8 @@ def _info(source: ModelSource, model: Any, checkpoint: Checkpoint, device: str) 
 class TorchModel(LocalModel):
     """A transformers model, decoded one token at a time over its KV cache."""
 
+    drafts = True
+
     def __init__(self, model: Any, tokenizer: Tokenizer, info: ModelInfo, threads: Threads) -> None:
         super().__init__(tokenizer)
         self.model: Any = model
@@ -176,6 +180,11 @@ class TorchModel(LocalModel):
         """See LocalModel.cuttable."""
         return self._states.cuttable
 
+    def decoder(self, feed: Feed, request: Request) -> TorchDecoder:
+        """See LocalModel.decoder."""
+        sampler = TorchSampler(request.sampling, self.info.device)
+        return TorchDecoder(self.model, self._states, feed, sampler, self.info.device)
+
     def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         """See LocalModel.tokens."""
         import torch
@@ -188,6 +197,10 @@ class TorchModel(LocalModel):
             with torch.inference_mode():
                 logits = self._prefill(ids, feed, watch)
                 token = sampler(logits, ids)
+            if request.draft is not None:
+                decoder = TorchDecoder(self.model, self._states, feed, sampler, self.info.device)
+                yield from speculate(token, ids, limit, decoder, proposer(self, request, watch), watch)
+                return
             history, spent = list(ids), 0.0
             try:
                 for _ in range(limit - 1):

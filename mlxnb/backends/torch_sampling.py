@@ -25,6 +25,11 @@ class TorchSampler:
         if sampling.seed is not None:
             self._generator.manual_seed(sampling.seed)
 
+    @property
+    def likeliest(self) -> bool:
+        """Whether it takes the likeliest token, whatever came before."""
+        return self._sampling.temperature == 0 and self._sampling.repetition_penalty == 1.0
+
     def __call__(self, logits: torch.Tensor, history: list[int]) -> int:
         """The next token after `history` (prompt and generated ids)."""
         import torch

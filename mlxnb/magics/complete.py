@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from ..errors import MlxnbError
-from ..request import CACHE_MODES, KV_BITS
+from ..request import CACHE_MODES, KV_BITS, LOOKUP
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
 from .options import FORMATS, OptionParser, generate_parser
@@ -53,6 +53,7 @@ def backend_names() -> list[str]:
 
 VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "model": model_names,
+    "draft": lambda: [LOOKUP, *model_names()],
     "backend": backend_names,
     "format": lambda: FORMATS,
     "cache": lambda: CACHE_MODES,

@@ -65,6 +65,8 @@ class MLXNB(Configurable):
     seed = Option("seed").tag(config=True)
     kv_bits = Option("kv_bits").tag(config=True)
     kv_group_size = Option("kv_group_size").tag(config=True)
+    draft = Unicode(None, allow_none=True, help="what guesses ahead: a smaller model, or lookup").tag(config=True)
+    draft_tokens = Option("draft_tokens").tag(config=True)
 
     @cached_property
     def environment(self) -> Settings:

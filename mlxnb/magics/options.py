@@ -8,7 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 from ..errors import OptionError
-from ..request import CACHE_MODES, option_fields
+from ..request import CACHE_MODES, LOOKUP, option_fields
 
 FORMATS = ("markdown", "text", "code", "json", "html")
 DEFAULT_CHAT = "chat"
@@ -97,6 +97,9 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-m", "--model", metavar="NAME", help="pocket, a folder, a local name or a Hugging Face id")
     group.add_argument("--backend", metavar="NAME", help="auto, mlx or torch (default auto)")
     group.add_argument("--dtype", metavar="TYPE", help="float32, bfloat16 or float16, where the backend offers it")
+    group.add_argument(
+        "--draft", metavar="NAME", help=f"speculative decoding: a smaller model of the same vocabulary, or {LOOKUP}"
+    )
     group.add_argument(
         "--cache", metavar="MODE", help=f"{', '.join(CACHE_MODES)}: use and keep finished answers and KV states"
     )

@@ -12,7 +12,7 @@ from .text import RULE, one_row
 
 if TYPE_CHECKING:
     from ..decision import Rejected
-    from ..result import Provenance, Result, Timings
+    from ..result import Provenance, Result, Speculation, Timings
 
 SEPARATOR = " · "
 
@@ -73,6 +73,8 @@ def items(result: Result) -> list[Item]:
         texts.append(f"first token {duration(t.ttft)}{loading}")
     if p.reused_tokens and not result.cached:
         texts.append(f"reused {count(p.reused_tokens)} of {count(p.prompt_tokens)}")
+    if result.speculation is not None and not result.cached:
+        texts.append(f"accepted {count(result.speculation.accepted)} of {count(result.speculation.proposed)} drafted")
     return [*map(Item, texts), *_ending(result)]
 
 
@@ -142,6 +144,7 @@ def _figures(result: Result) -> list[tuple[str, str]]:
         ("answer", f"{plural(len(result.tokens), 'token')}{thinking}, ended by {result.finish_reason}"),
         ("waited", f"queue {duration(t.queue_time)}, loading {duration(t.load_time)}"),
         *_speeds(t),
+        *_speculation(result.speculation),
     ]
     if result.peak_memory is not None:
         rows.append(("peak memory", size(result.peak_memory)))
@@ -156,6 +159,14 @@ def _speeds(t: Timings) -> list[tuple[str, str]]:
         "end to end": duration(t.total) if t.total is not None else None,
     }
     return [(name, figure) for name, figure in figures.items() if figure]
+
+
+def _speculation(s: Speculation | None) -> list[tuple[str, str]]:
+    if s is None:
+        return []
+    share = f" ({s.acceptance:.0%})" if s.acceptance is not None else ""
+    pace = f", {s.tokens_per_step:.2f} tokens a step" if s.tokens_per_step is not None else ""
+    return [("draft", f"{s.draft}, {count(s.accepted)} of {plural(s.proposed, 'token')} accepted{share}{pace}")]
 
 
 def footed(body: str, *lines: str) -> str:

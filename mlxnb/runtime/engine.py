@@ -18,6 +18,7 @@ from ..errors import EngineClosedError, MlxnbError
 from ..request import Message, Request, check_dtype
 from ..result import Chunk, Result
 from .caches import Caches
+from .drafts import draft_for
 from .job import Job
 from .loaded import Loaded, LoadedModels
 from .outcome import Outcome
@@ -229,6 +230,7 @@ class Engine:
             job.finish(outcome.result())
         finally:
             self._jobs.remove(job)
+            job.watch.draft = None  # whoever keeps the job must not keep a model
             self._after(job, outcome, whole)
 
     def _after(self, job: Job, outcome: Outcome, whole: bool) -> None:
@@ -252,6 +254,8 @@ class Engine:
             found = self.cache.find(outcome.loaded.model, job, outcome.load_time)
             if found is not None:
                 return found
+        outcome.load_time += draft_for(self._models, job, outcome.loaded)
+        if self.cache is not None:
             self.cache.relieve(outcome.loaded.model, job, self.backends[outcome.loaded.info.backend].memory_free)
         job.state = "prefill"
         for chunk in outcome.loaded.model.stream(job.request, job.watch):
@@ -261,11 +265,5 @@ class Engine:
         return None
 
     def _loaded_for(self, job: Job) -> Loaded:
-        request, watch = job.request, job.watch
-
-        def progress(done: int, total: int) -> None:
-            watch.load_done, watch.load_total = done, total
-            if watch.cancelled.is_set():
-                raise Cancelled
-
-        return self._models.get(request.model, request.backend, request.dtype, request.strict, progress)
+        request = job.request
+        return self._models.get(request.model, request.backend, request.dtype, request.strict, job.loading)

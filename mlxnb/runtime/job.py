@@ -9,7 +9,7 @@ from threading import Event, Lock, get_ident
 from types import TracebackType
 from typing import Literal
 
-from ..backends.base import Watch
+from ..backends.base import Cancelled, Watch
 from ..request import Request
 from ..result import Chunk, Result
 
@@ -132,6 +132,16 @@ class Job:
                 return False
             self.state = "loading"
             return True
+
+    def loading(self, done: int, total: int) -> None:
+        """A download for it is `done` bytes of `total` on.
+
+        Raises:
+            Cancelled: nobody waits for it any more.
+        """
+        self.watch.load_done, self.watch.load_total = done, total
+        if self.watch.cancelled.is_set():
+            raise Cancelled
 
     def put(self, chunk: Chunk) -> None:
         """Hand a chunk to whoever iterates."""

@@ -51,6 +51,7 @@ class Outcome:
             provenance=self._provenance(),
             thinking="".join(self._thinking),
             peak_memory=watch.peak_memory,
+            speculation=watch.speculation,
         )
 
     def failed(self, cause: Exception) -> GenerationError:
