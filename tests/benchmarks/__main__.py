@@ -12,7 +12,7 @@ from typing import Any
 
 from mlxnb import hardware
 
-from . import caches, decode, load_ext, quantized_cache
+from . import caches, decode, load_ext, quantized_cache, speculative
 from .pairs import Comparison
 
 BENCHMARKS: dict[str, Callable[[], Any]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     "torch": decode.torch,
     "decode": decode.decode,
     "load_ext": load_ext.load_ext,
+    "speculative": speculative.speculative,
     **quantized_cache.BENCHMARKS,
     **caches.BENCHMARKS,
 }

@@ -19,7 +19,9 @@ KEY = result_key(REQUEST, TOKENS, ANSWERER)
 OTHER: dict[str, Any] = {
     "messages": (Message("user", "Hi"),), "prompt": None, "model": "other", "backend": "torch", "max_tokens": 9,
     "sampling": Sampling(seed=1), "kv_bits": 4, "kv_group_size": 64, "stop": ("x",), "strict": True, "dtype": "float16",
+    "draft": "lookup", "draft_tokens": 2,
 }  # fmt: skip
+NEEDED: dict[str, Any] = {"kv_group_size": {"kv_bits": 8}, "draft_tokens": {"draft": "lookup"}}
 OTHER_SAMPLING = {"temperature": 0.5, "top_p": 0.5, "top_k": 5, "min_p": 0.5, "repetition_penalty": 1.5, "seed": 5}
 OTHER_ANSWERER = {
     "identity": "commit:2", "backend": "mlx", "backend_version": "torch 3", "device": "cuda", "dtype": "float16",
@@ -39,7 +41,7 @@ def test_every_field_of_a_request_decides(name):
     if name == "prompt":
         assert result_key(Request.of("Hello", raw=True), TOKENS, ANSWERER) != KEY
         return
-    base = replace(REQUEST, kv_bits=8) if name == "kv_group_size" else REQUEST
+    base = replace(REQUEST, **NEEDED.get(name, {}))
     changed = replace(base, **{name: OTHER.get(name)})
     assert changed != base
     assert result_key(changed, TOKENS, ANSWERER) != result_key(base, TOKENS, ANSWERER)
