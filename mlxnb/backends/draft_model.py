@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # What is proposed at most, unless the request says otherwise; see tests/benchmarks/speculative.py.
 MOST = 4
 
+# Useless proposals in a row before it rests, and the steps that it rests at most.
+PATIENCE, REST = 3, 16
+
 # Tokens of the prompt that it reads at a time: the grain of an interrupt.
 PIECE = 256
 
@@ -23,7 +26,9 @@ class DraftModel:
     """A Proposer with a KV state of its own, from the prefix cache as far as that has the prompt.
 
     It reads the prompt when it is first asked, which is after the first token of the answer. It proposes one token more
-    after a proposal that was right throughout, and one less after one that was not, down to a single one.
+    after a proposal that was right throughout, and one less after one that was not, down to a single one. After
+    `PATIENCE` that were wrong from their first token on it lets steps pass, twice as many each time, up to `REST`: a
+    model that is of no use costs little.
     """
 
     def __init__(self, model: LocalModel, request: Request, watch: Watch) -> None:
@@ -33,13 +38,15 @@ class DraftModel:
         self._model, self._watch = model, watch
         self._most = request.draft_tokens if request.draft_tokens is not None else MOST
         self._width, self._agreed = self._most, 0
+        self._wrong, self._resting = 0, 0
         self._vocabulary = max(model.tokenizer.inner.get_vocab().values()) + 1
         self._feed: Feed | None = None
 
     def propose(self, history: list[int], most: int) -> list[int]:
         """See Proposer. Nothing where the text is beyond the draft model's context, or while a cancel is under way."""
         most = min(most, self._width, self._room(len(history)))
-        if most < 1:
+        if most < 1 or self._resting:
+            self._resting = max(0, self._resting - 1)
             return []
         feed = self._begun(history)
         try:
@@ -66,9 +73,13 @@ class DraftModel:
 
     def verified(self, proposed: int, accepted: int) -> None:
         """See Proposer."""
-        if proposed:
-            self._agreed += accepted
-            self._width = min(self._most, self._width + 1) if accepted == proposed else max(1, self._width - 1)
+        if not proposed:
+            return
+        self._agreed += accepted
+        self._wrong = 0 if accepted else self._wrong + 1
+        if self._wrong >= PATIENCE:
+            self._resting = min(REST, 2 ** (self._wrong - PATIENCE))
+        self._width = min(self._most, self._width + 1) if accepted == proposed else max(1, self._width - 1)
 
     def close(self, history: list[int]) -> None:
         """See Proposer. What it has of the text stays true, for the prefix cache."""

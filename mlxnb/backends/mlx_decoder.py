@@ -46,7 +46,8 @@ class MlxDecoder:
             logits = self._model(mx.array(list(tokens))[None], cache=self._feed.state)[0, -rows:]
             if self._plain:
                 logits = self._sampler(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
-            mx.eval(logits, [cache.state for cache in self._feed.state])
+            if rows < len(tokens):  # a piece of a prompt: nothing else asks for it soon
+                mx.eval(logits, [cache.state for cache in self._feed.state])
         self._feed.length += len(tokens)
         self._steps += 1
         if self._steps % TIDY_EVERY == 0 or len(tokens) >= TIDY_EVERY:

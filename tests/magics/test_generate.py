@@ -47,6 +47,14 @@ def test_options_reach_the_request(shell: InteractiveShell, script: ScriptedBack
     assert [m.role for m in request.messages] == ["system", "user"]
 
 
+def test_a_draft_is_asked_for(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    result = value(shell, "%generate --draft lookup --draft_tokens 3 Hello")
+    assert (script.requests[0].draft, script.requests[0].draft_tokens) == ("lookup", 3)
+    assert "draft lookup not used: the scripted backend decodes by itself" in result.provenance.notes
+    with pytest.raises(OptionError, match="draft_tokens is 3 without a draft"):
+        value(shell, "%generate --draft-tokens 3 Hello")
+
+
 def test_raw_sends_the_prompt_as_it_is(shell: InteractiveShell, script: ScriptedBackend) -> None:
     value(shell, "%%generate --raw\n\n  def f():\n\n")
     assert script.requests[0].prompt == "\n  def f():\n"
