@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -120,13 +120,25 @@ class Speculation:
     """How speculative decoding went: `draft` is the model that guessed, or `lookup`.
 
     `steps` are the forward passes of the model after the prompt's, `proposed` the guessed tokens that they verified
-    (those that a stop left unseen do not count), `accepted` the ones among them that the model drew too.
+    (those that a stop left unseen do not count), `accepted` the ones among them that the model drew too. `positions`
+    holds both numbers for each place in a proposal.
     """
 
     draft: str
     steps: int = 0
     proposed: int = 0
     accepted: int = 0
+    positions: tuple[tuple[int, int], ...] = ()
+
+    def step(self) -> Speculation:
+        """It, after one more forward pass."""
+        return replace(self, steps=self.steps + 1)
+
+    def verified(self, position: int, accepted: bool) -> Speculation:
+        """It, after one more guess was verified, at a place in its proposal that counts from 0."""
+        held = [*self.positions, *[(0, 0)] * (position + 1 - len(self.positions))]
+        held[position] = held[position][0] + 1, held[position][1] + accepted
+        return Speculation(self.draft, self.steps, self.proposed + 1, self.accepted + accepted, tuple(held))
 
     @property
     def acceptance(self) -> float | None:

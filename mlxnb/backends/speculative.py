@@ -74,7 +74,8 @@ def speculate(first: int, ids: list[int], limit: int, decoder: Decoder, guess: P
             # One token comes of the model itself in any case, and none is fed that no token can follow.
             proposed = guess.propose(history, end - len(history) - 1)
             logits = decoder.feed([history[-1], *proposed], len(proposed) + 1)
-            _count(watch, steps=1)
+            assert watch.speculation is not None
+            watch.speculation = watch.speculation.step()
             try:
                 yield from _drawn(logits, proposed, history, decoder, guess, watch)
             finally:
@@ -91,10 +92,7 @@ def _drawn(
         token = decoder.draw(logits, row, history)
         history.append(token)
         right = row < len(proposed) and token == proposed[row]
-        if right:
-            _count(watch, proposed=1, accepted=1)
-        elif row < len(proposed):
-            _count(watch, proposed=len(proposed) - row)
+        _count(watch, row, row + 1 if right else len(proposed), right)
         if not right:
             guess.verified(len(proposed), row)
         yield token
@@ -102,12 +100,11 @@ def _drawn(
             return
 
 
-def _count(watch: Watch, steps: int = 0, proposed: int = 0, accepted: int = 0) -> None:
-    seen = watch.speculation
-    assert seen is not None
-    watch.speculation = replace(
-        seen, steps=seen.steps + steps, proposed=seen.proposed + proposed, accepted=seen.accepted + accepted
-    )
+def _count(watch: Watch, start: int, end: int, accepted: bool) -> None:
+    """Count the guesses at these places of a proposal; those after a wrong one are wrong too."""
+    for position in range(start, end):
+        assert watch.speculation is not None
+        watch.speculation = watch.speculation.verified(position, accepted)
 
 
 def proposer(model: LocalModel, request: Request, watch: Watch) -> Proposer:

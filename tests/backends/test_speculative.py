@@ -95,6 +95,7 @@ def test_any_draft_gives_the_stream_of_plain_decoding(ids, limit, proposals, sto
     assert len(said) == 1 + decoder.drawn
     if len(said) == stop:
         assert decoder.drawn == drawn  # nothing after the end
+    assert [sum(side) for side in zip(*s.positions, strict=True)] == ([s.proposed, s.accepted] if s.proposed else [])
     assert s.accepted <= s.proposed
     assert s.steps <= max(0, len(said) - 1)
 
@@ -106,7 +107,7 @@ def test_what_was_verified_is_counted():
     assert said == plain([1], 9)
     # 1 of the prompt, then 3 + 1, 1 + 1, 0 + 1; four, two and one were left by then, the last one the model's own.
     assert guess.told == [(3, 3), (3, 1), (1, 0), (0, 0)]
-    assert watch.speculation == Speculation("told", steps=4, proposed=7, accepted=4)
+    assert watch.speculation == Speculation("told", steps=4, proposed=7, accepted=4, positions=((3, 2), (2, 1), (2, 1)))
     assert watch.speculation.acceptance == 4 / 7
     assert watch.speculation.tokens_per_step == 2
     assert (Speculation("x").acceptance, Speculation("x").tokens_per_step) == (None, None)
@@ -118,7 +119,7 @@ def test_what_a_stop_left_unseen_is_not_counted():
     for _ in range(3):
         next(tokens)
     tokens.close()
-    assert watch.speculation == Speculation("told", steps=1, proposed=2, accepted=2)
+    assert watch.speculation == Speculation("told", steps=1, proposed=2, accepted=2, positions=((1, 1), (1, 1)))
 
 
 def test_nothing_is_asked_for_before_it_is_wanted():

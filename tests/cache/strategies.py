@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from mlxnb.decision import Absent, Accepted, Rejected
 from mlxnb.request import MAX_SEED, Sampling
-from mlxnb.result import Provenance, Result, Timings
+from mlxnb.result import Provenance, Result, Speculation, Timings
 
 TEXT = st.text(st.characters(), max_size=20)  # lone surrogates too: a detokeniser may leave one
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -55,6 +55,14 @@ provenances = st.builds(
     passed_over=st.lists(refusals, max_size=3).map(tuple),
     notes=st.lists(TEXT, max_size=3).map(tuple),
 )
+speculations = st.builds(
+    Speculation,
+    draft=TEXT,
+    steps=COUNTS,
+    proposed=COUNTS,
+    accepted=COUNTS,
+    positions=st.lists(st.tuples(COUNTS, COUNTS), max_size=3).map(tuple),
+)
 results = st.builds(
     Result,
     text=TEXT,
@@ -64,6 +72,7 @@ results = st.builds(
     provenance=provenances,
     thinking=TEXT,
     peak_memory=MAYBE(COUNTS),
+    speculation=MAYBE(speculations),
 )
 
 decisions = refusals | st.builds(Accepted, TEXT, TEXT)

@@ -10,8 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mlxnb import Request, Speculation
+from mlxnb.backends.draft_model import DraftModel
 from mlxnb.cache import codec
-from mlxnb.errors import ModelNotFoundError, OptionError
+from mlxnb.errors import GenerationError, ModelNotFoundError, OptionError
 from mlxnb.render.footer import describe, footer_text
 from mlxnb.runtime import Engine
 from tests.tiny import SHAPE, make_checkpoint, rope, save
@@ -161,6 +162,31 @@ def test_a_draft_that_the_backend_cannot_run_is_noted(engine, backend, checkpoin
     assert "unheard_of" in note or "cannot" in note
     with pytest.raises(OptionError, match="cannot be used"):
         engine.generate(QUESTION, backend=backend, draft=draft, strict=True)
+
+
+def test_a_draft_that_breaks_leaves_nothing_behind(backend, checkpoint, monkeypatch):
+    model = str(checkpoint("qwen2"))
+    options = {"backend": backend, "model": model, "max_tokens": 12, "raw": True, "draft": model}
+    guess, asked = DraftModel._guess, []
+
+    def breaks(self, *args):
+        asked.append(guess(self, *args))
+        if len(asked) == 2:
+            raise ValueError("out of tokens")
+        return asked[-1]
+
+    caching = Engine()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(DraftModel, "_guess", breaks)
+            with pytest.raises(GenerationError, match="out of tokens") as caught:
+                caching.generate(DOCUMENT, **options)
+        again = caching.generate(DOCUMENT, **options)
+        assert again.provenance.reused_tokens == 0
+        assert again.speculation.acceptance == 1
+        assert again.text.startswith(caught.value.partial.text)
+    finally:
+        caching.close()
 
 
 def test_a_backend_that_decodes_by_itself_says_so(scripted):
