@@ -24,6 +24,7 @@ def test_every_option_of_a_request_has_a_default() -> None:
         "system": None,
         "strict": False,
         "cache": "auto",
+        "draft": None,
     }
 
 
