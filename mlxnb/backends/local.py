@@ -118,12 +118,14 @@ class LocalModel(ABC):
         """The attention in use, as far as it changes what is computed."""
         return self.info.attention
 
-    def needed(self, request: Request) -> int:
+    def needed(self, request: Request, prompt_tokens: int | None = None) -> int:
         """Bytes of the KV state that a request will have at its end, as far as that can be told.
 
-        What is reused counts too: a state is copied before it is fed.
+        What is reused counts too: a state is copied before it is fed. A draft model is given its prompt in tokens, so
+        that it needs no chat template: `prompt_tokens` of them.
         """
-        tokens = min(len(self.prompt(request).ids) + request.max_tokens, self.info.context_length or sys.maxsize)
+        prompt = len(self.prompt(request).ids) if prompt_tokens is None else prompt_tokens
+        tokens = min(prompt + request.max_tokens, self.info.context_length or sys.maxsize)
         if self.states is not None:
             return self.states.size(self.new_state(request, Watch()), tokens)
         return 0 if self.checkpoint is None else int(kv_bytes(self.checkpoint, tokens, DTYPES.get(self.info.dtype, 2)))

@@ -206,7 +206,9 @@ class Caches:
         if not self._memory.nbytes and not waiting:
             return
         local = model if isinstance(model, LocalModel) else None
-        needed = sum(model.needed(job.request) for model in (local, job.watch.draft) if model is not None)
+        needed = local.needed(job.request) if local is not None else 0
+        if local is not None and job.watch.draft is not None:
+            needed += job.watch.draft.needed(job.request, len(local.prompt(job.request).ids))
         # What waits goes first, and memory is asked anew: on a CPU it may be the very memory of the states here, which
         # only both together give back.
         if waiting and pressure(waiting, needed=needed):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlxnb import Request, Speculation
 from mlxnb.backends.draft_model import DraftModel
 from mlxnb.cache import codec
-from mlxnb.errors import GenerationError, ModelNotFoundError, OptionError
+from mlxnb.errors import GenerationError, ModelNotFoundError, OptionError, PromptError
 from mlxnb.render.footer import describe, footer_text
 from mlxnb.runtime import Engine
 from tests.tiny import SHAPE, make_checkpoint, rope, save
@@ -263,6 +263,24 @@ def test_a_kept_answer_remembers_how_it_was_decoded_and_the_draft_keeps_its_stat
         assert not engine.generate(DOCUMENT, **{**options, "draft": None}).cached  # one key each
         engine.generate(f"{DOCUMENT} deque", **options)
         assert engine.cache.stats().prefixes[model].hits == 1
+    finally:
+        engine.close()
+
+
+def test_a_draft_needs_no_chat_template(checkpoint, backend, tmp_path):
+    shutil.copytree(checkpoint("qwen2"), tmp_path / "base")
+    file = tmp_path / "base" / "tokenizer_config.json"
+    words = json.loads(file.read_text())
+    words.pop("chat_template", None)
+    file.write_text(json.dumps(words))
+    draft = str(tmp_path / "base")
+    engine = Engine()
+    try:
+        with pytest.raises(PromptError, match="no chat template"):
+            engine.generate(QUESTION, system="Be brief.", model=draft, backend=backend)
+        for question in (QUESTION, "What is a deque?"):  # the second finds states in memory, and makes room
+            result = both(engine, question, draft, system="Be brief.", backend=backend)
+            assert result.speculation.proposed > 0
     finally:
         engine.close()
 
