@@ -38,7 +38,10 @@ class TorchDecoder:
             return self._sampler(logits[row : row + 1], history)
 
     def cut(self, length: int) -> None:
-        """See Decoder. The next tokens fed make tensors of their own of what is a view until then."""
-        feed = self._feed
-        if length < feed.length:
-            feed.state, feed.length = self._states.trim(feed.state, length), length
+        """See Decoder."""
+        import torch
+
+        if length < self._feed.length:
+            with torch.inference_mode():
+                self._states.drop_after(self._feed.state, length)
+            self._feed.length = length

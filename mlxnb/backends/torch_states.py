@@ -90,6 +90,12 @@ class TorchStates:
                 made.append(part)
         return _with_layers(state, made)
 
+    def drop_after(self, state: Any, length: int) -> None:
+        """Leave the first `length` tokens of a `cuttable` state, in place: its layers keep the room behind them."""
+        for layer in state.layers:
+            if tensors(layer):
+                layer.crop(length - layer.get_seq_length())  # by how many, as a negative number
+
     def arrays(self, state: Any) -> tuple[dict[str, HostArray], dict[str, str]]:
         """See KVStates.arrays.
 
