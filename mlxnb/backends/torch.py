@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from .tokenizer import Tokenizer
 from .torch_attention import take_packed
 from .torch_decoder import TorchDecoder
 from .torch_kv import STEP, new_cache
+from .torch_mlx import StoredByMlx, stored_by_mlx
 from .torch_sampling import TorchSampler
 from .torch_states import TorchStates
 from .torch_threads import MEASURED_BELOW, Threads
@@ -55,14 +56,10 @@ class TorchBackend:
         from .. import models
 
         checkpoint = models.inspect(source.path)
-        if checkpoint.quantization and "quantization" in checkpoint.config:
-            raise UnsupportedModelError(
-                f"{source.name} is quantised in MLX's format, which the torch backend does not read.",
-                "Use --backend mlx, or the unquantised model.",
-            )
+        stored = stored_by_mlx(source, checkpoint, dtype, self.memory_free())
         self._threads = self._threads or torch.get_num_threads()
         device = device_name()
-        model = _from_pretrained(source, getattr(torch, dtype) if dtype else "auto").to(device).eval()
+        model = _from_pretrained(source, getattr(torch, dtype) if dtype else "auto", stored).to(device).eval()
         small = checkpoint.parameters if device == "cpu" else MEASURED_BELOW
         threads = Threads.measure(model, small, self._threads)
         info = _info(source, model, checkpoint, device)
@@ -93,7 +90,7 @@ def device_name() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _from_pretrained(source: ModelSource, dtype: Any) -> Any:
+def _from_pretrained(source: ModelSource, dtype: Any, stored: StoredByMlx | None = None) -> Any:
     from safetensors import SafetensorError
 
     transformers = import_transformers()
@@ -101,9 +98,11 @@ def _from_pretrained(source: ModelSource, dtype: Any) -> Any:
     bar_was_on = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            source.path,
-            dtype=dtype,
+        kind = transformers.AutoModelForCausalLM if stored is None else stored.model_class()
+        model, report = kind.from_pretrained(
+            source.path if stored is None else None,
+            dtype=dtype if stored is None else stored.dtype,
+            **({} if stored is None else stored.arguments()),
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
@@ -185,13 +184,21 @@ class TorchModel(LocalModel):
         sampler = TorchSampler(request.sampling, self.info.device)
         return TorchDecoder(self.model, self._states, feed, sampler, self.info.device)
 
-    def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
-        """See LocalModel.tokens."""
+    def tokens(
+        self,
+        ids: list[int],
+        request: Request,
+        limit: int,
+        watch: Watch,
+        feed: Feed,
+        sampler: Callable[[Any, list[int]], int] | None = None,
+    ) -> Iterator[int]:
+        """See LocalModel.tokens. `sampler` takes logits [1, vocabulary] and the ids so far, in TorchSampler's place."""
         import torch
 
         threads = self._threads.best
         torch.set_num_threads(threads)  # holds for this thread only, the engine's
-        sampler = TorchSampler(request.sampling, self.info.device)
+        sampler = sampler or TorchSampler(request.sampling, self.info.device)
         with _peak_memory(self.info.device, watch):
             # inference_mode must not stay on while the generator is suspended: it is a state of the whole thread.
             with torch.inference_mode():

@@ -50,18 +50,35 @@ def read_header(path: Path) -> dict[str, Tensor]:
     Raises:
         DamagedModelError: the file is empty, cut or a Git LFS pointer; its header is garbage or contradicts its size.
     """
+    header, size = _header(path)
+    tensors = parse_header(path.name, header)
+    _check_layout(path.name, tensors, size - 8 - len(header))
+    return tensors
+
+
+def read_format(path: Path) -> str:
+    """What a safetensors file says of who wrote it, such as "pt" or "mlx"; "" where it says nothing.
+
+    Raises:
+        DamagedModelError: it has no header that can be read.
+    """
+    header = _header(path)[0]
+    parse_header(path.name, header)
+    metadata = json.loads(header).get("__metadata__")
+    return str(metadata.get("format", "")) if isinstance(metadata, dict) else ""
+
+
+def _header(path: Path) -> tuple[bytes, int]:
+    """The JSON of a file's header, and the size of the whole file."""
     check_regular(path)
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
             start = file.read(8)
-            header = file.read(_header_length(path.name, start, size))
+            return file.read(_header_length(path.name, start, size)), size
     except OSError as error:
         refuse(path.name, f"cannot be read ({error.strerror})", "Check the disk and the file's permissions.")
-    tensors = parse_header(path.name, header)
-    _check_layout(path.name, tensors, size - 8 - len(header))
-    return tensors
 
 
 def parse_header(file: str, header: bytes) -> dict[str, Tensor]:
