@@ -23,6 +23,7 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "cache_answers_mb": "MLXNB_CACHE_ANSWERS_MB",
         "cache_states_mb": "MLXNB_CACHE_STATES_MB",
         "cache_days": "MLXNB_CACHE_DAYS",
+        "lm": "MLXNB_LM",
     }
 )
 
@@ -33,7 +34,7 @@ class Settings:
 
     `local_models_dir` is None unless LOCAL_MODELS_DIR is set: no folder of a person's home is searched unasked. On disk
     finished answers may take `cache_answers_mb` and KV states `cache_states_mb` megabytes; an answer counts for
-    `cache_days`, None for ever.
+    `cache_days`, None for ever. `lm` is what answers the calls of `mlxnb.lm`: "auto", "mlx" or "torch".
     """
 
     model: str
@@ -45,6 +46,7 @@ class Settings:
     cache_answers_mb: int
     cache_states_mb: int
     cache_days: int | None
+    lm: str
     origin: Mapping[str, str]
 
 
@@ -65,6 +67,7 @@ def settings() -> Settings:
         cache_answers_mb=_count("MLXNB_CACHE_ANSWERS_MB", 256) or 0,
         cache_states_mb=_count("MLXNB_CACHE_STATES_MB", 4000) or 0,
         cache_days=_count("MLXNB_CACHE_DAYS", None),
+        lm=lm(),
         origin=MappingProxyType({field: given.get(field, "default") for field in VARIABLES}),
     )
 
@@ -82,6 +85,18 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_path
 
     return _folder("MLXNB_CACHE_DIR") or user_cache_path("mlxnb", appauthor=False)
+
+
+def lm() -> str:
+    """What answers the calls of `mlxnb.lm`: MLXNB_LM, one of "auto", "mlx" and "torch".
+
+    Raises:
+        OptionError: it is another word.
+    """
+    word = os.environ.get("MLXNB_LM", "").strip() or "auto"
+    if word not in ("auto", "mlx", "torch"):
+        raise OptionError(f"MLXNB_LM is {word!r}.", "It takes auto, mlx or torch.")
+    return word
 
 
 def _folder(variable: str) -> Path | None:

@@ -33,6 +33,7 @@ def test_the_environment_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("MLXNB_TEMPERATURE", "0.7")
     monkeypatch.setenv("LOCAL_MODELS_DIR", str(tmp_path))
     monkeypatch.setenv("MLXNB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLXNB_LM", "torch")
     for name, value in (("ANSWERS_MB", "10"), ("STATES_MB", "2000"), ("DAYS", "7")):
         monkeypatch.setenv(f"MLXNB_CACHE_{name}", value)
     now = settings()
@@ -40,6 +41,7 @@ def test_the_environment_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch, t
     assert (now.max_tokens, now.temperature, now.local_models_dir) == (64, 0.7, tmp_path)
     assert now.cache_dir == tmp_path / "cache"
     assert (now.cache_answers_mb, now.cache_states_mb, now.cache_days) == (10, 2000, 7)
+    assert now.lm == "torch"
     assert type(now.max_tokens) is int
     assert now.origin == VARIABLES
     monkeypatch.setenv("MLXNB_TEMPERATURE", "  ")
@@ -57,6 +59,7 @@ def test_the_environment_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch, t
         ("MLXNB_TEMPERATURE", "11", "a number from 0 to 10"),
         ("MLXNB_CACHE_STATES_MB", "0", "a whole number of at least 1"),
         ("MLXNB_CACHE_DAYS", "soon", "a whole number of at least 1"),
+        ("MLXNB_LM", "jax", "auto, mlx or torch"),
         ("MLXNB_MODEL", "a\nb", "without control characters"),
         ("LOCAL_MODELS_DIR", "~nobody-by-this-name/models", "a folder"),
     ],

@@ -245,6 +245,19 @@ class TorchModel(LocalModel):
         """One forward pass over ids [1, L]; logits [1, vocabulary] of the last position."""
         return self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 
+    def logits(self, ids: Any, state: Any = None) -> Any:
+        """Logits [B, L, vocabulary] of ids [B, L] after what `state` holds, which then holds them too."""
+        import torch
+
+        torch.set_num_threads(self._threads.best)
+        ids = ids.to(self.info.device)
+        with torch.inference_mode():
+            return self.model(input_ids=ids, past_key_values=state, use_cache=state is not None).logits
+
+    def misfit(self, layers: list[Any]) -> str:
+        """See TorchStates.misfit."""
+        return self._states.misfit(layers)
+
     def give_back(self) -> None:
         """See LocalModel.give_back."""
         import torch

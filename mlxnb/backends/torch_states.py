@@ -117,6 +117,21 @@ class TorchStates:
             made = [rebuilt(example, layer) for example, layer in zip(self._examples, layers, strict=True)]
         return _with_layers(self._fresh(), made)
 
+    def misfit(self, layers: list[Any]) -> str:
+        """Why these cache layers are not those of this model, "" where they are."""
+        if len(layers) != len(self._examples):
+            return f"it has {len(layers)} layers and the model {len(self._examples)}"
+        for layer, example in zip(layers, self._examples, strict=True):
+            if kind(layer) != kind(example):
+                return f"it has a {type(layer).__name__} where the model has a {type(example).__name__}"
+            for name, tensor in tensors(layer).items():
+                theirs, ours = tuple(tensor.shape), tuple(tensors(example)[name].shape)
+                if name in ("keys", "values"):
+                    theirs, ours = (theirs[1], theirs[3]), (ours[1], ours[3])
+                if theirs != ours:
+                    return f"its {name} are of {theirs[0]} heads by {theirs[-1]}, the model's of {ours[0]} by {ours[-1]}"
+        return ""
+
     def _fresh(self) -> Any:
         return new_cache(self._model.config)
 

@@ -1,0 +1,1 @@
+"""The place where code written for mlx-lm looks for `models.cache`."""

@@ -1,0 +1,65 @@
+"""What `load` gives for a model: a handle on the one copy that the engine keeps in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ...backends.base import ModelInfo, Watch
+from ...errors import OptionError
+from ...request import Request
+from ...runtime import shared_engine
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...backends.torch import TorchModel
+
+T = TypeVar("T")
+
+
+class Model:
+    """A model on torch, for the other calls. Handles of one name share one copy; `%mlxnb unload` gives it back."""
+
+    def __init__(self, name: str, config: dict[str, Any]) -> None:
+        self.name, self.config = name, config
+        shared_engine().load(name, backend="torch")
+
+    def run(self, function: Callable[[TorchModel], T]) -> T:
+        """`function` of the loaded model, on the engine's thread; loaded again if it was unloaded."""
+        return shared_engine().call_with(self.name, function, backend="torch")  # type: ignore[arg-type]
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is loaded, where, in which dtype."""
+        return self.run(lambda loaded: loaded.info)
+
+    def request(self) -> Request:
+        """A request that asks nothing, where the backend wants one."""
+        return Request.of("-", model=self.name, backend="torch")
+
+    def fresh(self, loaded: TorchModel) -> Any:
+        """A KV state without tokens; on the engine's thread."""
+        return loaded.new_state(self.request(), Watch())
+
+    def __call__(self, inputs: torch.Tensor, cache: list[Any] | None = None) -> torch.Tensor:
+        """Logits [B, L, vocabulary] for ids [B, L]; a `cache` of `make_prompt_cache` is fed on the way."""
+        from .prompt_cache import joined
+
+        if getattr(inputs, "ndim", 0) != 2:
+            raise OptionError("A model takes ids as a tensor [batch, length].", "Write torch.tensor([ids]).")
+        return self.run(lambda loaded: loaded.logits(inputs, joined(cache, self, loaded) if cache else None).clone())
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"<{info.name} on {info.backend}, {info.device}, {info.dtype}, {info.parameters:,} parameters>"
+
+
+def of(model: Any) -> Model:
+    """`model`, or an OptionError that says what it should have been."""
+    if not isinstance(model, Model):
+        raise OptionError(
+            f"The model is a {type(model).__module__}.{type(model).__name__}, not one that mlxnb.lm loaded on torch.",
+            "Load it by mlxnb.lm.load with the same MLXNB_LM.",
+        )
+    return model

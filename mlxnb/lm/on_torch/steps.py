@@ -1,0 +1,172 @@
+"""One token after the other from a model on torch, as mlx-lm's `generate_step`: prompt, samplers and caches in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ...backends.base import Cancelled, Watch
+from ...backends.reuse import Feed
+from ...errors import EmptyPromptError, PromptError
+from ...runtime import shared_engine
+from .model import Model, of
+from .prompt_cache import LayerCache, joined
+from .refusals import refuse
+from .sampling import LogitsProcessor, Sampler, make_sampler
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...backends.torch import TorchModel
+
+Progress = Callable[[int, int], None]
+
+
+def generate_step(
+    prompt: Any,
+    model: Any,
+    stream: Any = None,
+    *,
+    max_tokens: int = 256,
+    sampler: Sampler | None = None,
+    logits_processors: list[LogitsProcessor] | None = None,
+    max_kv_size: int | None = None,
+    prompt_cache: list[LayerCache] | None = None,
+    prefill_step_size: int = 2048,
+    kv_bits: int | None = None,
+    kv_group_size: int = 64,
+    quantized_kv_start: int = 5000,
+    prompt_progress_callback: Progress | None = None,
+    input_embeddings: Any = None,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield (token, logprobs [vocabulary]) until `max_tokens`, -1 for no end; `prompt_cache` is fed in place.
+
+    Samplers, processors and the callback run on the engine's thread. `stream` is an MLX stream there and nothing here.
+    `prefill_step_size` is how many tokens of the prompt come between two calls of the callback.
+
+    Raises:
+        ValueError: an empty prompt, an option that torch does not have, a cache of another model.
+    """
+    refuse(max_kv_size=max_kv_size, kv_bits=kv_bits, input_embeddings=input_embeddings)
+    ids = token_ids(prompt)
+    if not ids:
+        raise EmptyPromptError("The prompt has no tokens.", "Give text or token ids.")
+    handle, watch = of(model), Watch()
+    pick = Pick(sampler or make_sampler(), logits_processors or [])
+    ask = Ask(ids, max_tokens, prompt_cache, prompt_progress_callback, prefill_step_size)
+    run = handle.run(lambda loaded: _run(handle, loaded, ask, pick, watch))
+    engine = shared_engine()
+    try:
+        while (step := engine.call(lambda: next(run, None))) is not None:
+            yield step
+    finally:
+        watch.cancelled.set()
+        if not engine.closed:
+            engine.call(run.close)
+
+
+def token_ids(prompt: Any) -> list[int]:
+    """A prompt's ids from a list or any kind of array.
+
+    Raises:
+        PromptError: they are no whole numbers in one row.
+    """
+    ids = prompt.tolist() if hasattr(prompt, "tolist") else list(prompt)
+    wrong = next((i for i in ids if not isinstance(i, int)), None)
+    if wrong is not None:
+        raise PromptError(f"The prompt has {str(wrong)[:40]!r} among its token ids.", "It takes whole numbers in a row.")
+    return ids
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a generation was asked for."""
+
+    ids: list[int]
+    max_tokens: int
+    cache: list[LayerCache] | None
+    progress: Progress | None
+    step: int
+
+
+@dataclass(slots=True)
+class Pick:
+    """Chooses a token by the caller's functions, and remembers the log-probabilities that it chose from.
+
+    The functions get tensors of their own, outside inference mode, that they may write to.
+    """
+
+    sampler: Sampler
+    processors: Sequence[LogitsProcessor]
+    logprobs: Any = None
+    _seen: Any = field(default=None, repr=False)
+
+    def __call__(self, logits: torch.Tensor, history: list[int]) -> int:
+        """The next token for logits [1, vocabulary] after `history`."""
+        import torch
+
+        with torch.inference_mode(False), torch.no_grad():
+            logits = logits.clone()
+            if self.processors:
+                self._see(history)
+                for process in self.processors:
+                    logits = process(self._seen, logits)
+            self.logprobs = logits - logits.logsumexp(dim=-1, keepdim=True)
+            return int(self.sampler(self.logprobs))
+
+    def _see(self, history: list[int]) -> None:
+        """The tokens so far as a tensor, one appended a step."""
+        import torch
+
+        known = 0 if self._seen is None else len(self._seen)
+        new = torch.tensor(history[known:], dtype=torch.long)
+        self._seen = new if self._seen is None else torch.cat([self._seen, new])
+
+
+def _run(model: Model, loaded: TorchModel, ask: Ask, pick: Pick, watch: Watch) -> Iterator[tuple[int, Any]]:
+    """The tokens, on the engine's thread."""
+    state = model.fresh(loaded) if ask.cache is None else joined(ask.cache, model, loaded)
+    return _steps(model, loaded, ask, pick, watch, state)
+
+
+def _steps(
+    model: Model, loaded: TorchModel, ask: Ask, pick: Pick, watch: Watch, state: Any
+) -> Iterator[tuple[int, Any]]:
+    limit = ask.max_tokens if ask.max_tokens >= 0 else sys.maxsize
+    tokens = loaded.tokens(ask.ids, model.request(), limit, watch, _reporting(ask, state), pick)
+    last, whole = None, False
+    try:
+        for token in tokens:
+            if last is None and ask.progress is not None:
+                ask.progress(len(ask.ids), len(ask.ids))
+            last = token
+            yield token, pick.logprobs.squeeze(0)
+        whole = True
+    except GeneratorExit:
+        whole = True
+        raise
+    except Cancelled:
+        return
+    finally:
+        tokens.close()  # type: ignore[attr-defined]
+        if whole and last is not None and ask.cache is not None:
+            _feed(loaded, last, state)
+
+
+def _feed(loaded: TorchModel, token: int, state: Any) -> None:
+    """Feed the last token too: mlx-lm's caches hold every token that was given out."""
+    import torch
+
+    loaded.logits(torch.tensor([[token]]), state)
+
+
+def _reporting(ask: Ask, state: Any) -> Feed:
+    """A Feed that pauses where the caller wants to hear of the prefill: as in mlx-lm up to the last token but one."""
+    if ask.progress is None:
+        return Feed(state)
+    progress, end = ask.progress, len(ask.ids)
+    progress(0, end)
+    places = (*range(ask.step, end - 1, ask.step), end - 1) if end > 1 else ()
+    return Feed(state, places=places, keep=lambda feed: progress(feed.length, end))

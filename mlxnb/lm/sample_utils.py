@@ -1,0 +1,19 @@
+"""Samplers and logits processors as mlx-lm makes them, for the engine in use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .choice import lookup, names
+
+_MODULE = "mlx_lm.sample_utils"
+
+
+def __getattr__(name: str) -> Any:
+    if name in names(_MODULE):
+        return lookup(_MODULE, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *names(_MODULE)])
