@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ..backends import Backend, default_backends
-from ..backends.select import automatic_order
 from ..config import lm
-from ..decision import Accepted, Rejected
+from ..decision import Accepted, Decision, Rejected
 from ..errors import BackendMissingError
 from ..quiet import import_transformers
 
@@ -42,10 +40,12 @@ def engine_in_use() -> Accepted:
         BackendMissingError: the one that MLXNB_LM names cannot run here, or none can.
         OptionError: MLXNB_LM is another word.
     """
+    from ..backends import default_backends, select
+
     wanted, backends = lm(), default_backends()
     if wanted != "auto":
-        return _ready(backends[wanted], f"MLXNB_LM={wanted}")
-    order = [name for name in automatic_order() if name in ("mlx", "torch")]
+        return _ready(wanted, backends[wanted].available(), f"MLXNB_LM={wanted}")
+    order = [name for name in select.automatic_order() if name in ("mlx", "torch")]
     decisions = [backends[name].available() for name in order]
     refused = [str(decision) for decision in decisions if isinstance(decision, Rejected)]
     for name, decision in zip(order, decisions, strict=True):
@@ -57,11 +57,10 @@ def engine_in_use() -> Accepted:
     )
 
 
-def _ready(backend: Backend, why: str) -> Accepted:
-    decision = backend.available()
+def _ready(name: str, decision: Decision, why: str) -> Accepted:
     if isinstance(decision, Rejected):
         raise BackendMissingError(f"{why}, but {decision.reason}.", f"Try {decision.remedy}, or MLXNB_LM=auto.")
-    return Accepted(backend.name, why)
+    return Accepted(name, why)
 
 
 def lookup(module: str, name: str) -> Any:

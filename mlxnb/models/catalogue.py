@@ -1,8 +1,8 @@
 """Which repository an MLX conversion was made from: by what it says itself, or by its name; never a guess.
 
 A conversion keeps the name of its original and adds how it was made: `mlx-community/Qwen2.5-0.5B-Instruct-4bit` is
-`Qwen/Qwen2.5-0.5B-Instruct`. Where the owner of a name is not known for certain there is no answer, so that nobody gets
-another model than they asked for.
+`Qwen/Qwen2.5-0.5B-Instruct`. Nothing else is left out or changed, and where the owner is not known there is no answer:
+at worst the original does not exist, and nobody gets another model than they asked for.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from .names import is_repository
 
 CONVERTERS = ("mlx-community", "lmstudio-community")
 
-# What a converter appends, as often as it comes: bits, a float type, how it was quantised, a group size.
+# What a converter appends, as often as it comes: bits, a float type, how the bits were chosen and when, a group size.
 SUFFIX = re.compile(
-    r"-(?:mlx|[2-8][ _-]?bit|[bf]f?(?:p)?16|fp32|fp16|float16|float32|int[48]|q[2-8](?:_[0-9a-z]+)?|dwq|awq|gptq|"
-    r"dynamic|mixed[_-]\d[_-]\d|gs\d+|g\d{2,3}|mxfp[48]|nvfp4|affine|quantized|unquantized|\d{4,6}|v\d{1,2}dwq)$",
+    r"-(?:mlx|[2-8]-?bit|q[2-8]|bf16|fp16|fp32|f16|bfloat16|float16|float32|dwq(?:-v?\d{1,8})?|gs\d{2,3})$",
     re.IGNORECASE,
 )
 
