@@ -129,7 +129,9 @@ class TorchStates:
                 if name in ("keys", "values"):
                     theirs, ours = (theirs[1], theirs[3]), (ours[1], ours[3])
                 if theirs != ours:
-                    return f"its {name} are of {theirs[0]} heads by {theirs[-1]}, the model's of {ours[0]} by {ours[-1]}"
+                    return (
+                        f"its {name} are of {theirs[0]} heads by {theirs[-1]}, the model's of {ours[0]} by {ours[-1]}"
+                    )
         return ""
 
     def _fresh(self) -> Any:

@@ -148,9 +148,9 @@ def _plans(
         stacks.setdefault(stacked, []).append((expert, name))
     plans = []
     for name, parts in sorted(stacks.items()):
-        stacked, sources = parts[0][0] >= 0, tuple(part for _, part in sorted(parts))
+        several, sources = parts[0][0] >= 0, tuple(part for _, part in sorted(parts))
         how = None if quantisation is None else _how(kind, name, headers[sources[0]], quantisation)
-        plans.append(Plan(name, sources, stacked, how))
+        plans.append(Plan(name, sources, several, how))
     return plans
 
 
@@ -207,7 +207,7 @@ class Bits:
     """Bits of a weight on the average, and the settings of the weights that are not quantised like the others."""
 
     average: float
-    settings: dict[str, Mapping[str, int]]
+    settings: Mapping[str, Mapping[str, int]]
 
 
 class _Writer:
@@ -262,7 +262,7 @@ class _Writer:
         return name, list(shard)
 
     def _index(self, shards: list[tuple[str, list[str]]], total: int, numbers: int) -> None:
-        places = {}
+        places: dict[str, str] = {}
         for number, (name, tensors) in enumerate(shards, 1):
             final = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
             os.replace(self._folder / name, self._folder / final)

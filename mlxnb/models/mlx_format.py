@@ -154,8 +154,8 @@ class _Reader:
         if f"{base}.scales" not in self.headers or base == name:
             return self._part(name, index)
         bits = self._bits(base)
-        parts = [self._part(f"{base}.{part}", index) for part in ("weight", "scales", "biases")]
-        return dequantise(*parts, bits, self.dtype)
+        words, scales, biases = (self._part(f"{base}.{part}", index) for part in ("weight", "scales", "biases"))
+        return dequantise(words, scales, biases, bits, self.dtype)
 
     def _part(self, name: str, index: int | None) -> torch.Tensor:
         if index is None:

@@ -112,7 +112,7 @@ def test_what_is_no_cache_of_this_model_is_refused(ours, checkpoint, tmp_path, t
     other = mlxnb.lm.load(str(checkpoint("llama")))
     cache = ours_cache.make_prompt_cache(other[0])
     mlxnb.lm.generate(*other, "Hi", max_tokens=2, prompt_cache=cache)
-    with pytest.raises(OptionError, match="The prompt cache is not for .*: it has 3 layers and the model"):
+    with pytest.raises(OptionError, match=r"The prompt cache is not for .*: it has 3 layers and the model"):
         mlxnb.lm.generate(*ours, "Hi", prompt_cache=cache)
     several = [copy.deepcopy(cache[0]) for _ in ours_cache.make_prompt_cache(ours[0])]
     with pytest.raises(OptionError, match=r"its keys are of 2 heads by 32, the model's of"):

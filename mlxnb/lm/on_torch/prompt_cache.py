@@ -81,7 +81,8 @@ def trim_prompt_cache(cache: list[LayerCache], num_tokens: int) -> int:
     """Cut the last `num_tokens` tokens off in place; how many were cut, 0 where the cache cannot be trimmed."""
     if not cache or not can_trim_prompt_cache(cache):
         return 0
-    return [layer.trim(num_tokens) for layer in cache][0]
+    cut_off = [layer.trim(num_tokens) for layer in cache]
+    return cut_off[0]
 
 
 def joined(cache: list[LayerCache], model: Model, loaded: TorchModel) -> Any:

@@ -75,7 +75,7 @@ def make_logits_processors(
     processors: list[LogitsProcessor] = []
     if logit_bias:
         processors.append(_bias(logit_bias))
-    made = (
+    made: tuple[tuple[Callable[..., LogitsProcessor], float | None, int | None], ...] = (
         (_repetition, repetition_penalty, repetition_context_size),
         (_presence, presence_penalty, presence_context_size),
         (_frequency, frequency_penalty, frequency_context_size),

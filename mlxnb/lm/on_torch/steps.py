@@ -64,7 +64,7 @@ def generate_step(
     finally:
         watch.cancelled.set()
         if not engine.closed:
-            engine.call(run.close)
+            engine.call(run.close)  # type: ignore[attr-defined]
 
 
 def token_ids(prompt: Any) -> list[int]:
@@ -76,7 +76,9 @@ def token_ids(prompt: Any) -> list[int]:
     ids = prompt.tolist() if hasattr(prompt, "tolist") else list(prompt)
     wrong = next((i for i in ids if not isinstance(i, int)), None)
     if wrong is not None:
-        raise PromptError(f"The prompt has {str(wrong)[:40]!r} among its token ids.", "It takes whole numbers in a row.")
+        raise PromptError(
+            f"The prompt has {str(wrong)[:40]!r} among its token ids.", "It takes whole numbers in a row."
+        )
     return ids
 
 
