@@ -137,6 +137,8 @@ def test_leaving_early_stops_and_another_generation_may_run_between(ours):
         ({"max_kv_size": 512}, "max_kv_size is 512"),
         ({"input_embeddings": [1.0]}, "input_embeddings is set"),
         ({"draft_model": object()}, "draft_model is set"),
+        ({"prompt": [4096]}, "has the token 4096; .* has 4096"),
+        ({"prompt": [3, -1]}, "has the token -1"),
         ({"prompt": [[1, 2]]}, r"has '\[1, 2\]' among its token ids"),
     ],
 )
@@ -145,6 +147,22 @@ def test_what_is_refused_is_a_value_error_when_the_first_token_is_asked_for(ours
     answer = mlxnb.lm.stream_generate(*ours, **options)  # mlx-lm's is a generator too: nothing happens yet
     with pytest.raises(ValueError, match=said):
         next(answer)
+
+
+@pytest.mark.parametrize("words", [18, 46, 52])
+def test_long_rope_is_begun_anew_beyond_its_border(checkpoint, words):
+    """Below the original context of 256 tokens, across it, and beyond it."""
+    path, prompt = str(checkpoint("phi3-longrope")), "one two three four five " * words
+    pair = mlxnb.lm.load(path)
+    expected = mlxnb.engine().generate(prompt, model=path, backend="torch", raw=True, max_tokens=40, cache="off")
+    got = list(mlxnb.lm.stream_generate(*pair, prompt, max_tokens=40))
+    assert [r.token for r in got][: len(expected.tokens)] == expected.tokens
+    assert len(expected.tokens) > 20
+    if words == 46:
+        from mlxnb.lm.models.cache import make_prompt_cache
+
+        with pytest.raises(ValueError, match="would outgrow 256 tokens"):
+            mlxnb.lm.generate(*pair, prompt, max_tokens=40, prompt_cache=make_prompt_cache(pair[0]))
 
 
 def test_unknown_options_are_type_errors_in_both(ours, theirs):

@@ -23,7 +23,7 @@ def logprobs(seed):
 
 def reached(sampler, wrap, values, draws=400):
     """Every token that comes up; far more draws than tokens that a filter leaves."""
-    return {int(np.array(sampler(wrap(values))).reshape(())) for _ in range(draws)}
+    return {sampler(wrap(values)).item() for _ in range(draws)}
 
 
 FILTERS = [

@@ -42,11 +42,11 @@ def test_a_conversion_without_mlx_is_read_by_mlx(tmp_path):
 
     said = run(WITHOUT_MLX + CONVERT.format(lm="mlxnb.lm"), mlxnb.pocket.path(), tmp_path)
     assert "[INFO] Quantized model with 9." in said
-    assert "math.sqrt" in said
+    assert "from math import sqrt" in said
     model, tokenizer = mlx_lm.load(str(tmp_path / "quantised"))
     question = [{"role": "user", "content": "Where is sqrt?"}]
     prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True)
-    assert "math.sqrt" in mlx_lm.generate(model, tokenizer, prompt)
+    assert "from math import sqrt" in mlx_lm.generate(model, tokenizer, prompt)
     assert np.isfinite(model.model.norm.weight.sum().item())
 
 

@@ -1,8 +1,8 @@
 """Prompt caches in a file, in mlx-lm's own format, so that what MLX saved is read here and the reverse.
 
 A safetensors file: layer i's keys are "i.0", its values "i.1" [B, heads, rows, head_dim] and its token count "i.2".
-The metadata is flattened as "0.KEY" (the caller's own), "1.i" (the layer's class) and "2.j.0", "2.j.1" (tensors that stand
-for a number or for nothing).
+The metadata is flattened as "0.KEY" (the caller's own), "1.i" (the layer's class) and "2.j.0", "2.j.1" (which tensors
+stand for a number or for nothing).
 """
 
 from __future__ import annotations

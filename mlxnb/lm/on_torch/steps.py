@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ...backends.base import Cancelled, Watch
 from ...backends.reuse import Feed
-from ...errors import EmptyPromptError, PromptError
+from ...errors import EmptyPromptError, OptionError, PromptError
 from ...runtime import shared_engine
 from .model import Model, of
 from .prompt_cache import LayerCache, joined
@@ -54,6 +54,7 @@ def generate_step(
     if not ids:
         raise EmptyPromptError("The prompt has no tokens.", "Give text or token ids.")
     handle, watch = of(model), Watch()
+    _check(ids, handle)
     pick = Pick(sampler or make_sampler(), logits_processors or [])
     ask = Ask(ids, max_tokens, prompt_cache, prompt_progress_callback, prefill_step_size)
     run = handle.run(lambda loaded: _run(handle, loaded, ask, pick, watch))
@@ -80,6 +81,14 @@ def token_ids(prompt: Any) -> list[int]:
             f"The prompt has {str(wrong)[:40]!r} among its token ids.", "It takes whole numbers in a row."
         )
     return ids
+
+
+def _check(ids: list[int], model: Model) -> None:
+    # An id beyond the embedding would end a CUDA process.
+    vocabulary = model.config.get("vocab_size")
+    wrong = next((i for i in ids if i < 0 or (isinstance(vocabulary, int) and i >= vocabulary)), None)
+    if wrong is not None:
+        raise PromptError(f"The prompt has the token {wrong}; {model.name} has {vocabulary}.", "Encode it again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +145,36 @@ def _run(model: Model, loaded: TorchModel, ask: Ask, pick: Pick, watch: Watch) -
 def _steps(
     model: Model, loaded: TorchModel, ask: Ask, pick: Pick, watch: Watch, state: Any
 ) -> Iterator[tuple[int, Any]]:
+    """The tokens, started again where the sequence outgrows the model's border (LocalModel.stretches_beyond)."""
     limit = ask.max_tokens if ask.max_tokens >= 0 else sys.maxsize
+    room = _room(ask, limit, loaded.stretches_beyond)
+    made = []
+    for step in _whole(model, loaded, replace(ask, max_tokens=room), pick, watch, state):
+        made.append(step[0])
+        yield step
+    if room < limit and len(made) == room:
+        if ask.cache is not None:
+            raise OptionError(
+                f"The prompt cache would outgrow {loaded.stretches_beyond} tokens, beyond which this model (LongRoPE) "
+                "embeds every position anew.",
+                "Start again without the cache, the whole text as the prompt.",
+            )
+        longer = replace(ask, ids=[*ask.ids, *made], max_tokens=limit - room, progress=None)
+        yield from _whole(model, loaded, longer, pick, watch, model.fresh(loaded))
+
+
+def _room(ask: Ask, limit: int, border: int | None) -> int:
+    """How many of `limit` tokens can be made before the whole sequence must be computed anew."""
+    held = len(ask.ids) + (ask.cache[0].offset if ask.cache else 0)
+    return limit if border is None or (held > border and ask.cache is None) else min(limit, max(0, border + 1 - held))
+
+
+def _whole(
+    model: Model, loaded: TorchModel, ask: Ask, pick: Pick, watch: Watch, state: Any
+) -> Iterator[tuple[int, Any]]:
+    limit = ask.max_tokens
+    if limit == 0:
+        return
     tokens = loaded.tokens(ask.ids, model.request(), limit, watch, _reporting(ask, state), pick)
     last, whole = None, False
     try:
