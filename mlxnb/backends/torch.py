@@ -65,6 +65,8 @@ class TorchBackend:
         info = _info(source, model, checkpoint, device)
         if packed := take_packed(model):
             info = replace(info, attention=f"{info.attention}, {packed.subject}")
+        if stored is not None:
+            info = replace(info, notes=(*info.notes, *stored.notes()))
         made = TorchModel(model, Tokenizer(source.path), info, threads)
         made.checkpoint = checkpoint
         return made

@@ -10,8 +10,8 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,22 +184,16 @@ class _aside:
         self._target = target
 
     def __enter__(self) -> Path:
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(dir=self._target.parent, prefix=f".{self._target.name}-"))
+        # A plain mkdir, not tempfile's: the folder gets the permissions that any folder of this person has.
+        self._folder = self._target.parent / f".{self._target.name}-{secrets.token_hex(4)}"
+        self._folder.mkdir(parents=True)
         return self._folder
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            self._folder.chmod(0o777 & ~_umask())  # mkdtemp's folder is its owner's alone
             os.replace(self._folder, self._target)
         else:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,19 +147,23 @@ def test_old_configs_read_as_they_did(engine, checkpoint, tmp_path):
     assert new.tokens == was.tokens
 
 
-def test_a_model_quantised_for_mlx_runs_there_and_torch_says_why_not(engine, tmp_path):
+def test_a_model_quantised_for_mlx_runs_on_torch_or_torch_says_why_not(engine, tmp_path):
     from mlx_lm import convert
 
     import mlxnb.pocket
 
-    path = tmp_path / "pocket-4bit"
-    convert(str(mlxnb.pocket.path()), str(path), quantize=True, q_bits=4, q_group_size=64)
-    result = engine.generate("What does itertools.chain do?", model=str(path))
-    assert result.provenance.backend == "mlx"
-    assert "4-bit" in result.provenance.quantization
-    assert "itertools.chain" in result.text
-    with pytest.raises(UnsupportedModelError, match="quantised in MLX's format"):
-        engine.load(str(path), backend="torch")
+    how = {"affine": {"q_bits": 4, "q_group_size": 64}, "mxfp4": {"q_bits": 4, "q_group_size": 32, "q_mode": "mxfp4"}}
+    for name, options in how.items():
+        convert(str(mlxnb.pocket.path()), str(tmp_path / name), quantize=True, **options)
+    unpacked = engine.generate("What does itertools.chain do?", model=str(tmp_path / "affine"), backend="torch")
+    foreign = engine.generate("What does itertools.chain do?", model=str(tmp_path / "mxfp4"))
+    for result in (unpacked, foreign):
+        assert "4" in result.provenance.quantization
+        assert "itertools.chain" in result.text
+    assert any("unpacked to bfloat16" in note for note in unpacked.provenance.notes)
+    assert foreign.provenance.backend == "mlx"
+    with pytest.raises(UnsupportedModelError, match="stored in MLX's format, and its mode 'mxfp4' is not read here"):
+        engine.load(str(tmp_path / "mxfp4"), backend="torch")
 
 
 def test_a_model_whose_cache_torch_would_ignore_is_refused(engine, tmp_path):

@@ -137,7 +137,7 @@ def test_leaving_early_stops_and_another_generation_may_run_between(ours):
         ({"max_kv_size": 512}, "max_kv_size is 512"),
         ({"input_embeddings": [1.0]}, "input_embeddings is set"),
         ({"draft_model": object()}, "draft_model is set"),
-        ({"prompt": [4096]}, "has the token 4096; .* has 4096"),
+        ({"prompt": [4096]}, "has the token 4096, and .* has 4096 tokens"),
         ({"prompt": [3, -1]}, "has the token -1"),
         ({"prompt": [[1, 2]]}, r"has '\[1, 2\]' among its token ids"),
     ],

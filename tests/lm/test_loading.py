@@ -34,7 +34,7 @@ def test_what_was_unloaded_is_loaded_again(ours, pocket32):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"adapter_path": "adapters"}, "adapter_path is 'adapters': loRA"),
+        ({"adapter_path": "adapters"}, "adapter_path is 'adapters': no LoRA adapter is read on torch"),
         ({"model_config": {"rope_scaling": None}}, "model_config is {'rope_scaling': None}"),
         ({"revision": "main"}, "no revisions"),
     ],

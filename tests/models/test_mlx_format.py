@@ -91,6 +91,7 @@ def test_the_figures_are_those_of_what_is_in_memory(engine, folder):
     path = folder("qwen3", quantize=True, q_bits=4, q_group_size=32)
     info = engine.load(str(path), backend="torch")
     assert info.quantization.startswith("4-bit")
+    assert info.notes == ("stored by MLX in 4-bit, group 32, unpacked to float32",)
     assert info.dtype == "float32"  # that of the scales
     engine.unload(str(path))
     assert engine.load(str(path), backend="torch", dtype="bfloat16").dtype == "bfloat16"

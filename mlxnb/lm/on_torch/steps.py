@@ -88,7 +88,10 @@ def _check(ids: list[int], model: Model) -> None:
     vocabulary = model.config.get("vocab_size")
     wrong = next((i for i in ids if i < 0 or (isinstance(vocabulary, int) and i >= vocabulary)), None)
     if wrong is not None:
-        raise PromptError(f"The prompt has the token {wrong}; {model.name} has {vocabulary}.", "Encode it again.")
+        raise PromptError(
+            f"The prompt has the token {wrong}, and {model.name} has {vocabulary} tokens.",
+            "Encode it with the model's own tokenizer.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +124,18 @@ class Pick:
         with torch.inference_mode(False), torch.no_grad():
             logits = logits.clone()
             if self.processors:
-                self._see(history)
+                self._see(history, logits.device)
                 for process in self.processors:
                     logits = process(self._seen, logits)
             self.logprobs = logits - logits.logsumexp(dim=-1, keepdim=True)
             return int(self.sampler(self.logprobs))
 
-    def _see(self, history: list[int]) -> None:
+    def _see(self, history: list[int], device: torch.device) -> None:
         """The tokens so far as a tensor, one appended a step."""
         import torch
 
         known = 0 if self._seen is None else len(self._seen)
-        new = torch.tensor(history[known:], dtype=torch.long)
+        new = torch.tensor(history[known:], dtype=torch.long, device=device)
         self._seen = new if self._seen is None else torch.cat([self._seen, new])
 
 
