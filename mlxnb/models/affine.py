@@ -36,7 +36,7 @@ def dequantise(
     for part in _parts(whole):
         words, scale, bias = (t[part] for t in rows)
         grouped = _unpack(words, bits).float().reshape(*scale.shape, -1)
-        whole[part] = (grouped * scale.float()[..., None] + bias.float()[..., None]).flatten(-2).to(dtype)
+        whole[part] = grouped.mul_(scale.float()[..., None]).add_(bias.float()[..., None]).flatten(-2)
     return whole.reshape(*packed.shape[:-1], numbers)
 
 
@@ -73,7 +73,10 @@ def _unpack(words: torch.Tensor, bits: int) -> torch.Tensor:
     """The numbers [R, N] of words [R, N·bits/32]."""
     import torch
 
-    octets = words.contiguous().view(torch.uint8).reshape(words.shape[0], -1, bits).to(torch.int64)
+    octets = words.contiguous().view(torch.uint8)
+    if 8 % bits == 0:  # whole numbers in each byte: an eighth of the memory on the way
+        return ((octets[..., None] >> _shifts(bits, 8 // bits).to(torch.uint8)) & ((1 << bits) - 1)).flatten(-2)
+    octets = octets.reshape(words.shape[0], -1, bits).to(torch.int64)
     streams = (octets << _shifts(8, bits)).sum(-1)
     return ((streams[..., None] >> _shifts(bits, 8)) & ((1 << bits) - 1)).flatten(-2)
 
