@@ -200,14 +200,15 @@ class TorchModel(LocalModel):
 
         threads = self._threads.best
         torch.set_num_threads(threads)  # holds for this thread only, the engine's
-        sampler = sampler or TorchSampler(request.sampling, self.info.device)
+        own = TorchSampler(request.sampling, self.info.device)
+        draw = sampler or own
         with _peak_memory(self.info.device, watch):
             # inference_mode must not stay on while the generator is suspended: it is a state of the whole thread.
             with torch.inference_mode():
                 logits = self._prefill(ids, feed, watch)
-                token = sampler(logits, ids)
+                token = draw(logits, ids)
             if request.draft is not None:
-                decoder = TorchDecoder(self.model, self._states, feed, sampler, self.info.device)
+                decoder = TorchDecoder(self.model, self._states, feed, own, self.info.device)
                 yield from speculate(token, ids, limit, decoder, proposer(self, request, watch), watch)
                 return
             history, spent = list(ids), 0.0
@@ -219,7 +220,7 @@ class TorchModel(LocalModel):
                     with torch.inference_mode():
                         logits = self._step(torch.tensor([[token]], device=self.info.device), feed.state)
                         feed.length += 1
-                        token = sampler(logits, history)
+                        token = draw(logits, history)
                     spent += time.perf_counter() - began
                 yield token
             finally:
