@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import secrets
 import sys
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +18,12 @@ from ..models.fit import kv_bytes
 from ..request import DTYPES, Request
 from ..result import Chunk
 from .base import Cancelled, ModelInfo, Watch
-from .detokenize import Detokenizer
+from .batch import SUBJECT as BATCH
+from .batch import Batch, Member
 from .memory import release
 from .reuse import Feed, Reuse
+from .row import Row
 from .speculative import Decoder, checked
-from .split import StopCutter, ThinkingSplitter
 from .tokenizer import Prompt, Tokenizer, check_context
 
 # Tokens of a whole prefill from which its rate says something, and of any from which it says enough: below, what a
@@ -157,6 +157,14 @@ class LocalModel(ABC):
 
     def stream(self, request: Request, watch: Watch) -> Iterator[Chunk]:
         """See LoadedModel.stream."""
+        request, prompt = self._begin(request, watch)
+        try:
+            yield from self._generate(request, prompt, watch)
+        except Cancelled:
+            watch.finish_reason = "interrupted"
+
+    def _begin(self, request: Request, watch: Watch) -> tuple[Request, Prompt]:
+        """A request that can be answered, as far as it can, and its prompt; prefill starts now."""
         prompt = self.prompt(request)
         check_context(len(prompt.ids), self.info.context_length, request.model)
         if prompt.note:
@@ -164,10 +172,37 @@ class LocalModel(ABC):
         self._check_cache(request, watch)
         request = checked(self, request, watch)
         watch.begin(len(prompt.ids))
-        try:
-            yield from self._generate(request, prompt, watch)
-        except Cancelled:
-            watch.finish_reason = "interrupted"
+        return request, prompt
+
+    def batchable(self, request: Request) -> Decision:
+        """Whether a request can be computed together with others of this model, in one batch."""
+        return Rejected(BATCH, f"the {self.info.backend} backend computes one at a time")
+
+    def new_batch(self) -> Batch:
+        """An empty batch, for requests that are `batchable`."""
+        raise NotImplementedError
+
+    def member(self, request: Request, watch: Watch) -> Member:
+        """A request as a batch takes it.
+
+        Raises:
+            PromptError: the prompt cannot be used.
+        """
+        request, prompt = self._begin(request, watch)
+        limit = self._limit(request, len(prompt.ids), watch)
+        row = Row(self.tokenizer, request, prompt.thinking, watch)
+        return Member(_seeded(request, watch), watch, prompt.ids, row, limit)
+
+    def start(self, member: Member) -> tuple[Feed, Callable[[Feed], None]]:
+        """What a member's prefill starts from, and what to call with it once the prompt is fed: that is kept at once,
+        so that the next of a batch starts from all that it has in common with this one.
+        """
+        fresh, ids = self.new_state(member.request, member.watch), member.ids
+        reuse = self._reuse(member.request, member.watch)
+        if reuse is None:
+            return Feed(fresh), lambda feed: None
+        feed = reuse.begin(ids, fresh, self.cuttable(fresh), lambda: self.tokenizer.turn_ends(member.request, ids))
+        return feed, lambda fed: reuse.end(ids, replace(fed, state=reuse.states.copy(fed.state)))
 
     def _check_cache(self, request: Request, watch: Watch) -> None:
         if request.kv_bits is None or self.quantises_cache:
@@ -181,29 +216,20 @@ class LocalModel(ABC):
 
     def _generate(self, request: Request, prompt: Prompt, watch: Watch) -> Iterator[Chunk]:
         limit = self._limit(request, len(prompt.ids), watch)
-        text = TextStream(self.tokenizer, request.stop, prompt.thinking)
+        row = Row(self.tokenizer, request, prompt.thinking, watch)
         tokens = self._tokens(prompt.ids, _seeded(request, watch), limit, watch)
-        watch.finish_reason = "length"  # unless something else ends it first
         try:
             for token in tokens:
-                now = time.perf_counter()
-                if token in self.tokenizer.end_ids:
-                    watch.finish_reason = "stop"
-                    break
-                watch.token_times.append(now)
-                thinking, answer = text.feed(token)
-                yield Chunk(answer, token, now, thinking)
-                if text.stopped:
-                    watch.finish_reason = "stop"
-                    return
-                if watch.cancelled.is_set():
-                    watch.finish_reason = "interrupted"
+                chunk = row.feed(token)
+                if chunk is not None:
+                    yield chunk
+                if row.over():
                     break
         finally:
             tokens.close()  # type: ignore[attr-defined]
-        thinking, answer = text.finish()
-        if thinking or answer:
-            yield Chunk(answer, None, time.perf_counter(), thinking)
+        last = row.finish()
+        if last is not None:
+            yield last
 
     def _tokens(self, ids: list[int], request: Request, limit: int, watch: Watch) -> Iterator[int]:
         """`tokens`, started again with everything so far where the sequence outgrows `stretches_beyond`."""
@@ -276,32 +302,6 @@ class LocalModel(ABC):
         room = context - prompt_tokens
         watch.notes.append(f"max_tokens {request.max_tokens} lowered to {room}: the context holds {context} tokens")
         return room
-
-
-class TextStream:
-    """Token ids to (thinking, answer) text: detokenised, split at thinking markers, cut at stop strings."""
-
-    def __init__(self, tokenizer: Tokenizer, stops: tuple[str, ...], thinking: bool) -> None:
-        self._detokenizer = Detokenizer(tokenizer.decode)
-        self._splitter = ThinkingSplitter(tokenizer.markers, inside=thinking)
-        self._cutter = StopCutter(stops)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop string was reached."""
-        return self._cutter.stopped
-
-    def feed(self, token: int) -> tuple[str, str]:
-        """What `token` adds to the thinking and to the answer."""
-        thinking, answer = self._splitter.feed(self._detokenizer.feed(token))
-        return thinking, self._cutter.feed(answer)
-
-    def finish(self) -> tuple[str, str]:
-        """What was held back until the end."""
-        thinking, answer = self._splitter.feed(self._detokenizer.finish())
-        late_thinking, late_answer = self._splitter.finish()
-        answer = self._cutter.feed(answer + late_answer)
-        return thinking + late_thinking, answer if self.stopped else answer + self._cutter.finish()
 
 
 def _seeded(request: Request, watch: Watch) -> Request:

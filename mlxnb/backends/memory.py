@@ -18,3 +18,14 @@ def release() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # absent where the C library is not glibc
         if trim is not None:
             trim(0)
+
+
+# How the libraries begin to say that there is no memory, in lower case: each in a RuntimeError of its own words.
+_SHORT = ("out of memory", "can't allocate memory", "unable to allocate", "insufficient memory", "malloc", "bad_alloc")
+
+
+def memory_ran_out(err: BaseException) -> bool:
+    """Whether an error of a computation says that it got no memory for it."""
+    if isinstance(err, MemoryError):
+        return True
+    return isinstance(err, RuntimeError) and any(words in str(err).lower() for words in _SHORT)

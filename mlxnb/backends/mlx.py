@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import hardware
-from ..decision import Absent, Accepted, Decision
+from ..decision import Absent, Accepted, Decision, Rejected
 from ..errors import UnsupportedModelError
 from ..kernels.device import device
 from ..quiet import import_transformers
 from ..request import Request, Sampling
 from .base import Cancelled, ModelInfo, Watch
+from .batch import SUBJECT as BATCH
+from .batch import Batch
 from .local import LocalModel
 from .memory import release
 from .mlx_attention import attention_in_use, counted
+from .mlx_batch import MlxBatch, batchable
 from .mlx_cache import make_cache
 from .mlx_config import as_mlx_lm_reads_it
 from .mlx_decoder import MlxDecoder
@@ -137,6 +140,7 @@ class MlxModel(LocalModel):
         self.model: Any = model
         self.info = info
         self._head_dim = head_dim
+        self._batchable: Decision | None = None
         self._states = MlxStates(model)
         self.states = self._states if self._states.reusable() else None
         self._long_rope = long_rope
@@ -166,6 +170,20 @@ class MlxModel(LocalModel):
         sampling = request.sampling
         return MlxDecoder(self.model, feed, sampling, make_sampler(sampling), make_processors(sampling, []))
 
+    def batchable(self, request: Request) -> Decision:
+        """See LocalModel.batchable."""
+        if request.kv_bits is not None:
+            return Rejected(BATCH, "mlx-lm's batches do not keep a quantised KV cache", "leave out kv_bits")
+        if self._long_rope is not None:
+            return Rejected(BATCH, "LongRoPE embeds every position of this model by the length of its row")
+        if self._batchable is None:
+            self._batchable = batchable(self.model)
+        return self._batchable
+
+    def new_batch(self) -> Batch:
+        """See LocalModel.new_batch."""
+        return MlxBatch(self)
+
     def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         """See LocalModel.tokens."""
         import mlx.core as mx
@@ -179,13 +197,13 @@ class MlxModel(LocalModel):
         mx.reset_peak_memory()
         try:
             with wired_limit(self.model), counted(watch):
-                self._prefill(ids, watch, feed)
+                self.prefill(ids, watch, feed)
                 decode = self._decode if request.draft is None else self._speculate
                 yield from decode(ids, request, limit, watch, feed)
         finally:
             watch.peak_memory = mx.get_peak_memory()
 
-    def _prefill(self, ids: list[int], watch: Watch, feed: Feed) -> None:
+    def prefill(self, ids: list[int], watch: Watch, feed: Feed) -> None:
         """Feed the prompt but for its last token, in chunks as mlx-lm does."""
         import mlx.core as mx
         from mlx_lm.generate import generation_stream

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..decision import Absent, Accepted, Decision
+from ..decision import Absent, Accepted, Decision, Rejected
 from ..errors import DamagedModelError, UnsupportedModelError
 from ..quiet import import_transformers
 from ..request import Request
 from .base import Cancelled, ModelInfo, Watch
+from .batch import SUBJECT as BATCH
+from .batch import Batch
 from .local import LocalModel
 from .memory import release
 from .reuse import Feed
@@ -23,6 +25,7 @@ from .torch_attention import take_packed
 from .torch_decoder import TorchDecoder
 from .torch_kv import STEP, new_cache
 from .torch_mlx import StoredByMlx, stored_by_mlx
+from .torch_batch import TorchBatch, batchable
 from .torch_sampling import TorchSampler
 from .torch_states import TorchStates
 from .torch_threads import MEASURED_BELOW, Threads
@@ -167,6 +170,7 @@ class TorchModel(LocalModel):
         self.model: Any = model
         self.info = info
         self._threads = threads
+        self._batchable: Decision | None = None
         self._states = TorchStates(model)
         self.states = self._states if self._states.reusable() else None
         self.stretches_beyond = _long_rope_border(model.config)
@@ -198,14 +202,13 @@ class TorchModel(LocalModel):
         """See LocalModel.tokens. `sampler` takes logits [1, vocabulary] and the ids so far, in TorchSampler's place."""
         import torch
 
-        threads = self._threads.best
-        torch.set_num_threads(threads)  # holds for this thread only, the engine's
+        threads = self.use_threads()
         own = TorchSampler(request.sampling, self.info.device)
         draw = sampler or own
         with _peak_memory(self.info.device, watch):
             # inference_mode must not stay on while the generator is suspended: it is a state of the whole thread.
             with torch.inference_mode():
-                logits = self._prefill(ids, feed, watch)
+                logits = self.prefill(ids, feed, watch)
                 token = draw(logits, ids)
             if request.draft is not None:
                 decoder = TorchDecoder(self.model, self._states, feed, own, self.info.device)
@@ -228,7 +231,27 @@ class TorchModel(LocalModel):
                 if made >= ENOUGH:
                     self._threads.saw(threads, spent / made)
 
-    def _prefill(self, ids: list[int], feed: Feed, watch: Watch) -> Any:
+    def batchable(self, request: Request) -> Decision:
+        """See LocalModel.batchable. Asked of the model once."""
+        if self.stretches_beyond is not None:
+            return Rejected(BATCH, "LongRoPE embeds every position of this model by the length of its row")
+        if self._batchable is None:
+            self.use_threads()
+            self._batchable = batchable(self.model)
+        return self._batchable
+
+    def new_batch(self) -> Batch:
+        """See LocalModel.new_batch."""
+        return TorchBatch(self)
+
+    def use_threads(self) -> int:
+        """Compute on the number of threads that was fastest, which it returns."""
+        import torch
+
+        torch.set_num_threads(self._threads.best)  # holds for this thread only, the engine's
+        return torch.get_num_threads()
+
+    def prefill(self, ids: list[int], feed: Feed, watch: Watch) -> Any:
         """Logits [1, vocabulary] after the prompt, fed in chunks so that an interrupt can come between."""
         import torch
 

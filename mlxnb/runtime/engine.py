@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..errors import EngineClosedError, MlxnbError
 from ..request import Message, Request, check_dtype
 from ..result import Chunk, Result
+from .batch import Answer, BatchJob, as_jobs
+from .batch_run import BatchRun, by_model
 from .caches import Caches
 from .drafts import draft_for
 from .job import Job
@@ -101,7 +103,7 @@ class Engine:
             EngineClosedError: after `close`.
         """
         self._check_open()
-        job = Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
+        job = self._job(request)
         self._jobs.append(job)
         try:
             self._worker.submit(lambda: self._run(job))
@@ -109,6 +111,41 @@ class Engine:
             self._jobs.remove(job)
             raise
         return job
+
+    @names_its_options
+    def batch(self, prompts: Iterable[Prompt | Request], **options: Any) -> list[Answer]:
+        """Answer many prompts at once, in their order: for each its Result, or the MlxnbError that it failed with.
+
+        As many are computed together as memory holds; one that finishes makes room for the next. Greedy answers in
+        float32 are those that `generate` gives. Number formats that round more may choose otherwise between two tokens
+        that are almost equally likely, since a sum over another number of rows is rounded in another order.
+
+        Args:
+            prompts: strings, lists of messages, or Requests, which keep options of their own.
+            **options: as for `generate`, for every prompt that is no Request.
+        """
+        return self.submit_batch(prompts, **options).results()
+
+    @names_its_options
+    def submit_batch(self, prompts: Iterable[Prompt | Request], **options: Any) -> BatchJob:
+        """Queue many prompts, see `batch`, as one piece of work; iterate the BatchJob for (index, Result or error).
+
+        Raises:
+            OptionError: an option that no prompt could be asked with, or one string in the place of prompts.
+            EngineClosedError: after `close`.
+        """
+        self._check_open()
+        batch = BatchJob(as_jobs(prompts, options, self._job))
+        batch.follow()
+        jobs = batch.jobs
+        self._jobs += jobs
+        try:
+            self._worker.submit(lambda: self._run_batch(jobs))
+        except EngineClosedError:
+            for job in jobs:
+                self._jobs.remove(job)
+            raise
+        return batch
 
     def load(
         self,
@@ -208,10 +245,36 @@ class Engine:
         for backend in self.backends.values():
             backend.close()
 
-    def _run(self, job: Job) -> None:
+    def _job(self, request: Request) -> Job:
+        return Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
+
+    def _run_batch(self, jobs: list[Job]) -> None:
+        for group in by_model(jobs):
+            BatchRun(self, group).run()
+
+    # For BatchRun.
+
+    def loaded_for(self, job: Job) -> Loaded:
+        """See Host."""
+        return self._loaded_for(job)
+
+    def backend_of(self, loaded: Loaded) -> Backend:
+        """See Host."""
+        return self.backends[loaded.info.backend]
+
+    def run_alone(self, job: Job) -> None:
+        """See Host."""
+        self._run(job, started=True)
+
+    def ended(self, job: Job, outcome: Outcome, whole: bool) -> None:
+        """See Host."""
+        self._jobs.remove(job)
+        self._after(job, outcome, whole)
+
+    def _run(self, job: Job, started: bool = False) -> None:
         outcome, whole = Outcome(job), False
         try:
-            if job.start() and (found := self._generate(job, outcome)) is not None:
+            if (started or job.start()) and (found := self._generate(job, outcome)) is not None:
                 job.put(Chunk(found.text, None, found.timings.start, found.thinking))
                 job.finish(found)
                 assert self.cache is not None

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Literal
 
 from ..backends.base import Cancelled, Watch
+from ..errors import MlxnbError
 from ..request import Request
 from ..result import Chunk, Result
 
@@ -104,6 +105,14 @@ class Job:
             raise self._error
         assert self._result is not None
         return self._result
+
+    def answer(self) -> Result | MlxnbError:
+        """What a job that is done came to: its Result, or the error that it failed with."""
+        assert self._done.is_set()
+        if self._result is not None:
+            return self._result
+        assert isinstance(self._error, MlxnbError)
+        return self._error
 
     def cancel(self) -> None:
         """Stop at once while queued, else within one token or one prefill chunk; a finished job stays as it is."""

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import mlxnb.pocket
-from mlxnb.backends.local import TextStream
+from mlxnb.backends.row import TextStream
 from mlxnb.backends.tokenizer import Tokenizer, check_context
 from mlxnb.errors import DamagedModelError, PromptTooLongError, TokenizerMissingError
 from mlxnb.request import Request

@@ -216,7 +216,7 @@ def test_a_model_without_a_template_gets_the_prompt_as_it_is(engine, checkpoint,
 
 def test_thinking_is_no_part_of_the_answer(engine, checkpoint, tmp_path, backend):
     """A template that opens the block and a vocabulary with both markers, as reasoning models have."""
-    from mlxnb.backends.local import TextStream
+    from mlxnb.backends.row import TextStream
     from mlxnb.backends.tokenizer import Tokenizer
 
     path = checkpoint("llama")

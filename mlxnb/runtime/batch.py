@@ -1,0 +1,108 @@
+"""Many requests at once: the handle that fronts follow, cancel and take the answers from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from ..errors import MlxnbError, OptionError, PromptError
+from ..request import Request
+from ..result import Result
+from .job import WAKE, Job
+
+# What became of one of them: its answer, or why there is none.
+Answer = Result | MlxnbError
+
+
+class Progress(NamedTuple):
+    """How many of a batch are answered or failed, of how many, and the tokens that were made so far."""
+
+    done: int
+    total: int
+    tokens: int
+
+
+class BatchJob:
+    """Handle of a submitted batch. Iterating gives (index, Result or error) as they finish; leaving the loop early
+    cancels the rest. Every method may be called from any thread.
+    """
+
+    def __init__(self, parts: Sequence[Job | MlxnbError]) -> None:
+        self._parts = tuple(parts)
+        self._finished: SimpleQueue[tuple[int, Answer]] = SimpleQueue()
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Those that could be asked, in order."""
+        return [part for part in self._parts if isinstance(part, Job)]
+
+    def follow(self) -> None:
+        """Called by the engine before anything runs: from now on `__iter__` hears what finishes."""
+        for index, part in enumerate(self._parts):
+            if isinstance(part, Job):
+                part.on_done(lambda job, index=index: self._finished.put((index, job.answer())))  # type: ignore[misc]
+            else:
+                self._finished.put((index, part))
+
+    def __iter__(self) -> Iterator[tuple[int, Answer]]:
+        try:
+            for _ in self._parts:
+                yield self._next()
+        finally:
+            self.cancel()
+
+    def _next(self) -> tuple[int, Answer]:
+        while True:
+            try:
+                return self._finished.get(timeout=WAKE)
+            except Empty:
+                continue
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all are done, at most `timeout` seconds; whether they are."""
+        end = None if timeout is None else time.monotonic() + timeout
+        return all(job.wait(None if end is None else max(0.0, end - time.monotonic())) for job in self.jobs)
+
+    def results(self) -> list[Answer]:
+        """Wait for all, and give them in order; an interrupt of the waiting thread cancels the batch."""
+        try:
+            self.wait()
+        except BaseException:
+            self.cancel()
+            raise
+        return [part.answer() if isinstance(part, Job) else part for part in self._parts]
+
+    def progress(self) -> Progress:
+        """How far it is; never waits."""
+        done = sum(not isinstance(part, Job) or part.state == "done" for part in self._parts)
+        return Progress(done, len(self._parts), sum(len(job.watch.token_times) for job in self.jobs))
+
+    def cancel(self) -> None:
+        """Stop between two tokens: what is finished stays, what runs is `interrupted` with its text so far."""
+        for job in self.jobs:
+            job.cancel()
+
+
+
+
+def as_jobs(
+    prompts: Iterable[Any], options: Mapping[str, Any], job: Callable[[Request], Job]
+) -> list[Job | MlxnbError]:
+    """A Job for each prompt, made by `job`; for one that cannot be asked, the error that says why.
+
+    Raises:
+        OptionError: an option that is wrong whatever the prompt is, or something that is no list of prompts.
+    """
+    if isinstance(prompts, str | bytes | Mapping | Request) or not isinstance(prompts, Iterable):
+        raise OptionError(f"prompts is a {type(prompts).__name__}.", "Give a list of prompts; one alone to `generate`.")
+    Request.of("an option that is wrong is wrong for all", **{**options, "system": None, "raw": False})
+    return [_part(prompt, options, job) for prompt in prompts]
+
+
+def _part(prompt: Any, options: Mapping[str, Any], job: Callable[[Request], Job]) -> Job | MlxnbError:
+    try:
+        return job(prompt if isinstance(prompt, Request) else Request.of(prompt, **options))
+    except PromptError as err:
+        return err
