@@ -23,7 +23,12 @@ class TorchBatch(Batch):
     """See Batch."""
 
     def __init__(self, model: TorchModel) -> None:
+        import torch
+
         self._model = model
+        self._counts = model.info.device == "cuda"  # the only device that keeps a peak
+        if self._counts:
+            torch.cuda.reset_peak_memory_stats()
         self._slots: Slots | None = None
         self.members: list[Member] = []
 
@@ -61,6 +66,8 @@ class TorchBatch(Batch):
             logits = forward(self._model.model, self._slots, [member.made[-1] for member in self.members])
             tokens = self._draw(logits, self.members)
         self._slots.end()
+        for member in self.members if self._counts else ():
+            member.watch.peak_memory = torch.cuda.max_memory_allocated()
         return list(zip(self.members, tokens, strict=True))
 
     def _draw(self, logits: Any, members: Sequence[Member]) -> list[int]:

@@ -1,7 +1,8 @@
 """The running engine: one thread that owns every model, one queue of requests, one Result for each."""
 
+from .batch import BatchJob
 from .engine import Engine, Status
 from .job import Job
 from .shared import shared_engine
 
-__all__ = ["Engine", "Job", "Status", "shared_engine"]
+__all__ = ["BatchJob", "Engine", "Job", "Status", "shared_engine"]

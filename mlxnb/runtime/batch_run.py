@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -37,8 +36,8 @@ class Host(Protocol):
 
     cache: Caches | None
 
-    def loaded_for(self, job: Job) -> Loaded:
-        """The model of a request, loaded if it is not."""
+    def loaded_for(self, job: Job) -> tuple[Loaded, float]:
+        """The model of a request, and the seconds that loading it took now."""
 
     def backend_of(self, loaded: Loaded) -> Backend:
         """The backend that a model is on."""
@@ -113,16 +112,15 @@ class BatchRun:
 
     def _looked_up(self, job: Job, outcome: Outcome) -> Live | None:
         """A job with its model; None where it is answered from the cache, or cannot be batched."""
-        began = time.perf_counter()
-        outcome.loaded = loaded = self._host.loaded_for(job)
-        load_time = time.perf_counter() - began
+        outcome.loaded, outcome.load_time = loaded, load_time = self._host.loaded_for(job)
         model, cache = loaded.model, self._host.cache
         if job.watch.cancelled.is_set():
             raise Cancelled
-        found = cache.find(model, job) if cache is not None else None
-        if found is not None:
+        found = cache.find(model, job, load_time) if cache is not None else None
+        if found is not None and cache is not None:
             job.put(Chunk(found.text, None, found.timings.start, found.thinking))
             job.finish(found)
+            cache.remember(model, job)
             self._host.ended(job, outcome, whole=False)
             return None
         verdict = self._batchable(loaded, job)
@@ -180,7 +178,8 @@ class BatchRun:
             self._batch = model.new_batch()
         given = self._batch.join(live.member)
         self._running[id(live.member)] = live
-        self._take(given)
+        if given:
+            self._take(given)
 
     # Tokens.
 
@@ -188,11 +187,10 @@ class BatchRun:
         if self._batch is None or not self._running:
             return
         try:
-            given = self._batch.step()
+            self._take(self._batch.step())
         except Exception as err:  # noqa: BLE001 - an edge: whatever a backend raises is the error of those in the batch
             self._broke(err)
             return
-        self._take(given)
         self._calm += 1
         if self._calm >= GROW_AFTER and self._width < MOST_ROWS:
             self._width, self._calm = min(MOST_ROWS, 2 * self._width), 0
@@ -207,13 +205,13 @@ class BatchRun:
             self._put(live, member.row.feed(token))
             if member.over():
                 over.append(member)
-        if over:
-            self._batch.leave(over)
         for member in over:
             live = self._running.pop(id(member))
             self._put(live, member.row.finish())
             live.job.finish(live.outcome.result())
             self._host.ended(live.job, live.outcome, whole=live.job.watch.finish_reason != "interrupted")
+        if over:
+            self._batch.leave(over)
 
     def _put(self, live: Live, chunk: Chunk | None) -> None:
         if chunk is not None:

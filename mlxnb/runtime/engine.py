@@ -116,7 +116,9 @@ class Engine:
     def batch(self, prompts: Iterable[Prompt | Request], **options: Any) -> list[Answer]:
         """Answer many prompts at once, in their order: for each its Result, or the MlxnbError that it failed with.
 
-        As many are computed together as memory holds; one that finishes makes room for the next. Greedy answers in
+        As many are computed together as memory holds; one that finishes makes room for the next. What the prompts have
+        in common is computed once: the KV state of each prompt is kept before the next begins (that of an answer is
+        not). Greedy answers in
         float32 are those that `generate` gives. Number formats that round more may choose otherwise between two tokens
         that are almost equally likely, since a sum over another number of rows is rounded in another order.
 
@@ -249,14 +251,25 @@ class Engine:
         return Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
 
     def _run_batch(self, jobs: list[Job]) -> None:
-        for group in by_model(jobs):
-            BatchRun(self, group).run()
+        try:
+            for group in by_model(jobs):
+                BatchRun(self, group).run()
+        except Exception as err:
+            for job in jobs:  # nobody may wait for what will never come
+                job.finish(None, Outcome(job).failed(err))
+            raise
+        finally:
+            for job in jobs:
+                if job in self._jobs:
+                    self._jobs.remove(job)
 
     # For BatchRun.
 
-    def loaded_for(self, job: Job) -> Loaded:
+    def loaded_for(self, job: Job) -> tuple[Loaded, float]:
         """See Host."""
-        return self._loaded_for(job)
+        began, before = time.perf_counter(), self._models.infos()
+        loaded = self._loaded_for(job)
+        return loaded, 0.0 if loaded.info in before else time.perf_counter() - began
 
     def backend_of(self, loaded: Loaded) -> Backend:
         """See Host."""
