@@ -85,8 +85,6 @@ class BatchJob:
             job.cancel()
 
 
-
-
 def as_jobs(
     prompts: Iterable[Any], options: Mapping[str, Any], job: Callable[[Request], Job]
 ) -> list[Job | MlxnbError]:

@@ -51,7 +51,7 @@ def asked(engine: Engine, model: str, backend: str) -> tuple[list[Request], list
     lengths = np.linspace(*PROMPT, ROWS).astype(int)
     limits = np.linspace(*TOKENS, ROWS).astype(int)[np.random.default_rng(0).permutation(ROWS)]
     requests = [
-        Request.of(f"{i} " + "word " * int(n - 2), raw=True, model=model, backend=backend, max_tokens=int(limit))
+        Request.of(f"{i} " + "word " * int(n // 2 - 1), raw=True, model=model, backend=backend, max_tokens=int(limit))
         for i, (n, limit) in enumerate(zip(lengths, limits, strict=True))
     ]
     return requests, [tokenizer.prompt(request).ids for request in requests]
