@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..decision import Accepted, Decision, Rejected
+from ..request import Sampling
 from .base import Watch
 from .batch import SUBJECT, Batch, Member
 from .mlx_attention import counted
@@ -24,35 +25,37 @@ ENDLESS = 2**31 - 1
 
 
 class Draw:
-    """One row's sampler. It has a random key of its own, which it puts in the place of MLX's while it draws: a seeded
-    row draws what it draws alone, whoever is beside it.
+    """One row's sampler: mlx-lm's filters, in its order, and a random key of the row's own. The keys follow one another
+    as MLX's own state does, so a seeded row draws what it draws alone, whoever is beside it.
     """
 
-    def __init__(self, sampler: Any, seed: int | None) -> None:
+    def __init__(self, sampling: Sampling) -> None:
         import mlx.core as mx
 
-        self._sampler = sampler
+        assert sampling.seed is not None
+        self._sampling = sampling
         # The key before each draw: mlx-lm draws ahead, so a row that leaves has drawn a token that it never saw.
-        self._keys = [mx.random.key(seed)] if seed is not None else []
+        self._keys = [mx.random.key(sampling.seed)]
 
     def __call__(self, logprobs: Any) -> Any:
+        """Token ids [1] of log-probabilities [1, vocabulary]."""
         import mlx.core as mx
+        from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
-        if not self._keys:
-            return self._sampler(logprobs)
-        state = mx.random.state
-        others, state[0] = state[0], self._keys[-1]
-        try:
-            token = self._sampler(logprobs)
-            self._keys.append(state[0])
-        finally:
-            state[0] = others
-        return token
+        s = self._sampling
+        if 0 < s.top_p < 1:
+            logprobs = apply_top_p(logprobs, s.top_p)
+        if s.min_p > 0:
+            logprobs = apply_min_p(logprobs, s.min_p)
+        if 0 < s.top_k < logprobs.shape[-1]:
+            logprobs = apply_top_k(logprobs, s.top_k)
+        following, key = mx.random.split(self._keys[-1])
+        self._keys.append(following)
+        return mx.random.categorical(logprobs * (1 / s.temperature), key=key)
 
     def back_to(self, drawn: int) -> None:
         """Go on as after so many draws."""
-        if self._keys:
-            del self._keys[drawn + 1 :]
+        del self._keys[drawn + 1 :]
 
 
 class MlxBatch(Batch):
@@ -97,13 +100,11 @@ class MlxBatch(Batch):
 
     def _sampler(self, member: Member) -> Any:
         """One for all greedy rows, which mlx-lm then calls once for all of them."""
-        from .mlx import make_sampler
-
         sampling = member.request.sampling
         if sampling.temperature == 0:
             return _likeliest
         if member.draw is None:
-            member.draw = Draw(make_sampler(sampling), sampling.seed)
+            member.draw = Draw(sampling)
         member.draw.back_to(len(member.made))
         return member.draw
 
