@@ -122,7 +122,7 @@ def forward(model: Any, slots: Slots, tokens: Sequence[int]) -> Any:
         input_ids=torch.tensor(tokens, device=model.device)[:, None],
         position_ids=slots.positions[:, None],
         attention_mask=mask,
-        past_key_values=slots.cache,
+        past_key_values=slots.held,
         use_cache=True,
     )
     return out.logits[:, -1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 # Room is made for so many tokens at a time: a longer buffer is made seldom, and a shorter one holds less that is empty.
@@ -14,14 +15,15 @@ class Slots:
 
     Nothing is padded on the left, so a row joins and leaves without moving the others, and a step writes one position
     of each in place. (DynamicCache joins the new position to a copy of all earlier ones, in each layer, each step.)
-    What a row may look at is said by `masks`, from its length alone; what another row left in its slot is hidden.
+    What a row may look at is said by `mask`, from its length alone; what another row left in its slot is hidden. A step
+    reads as far as its longest row; the buffers are given back when the batch is empty.
     """
 
     def __init__(self, layers: Sequence[Any]) -> None:
         from transformers import Cache
 
         self.layers = [slot_layer()(self, getattr(layer, "sliding_window", None)) for layer in layers]
-        self.cache = Cache(layers=self.layers)
+        self.held = Cache(layers=self.layers)
         self.lengths: list[int] = []
         self.rows: Any = None  # indices of the slots [rows], and the positions [rows] that a step writes
         self.positions: Any = None
@@ -77,23 +79,17 @@ class Slots:
         return sum(t.nbytes for layer in self.layers for t in (layer.keys, layer.values) if t is not None)
 
 
+@cache
 def slot_layer() -> Any:
-    """The class of one layer's slots: a cache layer as transformers' models want one."""
-    global _SlotLayer
-    if _SlotLayer is None:
-        _SlotLayer = _make()
-    return _SlotLayer
-
-
-_SlotLayer: Any = None
-
-
-def _make() -> Any:
+    """The class of one layer's slots: a cache layer as transformers' models want one. Made once torch is wanted."""
     import torch
     from transformers.cache_utils import CacheLayerMixin
 
     class SlotLayer(CacheLayerMixin):
         """Keys and values [slots, heads, room, head_dim]."""
+
+        keys: Any
+        values: Any
 
         def __init__(self, slots: Slots, window: int | None) -> None:
             super().__init__()
