@@ -32,6 +32,7 @@ class BatchJob:
     def __init__(self, parts: Sequence[Job | MlxnbError]) -> None:
         self._parts = tuple(parts)
         self._finished: SimpleQueue[tuple[int, Answer]] = SimpleQueue()
+        self._given = 0  # how many of them a loop has had: another one goes on from there
 
     @property
     def jobs(self) -> list[Job]:
@@ -48,7 +49,8 @@ class BatchJob:
 
     def __iter__(self) -> Iterator[tuple[int, Answer]]:
         try:
-            for _ in self._parts:
+            while self._given < len(self._parts):
+                self._given += 1
                 yield self._next()
         finally:
             self.cancel()

@@ -195,6 +195,7 @@ def test_cancel_keeps_what_is_finished_and_the_text_so_far(engine, checkpoint: M
     assert said(results[:2]) == said(expected)
     assert [result.finish_reason for result in results[2:]] == ["interrupted"] * 4
     assert all(0 < len(result.tokens) < 400 for result in results[2:])
+    assert list(job) == []  # they were given once
     assert job.progress()[:2] == (6, 6)
     assert engine.status().queued == 0
     assert engine.status().running is None
