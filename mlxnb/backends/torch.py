@@ -22,10 +22,10 @@ from .reuse import Feed
 from .speculative import proposer, speculate
 from .tokenizer import Tokenizer
 from .torch_attention import take_packed
+from .torch_batch import TorchBatch, batchable
 from .torch_decoder import TorchDecoder
 from .torch_kv import STEP, new_cache
 from .torch_mlx import StoredByMlx, stored_by_mlx
-from .torch_batch import TorchBatch, batchable
 from .torch_sampling import TorchSampler
 from .torch_states import TorchStates
 from .torch_threads import MEASURED_BELOW, Threads

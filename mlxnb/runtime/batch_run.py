@@ -136,6 +136,8 @@ class BatchRun:
     def _batchable(self, loaded: Loaded, job: Job) -> Decision:
         if not isinstance(loaded.model, LocalModel):
             return Rejected("batch", f"the {loaded.info.backend} backend computes one at a time")
+        if job.request.draft is not None:
+            return Rejected("batch", "what a draft guesses is verified for one answer at a time", "leave out draft")
         return loaded.model.batchable(job.request)
 
     def _room(self, live: Live) -> bool:
