@@ -16,6 +16,9 @@ MAX_SEED = 2**63 - 1
 # What weights can be loaded in, and the bytes of one.
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
+# What weights can be quantised to while they are loaded.
+QUANTIZE = ("int8", "int4")
+
 # Whether finished answers and KV states are looked up and kept: where an answer repeats, always, or not at all.
 CACHE_MODES = ("auto", "always", "off")
 
@@ -76,6 +79,21 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Precision:
+    """What a model's weights are loaded in: a `dtype`, None as they are stored, and what they are quantised to."""
+
+    dtype: str | None = None
+    quantize: str | None = None
+
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)
+        check_quantize(self.quantize)
+
+    def __str__(self) -> str:
+        return " ".join(name for name in (self.dtype, self.quantize) if name)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One generation, complete and checked: `messages` for a chat template, or `prompt` alone with `raw` set."""
 
@@ -96,9 +114,15 @@ class Request:
     stop: tuple[str, ...] = ()
     strict: bool = False
     dtype: str | None = None
+    quantize: str | None = None
     cache: str = "auto"
     draft: str | None = None
     draft_tokens: int | None = option(None, "tokens that a draft may guess ahead at once", int, 1, 64)
+
+    @property
+    def precision(self) -> Precision:
+        """What the model is to be loaded in."""
+        return Precision(self.dtype, self.quantize)
 
     @property
     def raw(self) -> bool:
@@ -111,11 +135,12 @@ class Request:
         text = self.prompt if self.prompt is not None else self.messages[-1].content
         if not text.strip():
             raise EmptyPromptError("The prompt is empty.", "Write what the model should answer.")
-        for name in ("model", "backend", "dtype", "draft"):
+        for name in ("model", "backend", "dtype", "quantize", "draft"):
             value = getattr(self, name)
-            if not isinstance(value, str) and not (name in ("dtype", "draft") and value is None):
+            if not isinstance(value, str) and not (name in ("dtype", "quantize", "draft") and value is None):
                 raise OptionError(f"{name} is {value!r}.", "It takes a name, as a string.")
         check_dtype(self.dtype)
+        check_quantize(self.quantize)
         if self.cache not in CACHE_MODES:
             raise OptionError(f"cache is {self.cache!r}.", f"It takes {', '.join(CACHE_MODES)}.")
         check_options(self)
@@ -226,6 +251,16 @@ def check_dtype(dtype: str | None) -> None:
         raise OptionError(f"dtype is {dtype!r}.", f"It takes {', '.join(DTYPES)}.")
 
 
+def check_quantize(quantize: str | None) -> None:
+    """Refuse what weights cannot be quantised to; None is not at all.
+
+    Raises:
+        OptionError: naming what they can.
+    """
+    if quantize is not None and quantize not in QUANTIZE:
+        raise OptionError(f"quantize is {quantize!r}.", f"It takes {' or '.join(QUANTIZE)}.")
+
+
 def _check_kv(request: Request) -> None:
     for name, allowed in (("kv_bits", KV_BITS), ("kv_group_size", KV_GROUP_SIZES)):
         value = getattr(request, name)
@@ -248,3 +283,7 @@ def _range(low: float | None, high: float | None) -> str:
     if low is not None and high is not None:
         return f" from {low:,} to {high:,}" if isinstance(high, int) else f" from {low:g} to {high:g}"
     return f" of at least {low:g}" if low is not None else ""
+
+
+# Weights loaded in the dtype that they are stored in.
+AS_STORED = Precision()

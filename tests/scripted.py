@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mlxnb.backends import ModelInfo, Watch
 from mlxnb.backends.base import Cancelled
 from mlxnb.decision import Accepted, Decision
-from mlxnb.request import Request
+from mlxnb.request import AS_STORED, Precision, Request
 from mlxnb.result import Chunk
 
 
@@ -39,7 +39,7 @@ class ScriptedBackend:
     def available(self) -> Decision:
         return self.decision
 
-    def load(self, source: object, dtype: str | None = None) -> ScriptedModel:
+    def load(self, source: object, precision: Precision = AS_STORED) -> ScriptedModel:
         time.sleep(self.load_delay)
         return ScriptedModel(self)
 

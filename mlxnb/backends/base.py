@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
+from ..request import AS_STORED, Precision
+
 if TYPE_CHECKING:
-    from ..decision import Decision
+    from ..decision import Decision, Rejected
     from ..models import ModelSource
     from ..request import Request
     from ..result import Chunk, FinishReason, Speculation
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is loaded, as a person wants to know it. Sizes in bytes, `context_length` in tokens."""
+    """What is loaded, as a person wants to know it. Sizes in bytes, `context_length` in tokens.
+
+    `refused` is what was asked of it and could not be done, such as quantising it; `notes` say so too.
+    """
 
     name: str
     source: str
@@ -33,6 +38,7 @@ class ModelInfo:
     context_length: int | None
     attention: str
     notes: tuple[str, ...] = ()
+    refused: tuple[Rejected, ...] = ()
 
 
 @dataclass(slots=True)
@@ -101,8 +107,8 @@ class Backend(Protocol):
         """Whether it can run on this machine, or why not and what mends it."""
         ...
 
-    def load(self, source: ModelSource, dtype: str | None = None) -> LoadedModel:
-        """Load a model from its folder.
+    def load(self, source: ModelSource, precision: Precision = AS_STORED) -> LoadedModel:
+        """Load a model from its folder; one that cannot be quantised as asked comes in full precision and says so.
 
         Raises:
             UnsupportedModelError: the architecture or a dtype is not known here.

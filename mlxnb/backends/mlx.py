@@ -12,8 +12,10 @@ from .. import hardware
 from ..decision import Absent, Accepted, Decision, Rejected
 from ..errors import UnsupportedModelError
 from ..kernels.device import device
+from ..models.quantization import quantization_of
 from ..quiet import import_transformers
-from ..request import Request, Sampling
+from ..request import AS_STORED, Precision, Request, Sampling
+from . import mlx_quantize
 from .base import Cancelled, ModelInfo, Watch
 from .batch import SUBJECT as BATCH
 from .batch import Batch
@@ -26,6 +28,7 @@ from .mlx_config import as_mlx_lm_reads_it
 from .mlx_decoder import MlxDecoder
 from .mlx_fixes import LongRope, correct, readable_context
 from .mlx_states import MlxStates
+from .quantization import as_it_is, with_quantization
 from .reuse import Feed
 from .speculative import proposer, speculate
 from .tokenizer import Tokenizer
@@ -48,7 +51,7 @@ class MlxBackend:
             return Absent(self.name, "MLX runs on Apple silicon and Linux only", "use --backend torch")
         return Absent(self.name, f"{' and '.join(missing)} not installed", "pip install --upgrade mlxnb")
 
-    def load(self, source: ModelSource, dtype: str | None = None) -> MlxModel:
+    def load(self, source: ModelSource, precision: Precision = AS_STORED) -> MlxModel:
         """See Backend.load."""
         from ..models import inspect
 
@@ -59,16 +62,19 @@ class MlxBackend:
         checkpoint = inspect(source.path)
         overlay = as_mlx_lm_reads_it(checkpoint.config)
         try:
-            model, _ = load_model(source.path, model_config=overlay)
+            model, _ = load_model(source.path, lazy=precision.quantize is not None, model_config=overlay)
         except ValueError as err:
             raise _foreign(err, source.name) from err
         except (TypeError, AttributeError, KeyError, NotImplementedError) as err:
             raise UnsupportedModelError(f"mlx-lm cannot build {source.name}: {err}.", "Try --backend torch.") from err
-        if dtype is not None:
-            model.set_dtype(getattr(mx, dtype))
-            mx.eval(model.parameters())
+        if precision.dtype is not None:
+            model.set_dtype(getattr(mx, precision.dtype))
+        decision = _quantised(model, checkpoint, precision.quantize)
+        mx.eval(model.parameters())
         long_rope = correct(model, checkpoint.config)
         info = _info(source, model, checkpoint)
+        if decision is not None:
+            info = with_quantization(info, decision, _said(model, checkpoint) if decision else None)
         made = MlxModel(model, Tokenizer(source.path), info, checkpoint.head_dim, long_rope)
         made.checkpoint = checkpoint
         return made
@@ -90,6 +96,23 @@ class MlxBackend:
             import mlx.core as mx
 
             mx.clear_streams()
+
+
+def _quantised(model: Any, checkpoint: Checkpoint, kind: str | None) -> Decision | None:
+    """Quantise `model` if it can be; None where nothing was asked for."""
+    if kind is None:
+        return None
+    if checkpoint.quantization:
+        bits = quantization_of(checkpoint.config).get("bits")
+        return as_it_is(checkpoint.quantization, bits if isinstance(bits, int) else None, kind)
+    return mlx_quantize.quantise(model, kind)
+
+
+def _said(model: Any, checkpoint: Checkpoint) -> str | None:
+    """What a person should know beside what the quantised model is in."""
+    if checkpoint.quantization:
+        return f"stored in {checkpoint.quantization} already: nothing was quantised again"
+    return mlx_quantize.left_in_full(model)
 
 
 def _foreign(err: ValueError, name: str) -> UnsupportedModelError:

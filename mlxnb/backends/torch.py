@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from ..decision import Absent, Accepted, Decision, Rejected
 from ..errors import DamagedModelError, UnsupportedModelError
 from ..quiet import import_transformers
-from ..request import Request
+from ..request import AS_STORED, Precision, Request
+from . import torch_quantize
 from .base import Cancelled, ModelInfo, Watch
 from .batch import SUBJECT as BATCH
 from .batch import Batch
 from .local import LocalModel
 from .memory import release
+from .quantization import as_it_is, with_quantization
 from .reuse import Feed
 from .speculative import proposer, speculate
 from .tokenizer import Tokenizer
@@ -52,17 +54,24 @@ class TorchBackend:
             return Absent(self.name, f"{' and '.join(missing)} not installed", "pip install 'mlxnb[torch]'")
         return Accepted(self.name, "torch and transformers are installed")
 
-    def load(self, source: ModelSource, dtype: str | None = None) -> TorchModel:
+    def load(self, source: ModelSource, precision: Precision = AS_STORED) -> TorchModel:
         """See Backend.load."""
         import torch
 
         from .. import models
 
         checkpoint = models.inspect(source.path)
-        stored = stored_by_mlx(source, checkpoint, dtype, self.memory_free())
+        stored = stored_by_mlx(source, checkpoint, precision.dtype, self.memory_free())
         self._threads = self._threads or torch.get_num_threads()
         device = device_name()
-        model = _from_pretrained(source, getattr(torch, dtype) if dtype else "auto", stored).to(device).eval()
+        dtype = getattr(torch, precision.dtype) if precision.dtype else "auto"
+
+        def full() -> Any:
+            return _from_pretrained(source, dtype, stored).to(device).eval()
+
+        # What MLX stored quantised is unpacked by now, so that it can be quantised for torch.
+        held = checkpoint.quantization if stored is None else None
+        model, decision = _quantised(full, held, precision.quantize)
         small = checkpoint.parameters if device == "cpu" else MEASURED_BELOW
         threads = Threads.measure(model, small, self._threads)
         info = _info(source, model, checkpoint, device)
@@ -70,6 +79,8 @@ class TorchBackend:
             info = replace(info, attention=f"{info.attention}, {packed.subject}")
         if stored is not None:
             info = replace(info, notes=(*info.notes, *stored.notes()))
+        if decision is not None:
+            info = with_quantization(info, decision, torch_quantize.left_in_full(model) if decision else None)
         made = TorchModel(model, Tokenizer(source.path), info, threads)
         made.checkpoint = checkpoint
         return made
@@ -127,6 +138,17 @@ def _from_pretrained(source: ModelSource, dtype: Any, stored: StoredByMlx | None
         kind = type(model).__name__
         raise UnsupportedModelError(f"The torch backend has no cache for {kind}, which {source.name} is.", "Use mlx.")
     return model
+
+
+def _quantised(full: Callable[[], Any], held: str | None, kind: str | None) -> tuple[Any, Decision | None]:
+    """The model that `full` loads, in `kind` if that can be; None where nothing was asked for. `held`: what its weights
+    are quantised to already.
+    """
+    if kind is None:
+        return full(), None
+    if held:
+        return full(), as_it_is(held, None, kind)
+    return torch_quantize.quantised(full, kind)
 
 
 def _check_complete(report: dict[str, Any], name: str) -> None:

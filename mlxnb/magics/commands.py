@@ -47,6 +47,7 @@ def command_parser() -> OptionParser:
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--backend", metavar="NAME", help="load: auto, mlx or torch (default auto)")
     parser.add_argument("--dtype", metavar="TYPE", help="load: float32, bfloat16 or float16")
+    parser.add_argument("--quantize", metavar="KIND", help="load: int8 or int4")
     parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")
     return parser
 
@@ -123,7 +124,8 @@ class CommandMagics(Magics):
         from .tables import loaded_table
 
         backend = options.backend or self._defaults.backend
-        _show(loaded_table([load(options.name, backend, options.dtype or self._defaults.dtype)], "Loaded"))
+        dtype, quantize = options.dtype or self._defaults.dtype, options.quantize or self._defaults.quantize
+        _show(loaded_table([load(options.name, backend, dtype, quantize)], "Loaded"))
 
     def _unload(self, options: argparse.Namespace) -> None:
         from .. import engine

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from ..errors import MlxnbError
-from ..request import CACHE_MODES, KV_BITS, LOOKUP
+from ..request import CACHE_MODES, KV_BITS, LOOKUP, QUANTIZE
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
 from .options import FORMATS, OptionParser, generate_parser
@@ -59,6 +59,7 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "cache": lambda: CACHE_MODES,
     "kv_bits": lambda: map(str, KV_BITS),
     "dtype": lambda: ("float32", "bfloat16", "float16"),
+    "quantize": lambda: QUANTIZE,
 }
 
 

@@ -10,7 +10,7 @@ from traitlets.config import Config, Configurable
 
 from ..config import VARIABLES, Settings, settings
 from ..errors import OptionError
-from ..request import CACHE_MODES, check_option, option_fields
+from ..request import CACHE_MODES, QUANTIZE, check_option, option_fields
 from .options import FORMATS
 
 NOT_OPTIONS = ("format",)
@@ -52,6 +52,7 @@ class MLXNB(Configurable):
     model = Name("pocket", help="name of the model").tag(config=True)
     backend = Name("auto", help="auto, or the name of a backend").tag(config=True)
     dtype = Unicode(None, allow_none=True, help="dtype of the weights; None is the model's own").tag(config=True)
+    quantize = Enum((None, *QUANTIZE), None, help="what weights are quantised to; None is not at all").tag(config=True)
     system = Unicode(None, allow_none=True, help="system message before every prompt").tag(config=True)
     strict = Bool(False, help="fail where a path that was asked for is not taken").tag(config=True)
     cache = Enum(CACHE_MODES, "auto", help="use and keep finished answers and KV states").tag(config=True)

@@ -37,6 +37,7 @@ from ..config import settings
 from ..decision import Decision, Rejected
 from ..errors import OptionError
 from ..models import ModelSource
+from ..request import Precision
 from ..result import Result
 from .job import Job
 
@@ -151,12 +152,13 @@ class Caches:
 
     # On the engine's thread.
 
-    def join(self, model: Any, source: ModelSource, dtype: str | None) -> None:
+    def join(self, model: Any, source: ModelSource, precision: Precision) -> None:
         """Let a model that was just loaded use and fill the prefix cache, if it can."""
         if not isinstance(model, LocalModel):
             return
         try:
-            model.identity = model_identity(source.path, source.revision) + (f" as {dtype}" if dtype else "")
+            loaded_in = f" as {precision}" if str(precision) else ""
+            model.identity = model_identity(source.path, source.revision) + loaded_in
         except OSError:
             return  # without a name for its content nothing of it may be kept
         model.prefixes = self.prefixes

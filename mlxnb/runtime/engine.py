@@ -15,7 +15,7 @@ from .. import hardware
 from ..backends import default_backends
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..errors import EngineClosedError, MlxnbError
-from ..request import Message, Request, check_dtype
+from ..request import Message, Precision, Request
 from ..result import Chunk, Result
 from .batch import Answer, BatchJob, as_jobs
 from .batch_run import BatchRun, by_model
@@ -61,8 +61,8 @@ class Engine:
 
         Args:
             prompt: a string, or messages as `{"role", "content"}` mappings.
-            **options: `model`, `backend`, `system`, `raw`, `stop`, `strict`, `dtype`, `max_tokens` and the sampling
-                fields; see `Request.of`.
+            **options: `model`, `backend`, `system`, `raw`, `stop`, `strict`, `dtype`, `quantize`, `max_tokens` and
+                the sampling fields; see `Request.of`.
 
         Raises:
             MlxnbError: the request, the model or the backend cannot be used.
@@ -154,16 +154,17 @@ class Engine:
         name: str,
         backend: str = "auto",
         dtype: str | None = None,
+        quantize: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> ModelInfo:
         """Load a model ahead of its first request. `progress` hears of a download: bytes done and in all.
 
         Raises:
             ModelError, BackendError: it cannot be loaded.
-            OptionError: there is no such backend or dtype.
+            OptionError: there is no such backend or dtype, or nothing to quantise to by that name.
         """
         self._check_open()
-        check_dtype(dtype)
+        precision = Precision(dtype, quantize)
 
         def watched(done: int, total: int) -> None:
             if self._closed:
@@ -172,7 +173,7 @@ class Engine:
                 progress(done, total)
 
         try:
-            return self._worker.call(lambda: self._models.get(name, backend, dtype, progress=watched).info)
+            return self._worker.call(lambda: self._models.get(name, backend, precision, progress=watched).info)
         except Cancelled:
             raise EngineClosedError(f"The engine was closed while {name} was being fetched.") from None
 
@@ -201,7 +202,7 @@ class Engine:
         Raises:
             ModelError, BackendError: it cannot be loaded.
         """
-        return self.call(lambda: function(self._models.get(name, backend, None).model))
+        return self.call(lambda: function(self._models.get(name, backend).model))
 
     def models(self) -> list[ModelInfo]:
         """The models in memory."""
@@ -342,4 +343,4 @@ class Engine:
 
     def _loaded_for(self, job: Job) -> Loaded:
         request = job.request
-        return self._models.get(request.model, request.backend, request.dtype, request.strict, job.loading)
+        return self._models.get(request.model, request.backend, request.precision, request.strict, job.loading)

@@ -1,4 +1,4 @@
-"""The models in memory: found again by name, backend and dtype, loaded along a backend chain, given back on unload."""
+"""The models in memory: found again by name, backend and precision, loaded along a chain, given back on unload."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .. import hardware
 from ..backends.base import Backend, LoadedModel, ModelInfo
 from ..backends.select import Candidates, candidates
 from ..decision import Rejected
-from ..errors import MlxnbError, ModelNotFoundError, ModelTooLargeError, UnsupportedModelError
+from ..errors import MlxnbError, ModelNotFoundError, ModelTooLargeError, OptionError, UnsupportedModelError
 from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
-from ..request import DTYPES
+from ..request import AS_STORED, DTYPES, Precision
 from .caches import Caches
 
 # A model is taken to fit when it has room for a KV cache of this many tokens beside its weights.
@@ -31,7 +31,7 @@ class Loaded:
 
     model: LoadedModel
     source: ModelSource
-    dtype: str | None
+    precision: Precision
     passed_over: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -57,7 +57,7 @@ class LoadedModels:
         self,
         name: str,
         backend: str = "auto",
-        dtype: str | None = None,
+        precision: Precision = AS_STORED,
         strict: bool = False,
         progress: Progress | None = None,
     ) -> Loaded:
@@ -66,38 +66,48 @@ class LoadedModels:
         Raises:
             ModelError: it cannot be found, read, or does not fit.
             BackendError: no backend takes it.
+            OptionError: with `strict`, it could not be quantised as asked.
         """
         chain = candidates(backend, self._backends, strict)
+        found = self._in_memory(name, chain, precision)
+        loaded = found or self._load(resolve(name, progress=progress), chain, precision)
+        if strict:
+            _check_as_asked(loaded)
+        return loaded
+
+    def _in_memory(self, name: str, chain: Candidates, precision: Precision) -> Loaded | None:
         for place, candidate in enumerate(chain.backends):
             for loaded in self._loaded:
-                if (loaded.source.name, loaded.dtype, loaded.info.backend) == (name, dtype, candidate.name):
+                if (loaded.source.name, loaded.precision, loaded.info.backend) == (name, precision, candidate.name):
                     return _found(loaded, chain, place)
-        return self._load(resolve(name, progress=progress), chain, dtype)
+        return None
 
-    def _load(self, source: ModelSource, chain: Candidates, dtype: str | None) -> Loaded:
+    def _load(self, source: ModelSource, chain: Candidates, precision: Precision) -> Loaded:
         refused: list[Rejected] = []
         checkpoint = inspect(source.path)
         for backend in chain.backends:
             try:
-                model = self._load_on(backend, source, checkpoint, dtype)
+                model = self._load_on(backend, source, checkpoint, precision)
             except UnsupportedModelError as err:
                 if len(chain.backends) == 1:
                     raise
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 continue
-            loaded = Loaded(model, source, dtype, (*chain.passed_over, *refused))
+            loaded = Loaded(model, source, precision, (*chain.passed_over, *refused))
             if self._caches is not None:
-                self._caches.join(model, source, dtype)
+                self._caches.join(model, source, precision)
             self._loaded = (*self._loaded, loaded)
             return loaded
         reasons = "; ".join(f"{r.subject}: {r.reason.rstrip('.')}" for r in refused)
         raise UnsupportedModelError(f"No backend here can run {source.name}. {reasons}.")
 
-    def _load_on(self, backend: Backend, source: ModelSource, checkpoint: Checkpoint, dtype: str | None) -> LoadedModel:
+    def _load_on(
+        self, backend: Backend, source: ModelSource, checkpoint: Checkpoint, precision: Precision
+    ) -> LoadedModel:
         try:
             with _loading:
-                self._check_fits(checkpoint, backend, dtype)
-                return backend.load(source, dtype)
+                self._check_fits(checkpoint, backend, precision.dtype)
+                return backend.load(source, precision)
         except MlxnbError:
             raise
         except Exception as err:  # a library fails in its own ways: on import, or on files it does not understand
@@ -144,6 +154,13 @@ class LoadedModels:
             self._caches.leave(loaded.model)
         loaded.model.close()
         return loaded.info
+
+
+def _check_as_asked(loaded: Loaded) -> None:
+    """A strict request takes no model that came in another precision than it asked for."""
+    for refused in loaded.info.refused:
+        remedy = f"{refused.remedy[:1].upper()}{refused.remedy[1:]}" if refused.remedy else "Leave it out, or strict."
+        raise OptionError(f"{refused.subject} of {loaded.info.name} was refused: {refused.reason}.", remedy)
 
 
 def _found(loaded: Loaded, chain: Candidates, place: int) -> Loaded:

@@ -15,7 +15,9 @@ from mlxnb import Request
 from mlxnb.backends.base import Watch
 from mlxnb.cache import HostArray
 from mlxnb.models import ModelSource
+from mlxnb.request import Precision
 
+FLOAT32 = Precision("float32")
 WINDOW = 12  # tokens, of the tiny models with a sliding window
 
 Stored = tuple[dict[str, HostArray], dict[str, str]]
@@ -136,16 +138,16 @@ class TorchFed(Fed):
         return length >= self.window
 
 
-def load(backend: str, name: str, path: Path, dtype: str = "float32") -> Fed:
+def load(backend: str, name: str, path: Path, precision: Precision = FLOAT32) -> Fed:
     """A checkpoint on a backend; a name that ends in -8 or -4 has its KV cache in so many bits."""
     source = ModelSource(name, path, "path")
     if backend == "mlx":
         from mlxnb.backends.mlx import MlxBackend
 
-        return MlxFed(MlxBackend().load(source, dtype), int(name[-1]) if name.endswith(("-8", "-4")) else None)
+        return MlxFed(MlxBackend().load(source, precision), int(name[-1]) if name.endswith(("-8", "-4")) else None)
     from mlxnb.backends.torch import TorchBackend
 
-    return TorchFed(TorchBackend().load(source, dtype))
+    return TorchFed(TorchBackend().load(source, precision))
 
 
 def bits(stored: Stored) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("torch")
 
 from mlxnb.backends.torch_threads import MEASURED_BELOW, Threads
+from mlxnb.request import Precision
 
 
 def test_the_quicker_one_is_taken_and_the_choice_follows_what_is_seen():
@@ -24,7 +25,7 @@ def test_a_large_model_takes_all_unmeasured():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_threads_do_not_change_the_tokens(engine, dtype):
     engine.load("pocket", backend="torch", dtype=dtype)
-    loaded = engine._models.get("pocket", "torch", dtype)
+    loaded = engine._models.get("pocket", "torch", Precision(dtype))
     answers = []
     for count in (1, 2):
         loaded.model._threads = Threads({count: 0.0})

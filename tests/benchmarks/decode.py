@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from mlxnb import pocket
+from mlxnb.request import Precision
 from mlxnb.runtime import Engine
 
 from .pairs import Arm, Comparison, alternate
@@ -16,7 +17,7 @@ TOKENS = 300  # every arm makes exactly as many: end-of-turn tokens are switched
 
 def engine_stream(engine: Engine, backend: str, dtype: str | None = None) -> Arm:
     """Tokens per second after the first, as the reader of `engine.stream` sees them come."""
-    loaded = engine._worker.call(lambda: engine._models.get("pocket", backend, dtype))
+    loaded = engine._worker.call(lambda: engine._models.get("pocket", backend, Precision(dtype)))
     loaded.model.tokenizer.end_ids = frozenset()
 
     def run() -> float:

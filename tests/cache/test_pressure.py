@@ -17,6 +17,7 @@ from mlxnb.backends.reuse import Feed
 from mlxnb.cache import PrefixCache, budget, pressure
 from mlxnb.cache.pressure import SHARE, may_wait, threshold
 from mlxnb.models import ModelSource
+from mlxnb.request import Precision
 from mlxnb.runtime import Engine
 from tests.cache.fakes import FakeStates
 from tests.tiny import Maker
@@ -110,7 +111,7 @@ def load(backend: str, path: Path):
     pytest.importorskip({"mlx": "mlx_lm", "torch": "torch"}[backend])
     from mlxnb.backends import default_backends
 
-    return default_backends()[backend].load(ModelSource("tiny", path, "path"), dtype="float32")
+    return default_backends()[backend].load(ModelSource("tiny", path, "path"), Precision("float32"))
 
 
 @pytest.mark.parametrize(

@@ -54,10 +54,10 @@ def test_an_interrupted_load_goes_on(
 ) -> None:
     loading, gate, load = threading.Event(), threading.Event(), script.load
 
-    def slow(source: object, dtype: str | None = None) -> object:
+    def slow(source: object, *precision: object) -> object:
         loading.set()
         gate.wait()
-        return load(source, dtype)
+        return load(source, *precision)
 
     monkeypatch.setattr(script, "load", slow)
     said, meanwhile = interrupted(shell, "%mlxnb load pocket", loading), mlxnb.engine().models()
@@ -73,7 +73,9 @@ def test_an_interrupted_load_goes_on(
 def test_an_interrupted_download_stops(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
     downloading, stopped = threading.Event(), threading.Event()
 
-    def download(name: str, backend: str, dtype: str | None, progress: Callable[[int, int], None]) -> None:
+    def download(
+        name: str, backend: str, dtype: str | None, quantize: str | None, progress: Callable[[int, int], None]
+    ) -> None:
         try:
             while True:
                 progress(1, 10)

@@ -21,6 +21,7 @@ def test_every_option_of_a_request_has_a_default() -> None:
         "model": "pocket",
         "backend": "auto",
         "dtype": None,
+        "quantize": None,
         "system": None,
         "strict": False,
         "cache": "auto",

@@ -21,6 +21,7 @@ from mlxnb import hardware
 from mlxnb.cache import Usage, result_key
 from mlxnb.cache.states import length_of
 from mlxnb.errors import GenerationError
+from mlxnb.request import Precision
 from mlxnb.runtime import Engine
 
 BACKENDS = ["mlx", "torch"]
@@ -159,7 +160,7 @@ def test_where_memory_is_short_the_cache_shrinks_and_says_so(engine, backend, mo
 
 
 def test_what_a_shrunk_cache_held_is_given_back(engine, backend, monkeypatch):
-    model = engine.call(lambda: engine._models.get("pocket", backend, "float32").model)
+    model = engine.call(lambda: engine._models.get("pocket", backend, Precision("float32")).model)
     given = []
     monkeypatch.setattr(model, "give_back", lambda: given.append(True))
     ask(engine, f"{DOCUMENT}\n\nWhat does deque do?", backend)
@@ -271,7 +272,7 @@ def test_a_model_that_is_loaded_by_two_names_keeps_its_states_until_both_went(en
 
 def test_the_rate_of_a_whole_prefill_stays_when_a_short_rest_is_computed(engine, backend):
     ask(engine, DOCUMENT, backend, max_tokens=1)
-    model = engine.call(lambda: engine._models.get("pocket", backend, "float32").model)
+    model = engine.call(lambda: engine._models.get("pocket", backend, Precision("float32")).model)
     rate = model._prefill_rate
     rest = ask(engine, f"{DOCUMENT}\n\n{' '.join(WORDS * 3)}", backend, max_tokens=1).provenance
     assert 32 <= rest.prompt_tokens - rest.reused_tokens < 256
@@ -336,7 +337,7 @@ def test_a_pin_of_a_kept_answer_gets_its_state_with_the_next_such_question(engin
 
 def test_an_error_that_is_kept_keeps_no_state(engine, backend, monkeypatch):
     states = []
-    model = engine.call(lambda: engine._models.get("pocket", backend, "float32").model)
+    model = engine.call(lambda: engine._models.get("pocket", backend, Precision("float32")).model)
     real = model.new_state
 
     class Watched(list):
@@ -569,7 +570,7 @@ class Notebook:
         prefixes._worth_reading, prefixes._worth_writing = 8, 16  # as if a document were a hundred words long
         self.make_room()
         name, backend, dtype = (self.options[key] for key in ("model", "backend", "dtype"))
-        self.model = self.engine.call(lambda: self.engine._models.get(name, backend, dtype).model)
+        self.model = self.engine.call(lambda: self.engine._models.get(name, backend, Precision(dtype)).model)
         # Several pieces a prompt, at each of which it may be interrupted.
         setattr(self.model, "prefill_step" if backend == "mlx" else "_prefill_step", 48)
 

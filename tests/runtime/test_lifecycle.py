@@ -25,9 +25,9 @@ def test_everything_runs_on_one_thread_in_order(scripted):
     seen = []
 
     class Spy(ScriptedBackend):
-        def load(self, source, dtype=None):
+        def load(self, source, *precision):
             seen.append(threading.current_thread().name)
-            return super().load(source, dtype)
+            return super().load(source, *precision)
 
     engine.backends["scripted"] = Spy(delay=0.01)
     jobs = [engine.stream(f"question {i}") for i in range(5)]
@@ -361,7 +361,7 @@ def test_a_model_in_memory_is_taken_where_it_is_and_says_so(monkeypatch):
 
 def test_a_chain_that_fails_whole_names_every_reason(monkeypatch):
     class Broken(ScriptedBackend):
-        def load(self, source, dtype=None):
+        def load(self, source, *precision):
             raise ZeroDivisionError("integer division or modulo by zero")
 
     engine = Engine({"one": Broken(), "two": Broken()})

@@ -44,15 +44,15 @@ def test_a_load_waits_for_another_engines():
     met = []
 
     class First(ScriptedBackend):
-        def load(self, source, dtype=None):
+        def load(self, source, *precision):
             first_is_in.set()
             met.append(second_came_in.wait(0.3))
-            return super().load(source, dtype)
+            return super().load(source, *precision)
 
     class Second(ScriptedBackend):
-        def load(self, source, dtype=None):
+        def load(self, source, *precision):
             second_came_in.set()
-            return super().load(source, dtype)
+            return super().load(source, *precision)
 
     first, second = Engine({"scripted": First()}, caching=False), Engine({"scripted": Second()}, caching=False)
     thread = threading.Thread(target=first.load, args=["pocket"])
@@ -68,7 +68,7 @@ def test_a_load_waits_for_another_engines():
 
 def test_a_load_that_fails_leaves_the_way_free():
     class Broken(ScriptedBackend):
-        def load(self, source, dtype=None):
+        def load(self, source, *precision):
             raise ZeroDivisionError
 
     engine = Engine({"broken": Broken(), "scripted": ScriptedBackend()}, caching=False)

@@ -1,0 +1,138 @@
+"""Quantises a transformers model's linear layers in place, after a trial has shown that it works on this machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..decision import Accepted, Decision, Rejected
+
+# A layer with fewer outputs is no load to read, and often a router or a gate, where small errors decide much.
+LEAST_OUTPUTS = 32
+
+# How far the trial may be off, as a share of the length of the exact result. Rounding to steps of s adds noise of
+# s / sqrt(12) a number. For normal weights the largest of a row of thousands is near 4 standard deviations, so in int8
+# s = 4 / 127 of one and the noise 0.9 %, and the inputs' as much again; in int4 a group of 32 spans about 4.1, so
+# s = 4.1 / 15 and the noise 7.9 %. The bounds leave room for other distributions and none for a kernel that is wrong.
+BOUNDS = {"int8": 0.05, "int4": 0.2}
+
+# Share of the weights from which it is worth a note that they stay as they are.
+WORTH_SAYING = 0.02
+
+INSTEAD = "leave out quantize, or take another backend"
+
+
+def quantised(load: Callable[[], Any], kind: str) -> tuple[Any, Decision]:
+    """The model that `load` loads, with linear layers in `kind`; or in full precision, with what was in the way."""
+    model = load()
+    decision = quantise(model, kind)
+    problem = _broken(model) if decision else None
+    if problem is None:
+        return model, decision
+    del model  # its full weights are gone, and a second model must not stand beside it
+    return load(), Rejected(f"quantize {kind}", problem, INSTEAD)
+
+
+def quantise(model: Any, kind: str) -> Decision:
+    """Replace the linear layers of `model` on its device one by one, each letting its full weights go at once.
+
+    Accepted says in a few words what they are now, and what stays as it was where that is much. Rejected leaves the
+    model as it was. The head becomes a quantised copy where it shares its weights with the embedding, and is in int8
+    with either kind: it decides between tokens, and 4 bits there cost more than they save.
+    """
+    subject, head = f"quantize {kind}", model.get_output_embeddings()
+    linear = dict(_linear_layers(model))
+    going = {name: made for name, layer in linear.items() if (made := _kind_for(layer, kind, layer is head))}
+    if not going:
+        return Rejected(subject, f"none of its {len(linear)} linear layers has a shape for {kind} here", INSTEAD)
+    tried = {made: linear[name] for name, made in going.items()}
+    linear.clear()  # nothing else may hold a layer once it is replaced
+    problem = next(filter(None, (_trial(tried.pop(made), made) for made in sorted(tried))), None)
+    if problem:
+        return Rejected(subject, problem, INSTEAD)
+    in_head = next((going[name] for name in going if model.get_submodule(name) is head), None)
+    del head
+    for name, made in going.items():
+        model.set_submodule(name, _layer_class(made)(model.get_submodule(name)))
+    return Accepted(subject, _words(Counter(going.values()), in_head))
+
+
+def left_in_full(model: Any) -> str | None:
+    """What a person should know of the weights that are not quantised, embeddings aside; None where they are few."""
+    from torch import nn
+
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    full = sum(p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in embeddings)
+    whole = full + sum(b.numel() for name, b in model.named_buffers() if name.endswith("weight_numbers"))
+    if full < WORTH_SAYING * whole:
+        return None
+    dtype = str(model.dtype).removeprefix("torch.")
+    return f"{full / whole:.0%} of the weights stay in {dtype}: experts, convolutions, or layers of an odd shape"
+
+
+def _linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    from torch import nn
+
+    for name, module in model.named_modules():
+        # A class of its own made from Linear may use its weights in its own way.
+        if type(module) is nn.Linear and module.out_features >= LEAST_OUTPUTS and module.weight.is_floating_point():
+            yield name, module
+
+
+def _kind_for(linear: Any, kind: str, is_head: bool) -> str | None:
+    """What a layer is quantised to: int8 also where int4 does not take its shape; None for not at all."""
+    from . import torch_int4, torch_int8
+
+    if kind == "int4" and not is_head and torch_int4.takes(linear):
+        return "int4"
+    on_a_cpu = linear.weight.device.type == "cpu"
+    return "int8" if (kind == "int8" or on_a_cpu) and torch_int8.takes(linear) else None
+
+
+def _layer_class(kind: str) -> Any:
+    from .torch_int4 import Int4Linear
+    from .torch_int8 import Int8Linear
+
+    return {"int8": Int8Linear, "int4": Int4Linear}[kind]
+
+
+def _words(count: Counter[str], head: str | None) -> str:
+    """Such as "int8", or "int4, group 32, head int8"."""
+    from .torch_int4 import GROUP
+
+    if "int4" not in count:
+        return "int8"
+    others = count["int8"] - (head == "int8")
+    parts = ["int4", f"group {GROUP}", "head int8" if head == "int8" else "", f"{others} layers int8" if others else ""]
+    return ", ".join(filter(None, parts))
+
+
+def _trial(linear: Any, kind: str) -> str | None:
+    """What is wrong with one layer in `kind`, held against itself in full; None if it is as near as it must be."""
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn((3, linear.in_features), generator=draw).to(linear.weight.device, linear.weight.dtype)
+    try:
+        with torch.inference_mode():
+            exact, got = linear(x).float(), _layer_class(kind)(linear)(x).float()
+    except Exception as err:  # noqa: BLE001 - a backend's probe: torch fails in its own ways where a kernel is missing
+        return f"this torch cannot: {' '.join(f'{type(err).__name__}: {err}'.split()[:30])}"
+    error = float(torch.linalg.vector_norm(got - exact) / torch.linalg.vector_norm(exact).clamp_min(1e-30))
+    if error <= BOUNDS[kind]:
+        return None
+    return f"in the trial of one layer {kind} was {error:.0%} off the full precision; up to {BOUNDS[kind]:.0%} is right"
+
+
+def _broken(model: Any) -> str | None:
+    """Why the quantised model cannot be used; None if one token goes through it and gives numbers."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            token = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+            finite = bool(model(input_ids=token, use_cache=False).logits.isfinite().all())
+    except Exception as err:  # noqa: BLE001 - a backend's probe: a family may use a layer's weights by itself
+        return f"the model does not run so: {' '.join(f'{type(err).__name__}: {err}'.split()[:30])}"
+    return None if finite else "the quantised model gives numbers that are none"
