@@ -273,6 +273,21 @@ class MlxModel(LocalModel):
         finally:
             steps.close()
 
+    def losses(self, ids: list[int]) -> list[float]:
+        """See Predicts.losses."""
+        import mlx.core as mx
+        import mlx.nn as nn
+
+        if self._long_rope is not None:
+            self._long_rope.set_for(len(ids))
+        said: list[float] = []
+        state = make_cache(self.model, self._head_dim, None, None, Watch())
+        for start in range(0, len(ids) - 1, self.prefill_step):
+            end = min(start + self.prefill_step, len(ids) - 1)
+            logits = self.model(mx.array(ids[start:end])[None], cache=state)[0].astype(mx.float32)
+            said += nn.losses.cross_entropy(logits, mx.array(ids[start + 1 : end + 1])).tolist()
+        return said
+
     def give_back(self) -> None:
         """See LocalModel.give_back. MLX keeps freed buffers, and frees some only when Python has let go."""
         import mlx.core as mx

@@ -289,6 +289,22 @@ class TorchModel(LocalModel):
                 feed.keep(feed)
         return logits
 
+    def losses(self, ids: list[int]) -> list[float]:
+        """See Predicts.losses."""
+        import torch
+        from transformers import DynamicCache
+
+        said: list[float] = []
+        state, tokens = DynamicCache(config=self.model.config), torch.tensor([ids], device=self.info.device)
+        step = self._prefill_step if self.stretches_beyond is None else len(ids)
+        with torch.inference_mode():
+            for start in range(0, len(ids) - 1, step):
+                end = min(start + step, len(ids) - 1)
+                logits = self.model(input_ids=tokens[:, start:end], past_key_values=state, use_cache=True).logits[0]
+                right = tokens[0, start + 1 : end + 1]
+                said += torch.nn.functional.cross_entropy(logits.float(), right, reduction="none").tolist()
+        return said
+
     def _step(self, ids: Any, cache: Any) -> Any:
         """One forward pass over ids [1, L]; logits [1, vocabulary] of the last position."""
         return self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]

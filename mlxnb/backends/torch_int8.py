@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 LEVELS = 127
 
-# A row of zeros has no largest number to divide by.
+# Weights that are all zero have no largest to divide by.
 TINY = 1e-30
 
 # Rows that are quantised together: a head's weights in float32 beside those it has would be much.
@@ -30,17 +30,16 @@ class Int8Linear(nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         parts = [quantise(part) for part in linear.weight.detach().split(ROWS_AT_ONCE)]
         self.register_buffer("weight_numbers", torch.cat([numbers for numbers, _ in parts]))
-        # The 1 / 127 of the inputs' scales is in here, so that a call needs one step less.
-        self.register_buffer("scale", torch.cat([scale for _, scale in parts]) / LEVELS)
+        self.register_buffer("scale", torch.cat([scale for _, scale in parts]))
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float())
         self._least_rows = CUDA_ROWS if linear.weight.is_cuda else 1
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in_features] to [..., out_features], in x's dtype."""
         rows = x.reshape(-1, self.in_features)
-        largest = torch.linalg.vector_norm(rows, torch.inf, 1, True, dtype=torch.float32).clamp_min_(TINY)
-        whole = torch.div(rows, largest).mul_(LEVELS).round_().to(torch.int8)
-        y = self._product(whole) * largest
+        scale = rows.abs().amax(1, True).float().mul_(1 / LEVELS)
+        # A row of zeros is divided by zero: whatever number comes of that, times the scale it is zero again.
+        y = self._product(torch.div(rows, scale).round_().to(torch.int8)) * scale
         y = y.mul_(self.scale) if self.bias is None else torch.addcmul(self.bias, y, self.scale)
         return y.to(x.dtype).view(*x.shape[:-1], self.out_features)
 

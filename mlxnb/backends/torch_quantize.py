@@ -126,13 +126,13 @@ def _trial(linear: Any, kind: str) -> str | None:
 
 
 def _broken(model: Any) -> str | None:
-    """Why the quantised model cannot be used; None if one token goes through it and gives numbers."""
+    """Why the quantised model cannot be used; None if a few tokens go through it and give numbers."""
     import torch
 
     try:
         with torch.inference_mode():
-            token = torch.zeros((1, 1), dtype=torch.long, device=model.device)
-            finite = bool(model(input_ids=token, use_cache=False).logits.isfinite().all())
+            tokens = torch.zeros((1, 3), dtype=torch.long, device=model.device)
+            finite = bool(model(input_ids=tokens, use_cache=False).logits.isfinite().all())
     except Exception as err:  # noqa: BLE001 - a backend's probe: a family may use a layer's weights by itself
         return f"the model does not run so: {' '.join(f'{type(err).__name__}: {err}'.split()[:30])}"
     return None if finite else "the quantised model gives numbers that are none"

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlxnb import hardware
 
-from . import batch, caches, decode, load_ext, quantized_cache, speculative
+from . import batch, caches, decode, load_ext, quantised, quantized_cache, speculative
 from .pairs import Comparison
 
 BENCHMARKS: dict[str, Callable[[], Any]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **quantized_cache.BENCHMARKS,
     **caches.BENCHMARKS,
     **batch.BENCHMARKS,
+    **quantised.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
 
@@ -41,7 +42,7 @@ def machine() -> dict[str, object]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    cells = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in rows)]
+    cells = [COLUMNS, *([_cell(row.get(column)) for column in COLUMNS] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
     return "\n".join("  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 
