@@ -294,6 +294,7 @@ class TorchModel(LocalModel):
         import torch
         from transformers import DynamicCache
 
+        torch.set_num_threads(self._threads.best)
         said: list[float] = []
         state, tokens = DynamicCache(config=self.model.config), torch.tensor([ids], device=self.info.device)
         step = self._prefill_step if self.stretches_beyond is None else len(ids)

@@ -34,7 +34,7 @@ QWEN3_06B = {
 }
 PROMPT, TOKENS, ROUNDS = 256, 33, 5  # tokens of the prompt and of the answer
 GOALS = {"bf16": (1.0, 1.0), "int8": (2.7, None), "int4": (3.5, None)}  # of transformers' decode and prefill rate
-EACH = 20  # questions of a kind whose answers are weighed
+EACH = 5  # questions of a kind whose answers are weighed
 
 Rates = tuple[float, float]  # tokens a second in decode and in prefill
 
@@ -160,12 +160,12 @@ def heldout_texts(tokenizer: Any) -> list[tuple[list[int], list[int]]]:
 
 def heldout() -> list[dict[str, Any]]:
     """Perplexity of the answers to the pocket model's held-out questions, on both backends in each precision."""
-    engine, rows = Engine(caching=False), []
+    engine, rows, texts = Engine(caching=False), [], []
     for backend in ("torch", "mlx"):
         full = None
         for kind in (None, *QUANTIZE):
             loaded = engine.call(lambda b=backend, k=kind: engine._models.get(pocket.NAME, b, Precision("float32", k)))
-            texts = heldout_texts(loaded.model.tokenizer.inner)
+            texts = texts or heldout_texts(loaded.model.tokenizer.inner)
             found = engine.call(lambda model=loaded.model, texts=texts: perplexity(model, texts))
             full = full or found.value
             name = f"{backend} {loaded.info.quantization or 'float32'}"
