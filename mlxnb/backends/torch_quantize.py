@@ -62,9 +62,13 @@ def left_in_full(model: Any) -> str | None:
     """What a person should know of the weights that are not quantised, embeddings aside; None where they are few."""
     from torch import nn
 
+    from .torch_int4 import Int4Linear
+    from .torch_int8 import Int8Linear
+
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     full = sum(p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in embeddings)
-    whole = full + sum(b.numel() for name, b in model.named_buffers() if name.endswith("weight_numbers"))
+    quantised = [module for module in model.modules() if isinstance(module, Int4Linear | Int8Linear)]
+    whole = full + sum(layer.in_features * layer.out_features for layer in quantised)
     if full < WORTH_SAYING * whole:
         return None
     dtype = str(model.dtype).removeprefix("torch.")
