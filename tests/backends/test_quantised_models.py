@@ -156,7 +156,8 @@ def test_each_precision_is_a_copy_of_its_own(engine):
     infos = [engine.load("pocket", backend="torch", quantize=kind) for kind in (None, *KINDS)]
     assert [info.quantization for info in infos] == [None, "int8", "int4, group 32, head int8"]
     assert infos[0].memory > infos[1].memory > infos[2].memory
-    assert all(engine.load("pocket", backend="torch", quantize=kind) == i for kind, i in zip(KINDS, infos[1:], strict=True))
+    for kind, info in zip(KINDS, infos[1:], strict=True):
+        assert engine.load("pocket", backend="torch", quantize=kind) == info
     engine.unload("pocket")
 
 
