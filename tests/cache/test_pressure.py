@@ -179,7 +179,7 @@ class Asked:
     def needed(self, prompt: str) -> int:
         models = self.engine._models
         return self.engine.call(
-            lambda: models.get("pocket", self.backend, "float32").model.needed(self.request(prompt))
+            lambda: models.get("pocket", self.backend, Precision("float32")).model.needed(self.request(prompt))
         )
 
     @property
