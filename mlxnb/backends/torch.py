@@ -292,11 +292,10 @@ class TorchModel(LocalModel):
     def losses(self, ids: list[int]) -> list[float]:
         """See Predicts.losses."""
         import torch
-        from transformers import DynamicCache
 
-        torch.set_num_threads(self._threads.best)
+        self.use_threads()
         said: list[float] = []
-        state, tokens = DynamicCache(config=self.model.config), torch.tensor([ids], device=self.info.device)
+        state, tokens = new_cache(self.model.config, len(ids)), torch.tensor([ids], device=self.info.device)
         step = self._prefill_step if self.stretches_beyond is None else len(ids)
         with torch.inference_mode():
             for start in range(0, len(ids) - 1, step):
@@ -314,7 +313,7 @@ class TorchModel(LocalModel):
         """Logits [B, L, vocabulary] of ids [B, L] after what `state` holds, which then holds them too."""
         import torch
 
-        torch.set_num_threads(self._threads.best)
+        self.use_threads()
         ids = ids.to(self.info.device)
         with torch.inference_mode():
             return self.model(input_ids=ids, past_key_values=state, use_cache=state is not None).logits

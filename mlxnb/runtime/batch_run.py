@@ -15,6 +15,7 @@ from ..backends.local import LocalModel
 from ..backends.memory import memory_ran_out
 from ..decision import Decision, Rejected
 from ..errors import BackendError, MlxnbError
+from ..request import Precision
 from ..result import Chunk
 from .caches import Caches
 from .job import Job
@@ -61,7 +62,7 @@ class Live:
 
 
 class BatchRun:
-    """The jobs of one batch that ask the same model on the same backend with the same dtype."""
+    """The jobs of one batch that ask the same model on the same backend in the same precision."""
 
     def __init__(self, host: Host, jobs: Iterable[Job]) -> None:
         self._host = host
@@ -270,7 +271,7 @@ class BatchRun:
 
 def by_model(jobs: Iterable[Job]) -> list[list[Job]]:
     """Jobs grouped by what is loaded for them, in the order of the first of each."""
-    groups: dict[tuple[str, str, str | None], list[Job]] = {}
+    groups: dict[tuple[str, str, Precision], list[Job]] = {}
     for job in jobs:
-        groups.setdefault((job.request.model, job.request.backend, job.request.dtype), []).append(job)
+        groups.setdefault((job.request.model, job.request.backend, job.request.precision), []).append(job)
     return list(groups.values())

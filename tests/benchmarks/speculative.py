@@ -107,7 +107,7 @@ def large() -> list[Comparison]:
     with _large() as (whole, part):
         engine = Engine(caching=False)
         options: dict[str, Any] = {"model": whole, "backend": "torch", "raw": True}
-        loaded = engine._worker.call(lambda: engine._models.get(whole, "torch", None))
+        loaded = engine._worker.call(lambda: engine._models.get(whole, "torch"))
         loaded.model.tokenizer.end_ids = frozenset()
         prompt = "itertools.chain, itertools.count, collections.deque, os.path.join, math.sqrt. " * 4
         cases = [
