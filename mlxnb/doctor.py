@@ -196,4 +196,4 @@ def _room(subject: str, folder: Path) -> Decision:
     free = shutil.disk_usage(there).free
     if free < LITTLE_ROOM:
         return Rejected(subject, f"{human_bytes(free)} free on the disk of {folder}", "make room there")
-    return Accepted(subject, f"{human_bytes(free)} free on the disk of {folder}")
+    return Accepted(subject, f"{human_bytes(free)} free on their disk")

@@ -86,6 +86,10 @@ class LocalModel(ABC):
         raise UnsupportedModelError(f"The {self.info.backend} backend has no speculative decoding.", "Leave out draft.")
 
     @abstractmethod
+    def losses(self, ids: list[int]) -> list[float]:
+        """The negative log-likelihood in nats of every token but the first, given those before it."""
+
+    @abstractmethod
     def close(self) -> None:
         """Give the memory back."""
 

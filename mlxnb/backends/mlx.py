@@ -274,7 +274,7 @@ class MlxModel(LocalModel):
             steps.close()
 
     def losses(self, ids: list[int]) -> list[float]:
-        """See Predicts.losses."""
+        """See LocalModel.losses."""
         import mlx.core as mx
         import mlx.nn as nn
 

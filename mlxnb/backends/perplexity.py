@@ -5,9 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from ..errors import OptionError
+from ..errors import OptionError, PromptError
+from ..request import Request
+from .tokenizer import check_context
+
+if TYPE_CHECKING:
+    from .local import LocalModel
+
+# A text, or a prompt and what is answered to it.
+Text = str | tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +26,7 @@ class Perplexity:
     tokens: int
 
 
-class Predicts(Protocol):
-    """What `perplexity` asks of a model; those of both backends have it."""
-
-    def losses(self, ids: list[int]) -> list[float]:
-        """The negative log-likelihood in nats of every token but the first, given those before it."""
-        ...
-
-
-def perplexity(model: Predicts, texts: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Perplexity:
+def perplexity(model: LocalModel, texts: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Perplexity:
     """The perplexity of each text's tokens after what is given before it, both as token ids.
 
     The first token of a text with nothing before it is not counted, as nothing predicts it. To be called on the
@@ -42,3 +42,22 @@ def perplexity(model: Predicts, texts: Iterable[tuple[Sequence[int], Sequence[in
     if not tokens:
         raise OptionError("There is no token to predict.", "Give texts of at least two tokens.")
     return Perplexity(math.exp(total / tokens), tokens)
+
+
+def in_tokens(model: LocalModel, text: Text) -> tuple[list[int], list[int]]:
+    """What is given and what is to be predicted after it: of a text all; of a prompt and its answer the answer and the
+    token that ends it, after the prompt in the model's chat template.
+
+    Raises:
+        PromptError: it is neither, or longer than the model's context.
+    """
+    if isinstance(text, str):
+        given, ids = [], model.tokenizer.prompt(Request.of(text, raw=True)).ids
+    elif isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text):
+        given = model.tokenizer.prompt(Request.of(text[0])).ids
+        ids = model.tokenizer.inner.encode(text[1], add_special_tokens=False)
+        ids += [end] if (end := model.tokenizer.inner.eos_token_id) is not None else []
+    else:
+        raise PromptError(f"A text is {text!r}.", "Give a string, or a pair of strings: a prompt and its answer.")
+    check_context(len(given) + len(ids) - 1, model.info.context_length, model.info.name)
+    return given, ids

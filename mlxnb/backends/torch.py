@@ -290,7 +290,7 @@ class TorchModel(LocalModel):
         return logits
 
     def losses(self, ids: list[int]) -> list[float]:
-        """See Predicts.losses."""
+        """See LocalModel.losses."""
         import torch
 
         self.use_threads()

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 from .. import hardware
 from ..backends import default_backends
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
-from ..errors import EngineClosedError, MlxnbError
+from ..backends.local import LocalModel
+from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
+from ..errors import BackendError, EngineClosedError, MlxnbError
 from ..request import Message, Precision, Request
 from ..result import Chunk, Result
 from .batch import Answer, BatchJob, as_jobs
@@ -203,6 +205,37 @@ class Engine:
             ModelError, BackendError: it cannot be loaded.
         """
         return self.call(lambda: function(self._models.get(name, backend).model))
+
+    def perplexity(
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        model: str = "pocket",
+        backend: str = "auto",
+        dtype: str | None = None,
+        quantize: str | None = None,
+    ) -> Perplexity:
+        """How well a model predicts texts; lower is better. To compare precisions of one model, or models that share a
+        tokenizer.
+
+        Args:
+            texts: strings, or pairs of a prompt and its answer, of which the answer counts.
+            model, backend, dtype, quantize: as for `generate`.
+
+        Raises:
+            PromptError: a text is none, or longer than the model's context.
+            BackendError: the backend does not tell how likely a token is.
+        """
+        given = [texts] if isinstance(texts, str | tuple) else list(texts)
+        precision = Precision(dtype, quantize)
+
+        def measure() -> Perplexity:
+            loaded = self._models.get(model, backend, precision).model
+            if not isinstance(loaded, LocalModel):
+                raise BackendError(f"{loaded.info.backend} does not tell how likely a token is.", "Take mlx or torch.")
+            return perplexity(loaded, [in_tokens(loaded, text) for text in given])
+
+        return self.call(measure)
 
     def models(self) -> list[ModelInfo]:
         """The models in memory."""

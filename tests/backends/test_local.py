@@ -1,5 +1,6 @@
 """What all folder backends share, over a decode loop that replays given tokens: nothing is lost, doubled or torn."""
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +33,10 @@ class Replay(LocalModel):
 
     def tokens(self, ids, request, limit, watch, feed) -> Iterator[int]:
         yield from self.ids[:limit]
+
+    def losses(self, ids) -> list[float]:
+        """It is sure of what it says."""
+        return [0.0 if token in self.ids else math.inf for token in ids[1:]]
 
     def close(self) -> None:
         """Nothing to give back."""
