@@ -26,7 +26,7 @@ from .tokenizer import Tokenizer
 from .torch_attention import take_packed
 from .torch_batch import TorchBatch, batchable
 from .torch_decoder import TorchDecoder
-from .torch_kv import STEP, new_cache
+from .torch_kv import STEP, expect, new_cache
 from .torch_mlx import StoredByMlx, stored_by_mlx
 from .torch_sampling import TorchSampler
 from .torch_states import TorchStates
@@ -200,8 +200,7 @@ class TorchModel(LocalModel):
 
     def new_state(self, request: Request, watch: Watch) -> Any:
         """See LocalModel.new_state."""
-        # Room for a long answer is made when it gets long.
-        return new_cache(self.model.config, len(self.prompt(request).ids) + min(request.max_tokens, STEP))
+        return new_cache(self.model.config)
 
     def cuttable(self, state: Any) -> bool:
         """See LocalModel.cuttable."""
@@ -229,6 +228,7 @@ class TorchModel(LocalModel):
         draw = sampler or own
         with _peak_memory(self.info.device, watch):
             # inference_mode must not stay on while the generator is suspended: it is a state of the whole thread.
+            expect(feed.state, len(ids) + min(limit, STEP))  # room for a long answer is made when it gets long
             with torch.inference_mode():
                 logits = self.prefill(ids, feed, watch)
                 token = draw(logits, ids)
@@ -295,7 +295,7 @@ class TorchModel(LocalModel):
 
         self.use_threads()
         said: list[float] = []
-        state, tokens = new_cache(self.model.config, len(ids)), torch.tensor([ids], device=self.info.device)
+        state, tokens = new_cache(self.model.config), torch.tensor([ids], device=self.info.device)
         step = self._prefill_step if self.stretches_beyond is None else len(ids)
         with torch.inference_mode():
             for start in range(0, len(ids) - 1, step):

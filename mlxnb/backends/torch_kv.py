@@ -6,7 +6,7 @@ import copy
 from functools import cache
 from typing import Any
 
-# Tokens of room that a full buffer gets beyond what it must hold, or a quarter of it where that is more.
+# Tokens of room that a buffer gets beyond what it must hold, or a quarter of it where that is more.
 STEP = 256
 
 
@@ -21,9 +21,9 @@ def growing_layer() -> Any:
     from transformers.cache_utils import DynamicLayer
 
     class GrowingLayer(DynamicLayer):
-        def __init__(self, *args: Any, reserve: int = 0, **kwargs: Any) -> None:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.reserve = reserve  # tokens that it is expected to hold
+            self.expected = 0  # tokens that it is going to hold, as far as that is known
             self._buffers: tuple[Any, Any] | None = None
             self._shared = 0  # tokens that a copy may see, which must not be written over
 
@@ -33,15 +33,15 @@ def growing_layer() -> Any:
                 self.lazy_initialization(key_states, value_states)
             old, length = self.get_seq_length(), self.get_seq_length() + key_states.shape[-2]
             if self._buffers is None or self._buffers[0].shape[-2] < length:
-                self._buffers, self._shared = self._room(old, length, key_states, value_states), 0
+                room = self.expected if self.expected >= length else length + max(STEP, length // 4)
+                self._buffers, self._shared = self._moved(old, room, key_states, value_states), 0
             for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
                 buffer[..., old:length, :] = new
             self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
             return self.keys, self.values
 
-        def _room(self, old: int, length: int, *new: Any) -> tuple[Any, Any]:
-            capacity = max(length, self.reserve) if old == 0 else length + max(STEP, length // 4)
-            made = tuple(each.new_empty((*each.shape[:-2], capacity, each.shape[-1])) for each in new)
+        def _moved(self, old: int, room: int, *new: Any) -> tuple[Any, Any]:
+            made = tuple(each.new_empty((*each.shape[:-2], room, each.shape[-1])) for each in new)
             if old:
                 made[0][..., :old, :], made[1][..., :old, :] = self.keys, self.values
             return made
@@ -67,13 +67,18 @@ def growing_layer() -> Any:
     return GrowingLayer
 
 
-def new_cache(config: Any, reserve: int = 0) -> Any:
-    """transformers' cache for a model's configuration, `reserve` tokens being expected; layers that keep all tokens
-    grow in place.
-    """
+def new_cache(config: Any) -> Any:
+    """transformers' cache for a model's configuration; layers that keep all tokens grow in place."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
     made = DynamicCache(config=config)
-    made.layers = [growing_layer()(reserve=reserve) if type(x) is DynamicLayer else x for x in made.layers]
+    made.layers = [growing_layer()() if type(layer) is DynamicLayer else layer for layer in made.layers]
     return made
+
+
+def expect(cache: Any, tokens: int) -> None:
+    """Let a cache make room for so many tokens at once, when it needs any."""
+    for layer in cache.layers:
+        if isinstance(layer, growing_layer()):
+            layer.expected = tokens

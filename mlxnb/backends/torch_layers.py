@@ -20,7 +20,7 @@ COUNTS: dict[str, tuple[str, ...]] = {
     "LinearAttentionAndSlidingWindowAttentionLayer": ("tokens", "sliding_window"),
     "DummyLayer": (),
 }
-SLACK = 1.25  # of a tensor's bytes; more memory than that is not kept for it
+SLACK = 1.1  # of a tensor's bytes; more memory than that is not kept for it
 _NAMES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 _DICTS = ("is_conv_states_initialized", "is_recurrent_states_initialized", "has_previous_state", "conv_kernel_size")
 

@@ -117,9 +117,9 @@ class TorchFed(Fed):
         self.states = TorchStates(self.model)
 
     def fresh(self) -> Any:
-        from transformers import DynamicCache
+        from mlxnb.backends.torch_kv import new_cache
 
-        return DynamicCache(config=self.model.config)
+        return new_cache(self.model.config)
 
     def feed(self, state: Any, tokens: Sequence[int]) -> int:
         import torch

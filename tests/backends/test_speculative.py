@@ -14,6 +14,7 @@ from mlxnb.backends.lookup import PromptLookup
 from mlxnb.backends.reuse import Feed
 from mlxnb.backends.speculative import same_vocabulary, speculate
 from mlxnb.models import ModelSource
+from mlxnb.request import Precision
 
 
 def after(history):
@@ -148,7 +149,7 @@ def loaded(checkpoint):
             pytest.importorskip({"mlx": "mlx_lm", "torch": "torch"}[backend])
             module = __import__(f"mlxnb.backends.{backend}", fromlist=["x"])
             made = getattr(module, f"{backend.capitalize()}Backend")()
-            models[backend, family] = made.load(ModelSource(family, checkpoint(family), "path"), "float32")
+            models[backend, family] = made.load(ModelSource(family, checkpoint(family), "path"), Precision("float32"))
         return models[backend, family]
 
     yield load

@@ -6,6 +6,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 import mlxnb.pocket
+from mlxnb.request import Precision
 from tests.backends.fed import bits, damaged, load
 from tests.tiny import VOCABULARY
 
@@ -135,7 +136,7 @@ def test_a_state_of_another_model_is_refused(case, fed):
 @pytest.mark.parametrize("backend", PLAIN)
 def test_bfloat16_comes_back_bit_for_bit(backend):
     pytest.importorskip({"mlx": "mlx_lm", "torch": "torch"}[backend])
-    fed = load(backend, "pocket", mlxnb.pocket.path(), "bfloat16")
+    fed = load(backend, "pocket", mlxnb.pocket.path(), Precision("bfloat16"))
     state = fed.prefill(list(range(30, 60)), [30])
     arrays, meta = stored = fed.states.arrays(state)
     assert {array.dtype for array in arrays.values()} == {"BF16"}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from mlxnb.backends.torch_kv import STEP, growing_layer, new_cache
+from mlxnb.backends.torch_kv import STEP, expect, growing_layer, new_cache
 from mlxnb.backends.torch_layers import copied, cut, kind, settle
 
 HEADS, WIDTH = 2, 4
@@ -16,6 +16,12 @@ def tokens(start: int, number: int):
     """Keys and values that tell which token they are of; never twice the same."""
     keys = torch.arange(start, start + number).float().view(1, 1, number, 1).expand(1, HEADS, number, WIDTH)
     return keys, -keys
+
+
+def empty(expected: int = 0):
+    layer = growing_layer()()
+    layer.expected = expected
+    return layer
 
 
 def feed(layer, keys, values):
@@ -32,8 +38,8 @@ STEPS = st.lists(
 
 @settings(max_examples=150)
 @given(STEPS, st.sampled_from([0, 40, 1000]))
-def test_it_holds_what_a_dynamic_layer_would(steps, reserve):
-    pairs = [(growing_layer()(reserve=reserve), DynamicLayer())]
+def test_it_holds_what_a_dynamic_layer_would(steps, expected):
+    pairs = [(empty(expected), DynamicLayer())]
     fed = 0
     for what, which, number in steps:
         ours, theirs = pairs[which % len(pairs)]
@@ -59,7 +65,7 @@ def test_it_holds_what_a_dynamic_layer_would(steps, reserve):
 
 
 def test_a_token_is_written_behind_the_others_and_nothing_moves():
-    layer = feed(growing_layer()(reserve=100), *tokens(0, 90))
+    layer = feed(empty(100), *tokens(0, 90))
     where = layer.keys.data_ptr()
     for i in range(90, 100):
         assert feed(layer, *tokens(i, 1)).keys.data_ptr() == where
@@ -70,15 +76,18 @@ def test_a_token_is_written_behind_the_others_and_nothing_moves():
 
 
 def test_what_was_cut_to_a_part_lets_go_of_the_rest():
-    layer = feed(growing_layer()(reserve=1100), *tokens(0, 1000))
+    layer = feed(empty(1050), *tokens(0, 1000))
     row = 2 * HEADS * WIDTH * 4  # bytes of a token
-    assert sum(settle(layer).values()) == 1100 * row
+    assert sum(settle(layer).values()) == 1050 * row
     part = cut(layer, 100)
     assert sum(settle(part).values()) == 100 * row
 
 
 def test_only_layers_that_keep_every_token_grow():
     config = LlamaConfig(num_hidden_layers=2, sliding_window=8, layer_types=["full_attention", "sliding_attention"])
-    full, sliding = new_cache(config).layers
+    cache = new_cache(config)
+    expect(cache, 300)
+    full, sliding = cache.layers
+    assert full.expected == 300
     assert (type(full), type(sliding)) == (growing_layer(), DynamicSlidingWindowLayer)
     assert kind(full) == "DynamicLayer"  # to be stored like one

