@@ -12,7 +12,7 @@ from .reuse import Feed
 if TYPE_CHECKING:
     from .local import LocalModel
 
-# What is proposed at most, unless the request says otherwise; see tests/benchmarks/speculative.py.
+# What is proposed at most, unless the request says otherwise: each costs a step of the draft; not tuned by measurement.
 MOST = 4
 
 # Useless proposals in a row before it rests, and the steps that it rests at most.
