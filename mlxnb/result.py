@@ -121,7 +121,7 @@ class Speculation:
 
     `steps` are the forward passes of the model after the prompt's, `proposed` the guessed tokens that they verified
     (those that a stop left unseen do not count), `accepted` the ones among them that the model drew too. `positions`
-    holds both numbers for each place in a proposal.
+    holds both numbers for each place in a proposal, `tokens` are those that the steps gave.
     """
 
     draft: str
@@ -129,6 +129,7 @@ class Speculation:
     proposed: int = 0
     accepted: int = 0
     positions: tuple[tuple[int, int], ...] = ()
+    tokens: int = 0
 
     def step(self) -> Speculation:
         """It, after one more forward pass."""
@@ -138,7 +139,12 @@ class Speculation:
         """It, after one more guess was verified, at a place in its proposal that counts from 0."""
         held = [*self.positions, *[(0, 0)] * (position + 1 - len(self.positions))]
         held[position] = held[position][0] + 1, held[position][1] + accepted
-        return Speculation(self.draft, self.steps, self.proposed + 1, self.accepted + accepted, tuple(held))
+        proposed, right = self.proposed + 1, self.accepted + accepted
+        return replace(self, proposed=proposed, accepted=right, positions=tuple(held))
+
+    def drawn(self) -> Speculation:
+        """It, after one more token was drawn."""
+        return replace(self, tokens=self.tokens + 1)
 
     @property
     def acceptance(self) -> float | None:
@@ -147,8 +153,8 @@ class Speculation:
 
     @property
     def tokens_per_step(self) -> float | None:
-        """Tokens that a forward pass gave, 1 + accepted / steps; None without a step. Plain decoding has 1."""
-        return 1 + self.accepted / self.steps if self.steps else None
+        """Tokens that a forward pass gave, tokens / steps; None without a step. Plain decoding has 1."""
+        return self.tokens / self.steps if self.steps else None
 
 
 @dataclass(frozen=True, slots=True)

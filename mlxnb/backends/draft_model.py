@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..errors import in_words
 from ..request import Request
 from .base import Watch
 from .reuse import Feed
@@ -39,7 +40,7 @@ class DraftModel:
         self._most = request.draft_tokens if request.draft_tokens is not None else MOST
         self._width, self._agreed = self._most, 0
         self._wrong, self._resting = 0, 0
-        self._vocabulary = max(model.tokenizer.inner.get_vocab().values()) + 1
+        self._vocabulary = model.tokenizer.vocabulary.size
         self._feed: Feed | None = None
 
     def propose(self, history: list[int], most: int) -> list[int]:
@@ -48,13 +49,21 @@ class DraftModel:
         if most < 1 or self._resting:
             self._resting = max(0, self._resting - 1)
             return []
-        feed = self._begun(history)
         try:
+            feed = self._begun(history)
             self._decoder.cut(min(feed.length, self._agreed))
             return self._guess(history, feed, most)
-        except Exception:
-            feed.state = None  # fed in part, perhaps: nobody may keep it
-            raise
+        except Exception as err:  # noqa: BLE001 - an edge: what is only there to save time must not cost an answer
+            self._give_up(err)
+            return []
+
+    def _give_up(self, err: Exception) -> None:
+        if self._feed is not None:
+            self._feed.state = None  # fed in part, perhaps: nobody may keep it
+        if self._request.strict:
+            raise err
+        self._most = self._width = 0
+        self._watch.notes.append(f"draft {self._request.draft} given up on the way: {in_words(err)}")
 
     def _guess(self, history: list[int], feed: Feed, most: int) -> list[int]:
         # Rows of an embedding that no token has: the other model may have more of them.
@@ -79,7 +88,7 @@ class DraftModel:
         self._wrong = 0 if accepted else self._wrong + 1
         if self._wrong >= PATIENCE:
             self._resting = min(REST, 2 ** (self._wrong - PATIENCE))
-        self._width = min(self._most, self._width + 1) if accepted == proposed else max(1, self._width - 1)
+        self._width = min(self._most, self._width + 1 if accepted == proposed else max(1, self._width - 1))
 
     def close(self, history: list[int]) -> None:
         """See Proposer. What it has of the text stays true, for the prefix cache."""

@@ -91,6 +91,8 @@ def _drawn(
     for row in range(len(proposed) + 1):
         token = decoder.draw(logits, row, history)
         history.append(token)
+        assert watch.speculation is not None
+        watch.speculation = watch.speculation.drawn()
         right = row < len(proposed) and token == proposed[row]
         _count(watch, row, row + 1 if right else len(proposed), right)
         if not right:
@@ -158,6 +160,10 @@ def usable(model: LocalModel, request: Request, draft: LocalModel | None) -> Dec
         return Accepted(SUBJECT)
     if draft is None:
         return Rejected(SUBJECT, "it is not loaded")
+    if draft.stretches_beyond is not None:
+        return Rejected(SUBJECT, "a KV state of it (LongRoPE) depends on the length that it was made for")
+    if model.tokenizer.vocabulary == draft.tokenizer.vocabulary:
+        return Accepted(SUBJECT, f"{model.tokenizer.vocabulary.size} tokens in common")
     return same_vocabulary(model.tokenizer.inner.get_vocab(), draft.tokenizer.inner.get_vocab())
 
 

@@ -32,13 +32,25 @@ def growing_layer() -> Any:
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
             old, length = self.get_seq_length(), self.get_seq_length() + key_states.shape[-2]
-            if self._buffers is None or self._buffers[0].shape[-2] < length:
+            if not self._has_room(length):
                 room = self.expected if self.expected >= length else length + max(STEP, length // 4)
                 self._buffers, self._shared = self._moved(old, room, key_states, value_states), 0
+            assert self._buffers is not None
             for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
                 buffer[..., old:length, :] = new
             self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
             return self.keys, self.values
+
+        def _has_room(self, length: int) -> bool:
+            """Whether tokens up to `length` can be written behind those of `keys`, which another may have replaced."""
+            import torch
+
+            if self._buffers is None:
+                return False
+            keys, _ = self._buffers
+            own = keys.data_ptr() == self.keys.data_ptr() and keys.shape[:-2] == self.keys.shape[:-2]
+            frozen = keys.is_inference() and not torch.is_inference_mode_enabled()
+            return own and not frozen and keys.shape[-2] >= length
 
         def _moved(self, old: int, room: int, *new: Any) -> tuple[Any, Any]:
             made = tuple(each.new_empty((*each.shape[:-2], room, each.shape[-1])) for each in new)
@@ -52,6 +64,10 @@ def growing_layer() -> Any:
             made = copy.copy(self)
             made._buffers, made._shared = None, 0
             return made
+
+        def without_room(self) -> None:
+            """Let go of the buffers: `keys` and `values` have memory of their own."""
+            self._buffers, self._shared = None, 0
 
         def crop(self, tokens_to_remove: int) -> None:
             """Drop the last tokens; see DynamicLayer.crop for the sign."""

@@ -100,7 +100,10 @@ def settle(layer: Any) -> dict[int, int]:
     """
     own = {name: _compact(tensor) for name, tensor in tensors(layer).items()}
     if "keys" in own:
+        moved = own["keys"] is not layer.keys or own["values"] is not layer.values
         layer.keys, layer.values = own["keys"], own["values"]
+        if moved and isinstance(layer, growing_layer()):
+            layer.without_room()
     for side in ("conv", "recurrent") if is_linear(layer) else ():
         getattr(layer, f"{side}_states").update({int(n.split(".")[1]): t for n, t in own.items() if n.startswith(side)})
     storages = [tensor.untyped_storage() for tensor in own.values()]

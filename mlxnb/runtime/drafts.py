@@ -36,4 +36,5 @@ def draft_for(models: LoadedModels, job: Job, loaded: Loaded) -> float:
         return 0.0
     if isinstance(found.model, LocalModel):
         job.watch.draft = found.model
+        job.watch.notes += [f"draft {request.draft}: {note}" for note in found.info.notes]
     return 0.0 if found.info in before else time.perf_counter() - began

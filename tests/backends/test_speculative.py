@@ -108,7 +108,9 @@ def test_what_was_verified_is_counted():
     assert said == plain([1], 9)
     # 1 of the prompt, then 3 + 1, 1 + 1, 0 + 1; four, two and one were left by then, the last one the model's own.
     assert guess.told == [(3, 3), (3, 1), (1, 0), (0, 0)]
-    assert watch.speculation == Speculation("told", steps=4, proposed=7, accepted=4, positions=((3, 2), (2, 1), (2, 1)))
+    assert watch.speculation == Speculation(
+        "told", steps=4, proposed=7, accepted=4, positions=((3, 2), (2, 1), (2, 1)), tokens=8
+    )
     assert watch.speculation.acceptance == 4 / 7
     assert watch.speculation.tokens_per_step == 2
     assert (Speculation("x").acceptance, Speculation("x").tokens_per_step) == (None, None)
@@ -120,7 +122,9 @@ def test_what_a_stop_left_unseen_is_not_counted():
     for _ in range(3):
         next(tokens)
     tokens.close()
-    assert watch.speculation == Speculation("told", steps=1, proposed=2, accepted=2, positions=((1, 1), (1, 1)))
+    assert watch.speculation == Speculation(
+        "told", steps=1, proposed=2, accepted=2, positions=((1, 1), (1, 1)), tokens=2
+    )
 
 
 def test_nothing_is_asked_for_before_it_is_wanted():

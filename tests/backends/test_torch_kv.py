@@ -91,3 +91,39 @@ def test_only_layers_that_keep_every_token_grow():
     assert full.expected == 300
     assert (type(full), type(sliding)) == (growing_layer(), DynamicSlidingWindowLayer)
     assert kind(full) == "DynamicLayer"  # to be stored like one
+
+
+def test_what_is_kept_holds_no_more_than_it_tells():
+    """A finished state goes to a cache with its room: where that is large it is given up, the buffers with it."""
+    layer = feed(empty(1000), *tokens(0, 10))
+    told = settle(layer)
+    reachable = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in _tensors_of(layer)}
+    assert reachable == told
+    assert sum(told.values()) == 10 * 2 * HEADS * WIDTH * 4
+
+
+def _tensors_of(layer):
+    held = [*vars(layer).values()]
+    return [t for each in held for t in (each if isinstance(each, tuple) else (each,)) if isinstance(t, torch.Tensor)]
+
+
+def test_what_another_put_in_the_place_of_the_keys_is_what_grows():
+    """transformers' own beam search and batch calls replace keys and values."""
+    ours, theirs = (feed(layer, *tokens(0, 3)) for layer in (empty(50), DynamicLayer()))
+    for layer in (ours, theirs):
+        layer.keys, layer.values = layer.keys.flip(1) + 100, layer.values.flip(1) - 100
+        feed(layer, *tokens(3, 1))
+    assert torch.equal(ours.keys, theirs.keys)
+    assert torch.equal(ours.values, theirs.values)
+    for layer in (ours, theirs):
+        layer.batch_repeat_interleave(2)
+        layer.update(*(t.repeat(2, 1, 1, 1) for t in tokens(4, 1)))
+    assert torch.equal(ours.keys, theirs.keys)
+
+
+def test_it_is_fed_inside_inference_mode_and_outside():
+    layer = empty(50)
+    with torch.inference_mode():
+        feed(layer, *tokens(0, 3))
+    feed(layer, *tokens(3, 1))
+    assert layer.keys[0, 0, :, 0].tolist() == [0, 1, 2, 3]
