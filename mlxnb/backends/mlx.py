@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import hardware
@@ -28,6 +28,7 @@ from .mlx_config import as_mlx_lm_reads_it
 from .mlx_decoder import MlxDecoder
 from .mlx_fixes import LongRope, correct, readable_context
 from .mlx_states import MlxStates
+from .prefill import Feeding, prefill
 from .quantization import as_it_is, with_quantization
 from .reuse import Feed
 from .speculative import proposer, speculate
@@ -220,27 +221,28 @@ class MlxModel(LocalModel):
         mx.reset_peak_memory()
         try:
             with wired_limit(self.model), counted(watch):
-                self.prefill(ids, watch, feed)
+                self.prefill(ids, watch, feed, lambda: self.new_state(request, Watch()))
                 decode = self._decode if request.draft is None else self._speculate
                 yield from decode(ids, request, limit, watch, feed)
         finally:
             watch.peak_memory = mx.get_peak_memory()
 
-    def prefill(self, ids: list[int], watch: Watch, feed: Feed) -> None:
-        """Feed the prompt but for its last token, in chunks as mlx-lm does."""
+    def prefill(self, ids: list[int], watch: Watch, feed: Feed, fresh: Callable[[], list[Any]]) -> None:
+        """Feed the prompt but for its last token, in chunks as mlx-lm does; see `prefill`. `fresh` makes a state."""
         import mlx.core as mx
         from mlx_lm.generate import generation_stream
 
+        def take(start: int, end: int, feed: Feed) -> None:
+            self.model(mx.array(ids[start:end])[None], cache=feed.state)
+            mx.eval([cache.state for cache in feed.state])
+            mx.clear_cache()
+
+        def rewind(feed: Feed) -> None:
+            # Its arrays wait for what could not be computed, and so would any part that was cut out of them.
+            feed.state, feed.length = fresh(), 0
+
         with mx.stream(generation_stream):
-            for end in feed.stops(len(ids) - 1, self.prefill_step):
-                if watch.cancelled.is_set():
-                    raise Cancelled
-                self.model(mx.array(ids[feed.length : end])[None], cache=feed.state)
-                mx.eval([cache.state for cache in feed.state])
-                feed.length = watch.prefill_done = end
-                if end in feed.places:
-                    feed.keep(feed)
-                mx.clear_cache()
+            prefill(feed, len(ids) - 1, self.prefill_step, Feeding(self, watch, take, rewind))
 
     def _speculate(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         if watch.cancelled.is_set():

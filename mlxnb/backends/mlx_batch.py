@@ -83,7 +83,7 @@ class MlxBatch(Batch):
         feed, keep = self._model.start(member)
         member.watch.reused_tokens = member.watch.prefill_done = feed.length
         with counted(member.watch):
-            self._model.prefill(ids, member.watch, feed)
+            self._model.prefill(ids, member.watch, feed, lambda: self._model.new_state(member.request, Watch()))
         if not member.made:
             keep(feed)
         (uid,) = self._generator.insert(

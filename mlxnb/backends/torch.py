@@ -7,6 +7,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..decision import Absent, Accepted, Decision, Rejected
@@ -14,11 +15,12 @@ from ..errors import DamagedModelError, UnsupportedModelError
 from ..quiet import import_transformers
 from ..request import AS_STORED, Precision, Request
 from . import torch_quantize
-from .base import Cancelled, ModelInfo, Watch
+from .base import ModelInfo, Watch
 from .batch import SUBJECT as BATCH
 from .batch import Batch
 from .local import LocalModel
 from .memory import release
+from .prefill import Feeding, prefill, step_again, unless_short
 from .quantization import as_it_is, with_quantization
 from .reuse import Feed
 from .speculative import proposer, speculate
@@ -243,9 +245,7 @@ class TorchModel(LocalModel):
                     history.append(token)
                     began = time.perf_counter()
                     with torch.inference_mode():
-                        logits = self._step(torch.tensor([[token]], device=self.info.device), feed.state)
-                        feed.length += 1
-                        token = draw(logits, history)
+                        token = draw(self._next(history, feed, watch), history)
                     spent += time.perf_counter() - began
                 yield token
             finally:
@@ -274,20 +274,39 @@ class TorchModel(LocalModel):
         return torch.get_num_threads()
 
     def prefill(self, ids: list[int], feed: Feed, watch: Watch) -> Any:
-        """Logits [1, vocabulary] after the prompt, fed in chunks so that an interrupt can come between."""
+        """Logits [1, vocabulary] after the prompt; see `prefill`."""
+        step = self._prefill_step if self.stretches_beyond is None else len(ids)
+        return prefill(feed, len(ids), step, self._feeding(ids, watch))
+
+    def _feeding(self, ids: list[int], watch: Watch) -> Feeding:
         import torch
 
         prompt = torch.tensor([ids], device=self.info.device)
+
+        def take(start: int, end: int, feed: Feed) -> Any:
+            return self._step(prompt[:, start:end], feed.state)
+
         # transformers chooses LongRoPE's factors by the positions of one forward pass, so that must be the whole.
-        step = self._prefill_step if self.stretches_beyond is None else len(ids)
-        for end in feed.stops(len(ids), step):
-            if watch.cancelled.is_set():
-                raise Cancelled
-            logits = self._step(prompt[:, feed.length : end], feed.state)
-            feed.length = watch.prefill_done = end
-            if end in feed.places:
-                feed.keep(feed)
-        return logits
+        whole = self.stretches_beyond is not None
+        return Feeding(self, watch, take, partial(self._rewind, len(ids)), whole, self.states is not None)
+
+    def _rewind(self, tokens: int, feed: Feed) -> None:
+        """Leave of `feed` the tokens that every layer has, where a state can be cut; else it starts again."""
+        if feed.length and self._states.cuttable:
+            self._states.drop_after(feed.state, feed.length)
+        else:
+            feed.state, feed.length = new_cache(self.model.config, tokens), 0
+
+    def _next(self, history: list[int], feed: Feed, watch: Watch) -> Any:
+        """Logits [1, vocabulary] after `history`, of which `feed` has all but the last token."""
+        import torch
+
+        last = torch.tensor([history[-1:]], device=self.info.device)
+        found = unless_short(lambda: self._step(last, feed.state), self.states is None)
+        if found is None:
+            return step_again(feed, len(history), self._prefill_step, self._feeding(history, watch))
+        feed.length += 1
+        return found[0]
 
     def losses(self, ids: list[int]) -> list[float]:
         """See LocalModel.losses."""

@@ -44,7 +44,7 @@ from .job import Job
 T = TypeVar("T")
 
 # How notes begin that tell of one run and nothing of its answer.
-OF_THE_RUN = ("prefix cache ", "attention measured ", "taken where it is in memory")
+OF_THE_RUN = ("prefix cache ", "memory ran short ", "attention measured ", "taken where it is in memory")
 
 
 NO_STATES = "the model of the last question keeps no KV states here"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ..backends.memory import memory_ran_out
 from ..errors import GenerationError
 from ..result import Chunk, Provenance, Result, Timings
 from .job import Job
@@ -61,10 +62,19 @@ class Outcome:
         self._job.watch.notes.append(f"generation failed: {reason}")
         partial = self.result() if self.text else None
         where = f"{self._job.request.model} on {self.loaded.info.backend}" if self.loaded else self._job.request.model
-        remedy = "`.partial` of the error holds the answer so far." if partial else ""
+        so_far = "`.partial` of the error holds the answer so far." if partial else ""
+        remedy = f"{self._for_memory(cause)} {so_far}".strip()
         error = GenerationError(f"Generation with {where} failed: {reason}.", remedy, partial)
         error.__cause__ = cause
         return error
+
+    def _for_memory(self, cause: Exception) -> str:
+        """What helps where memory ran out, everything that the backend could do by itself being done by now."""
+        if not memory_ran_out(cause):
+            return ""
+        smaller = [] if self.loaded and self.loaded.info.quantization else ["load it with --quantize int8"]
+        ways = [*smaller, "unload another model", "ask with a shorter prompt or a smaller --max-tokens"]
+        return f"Memory ran out: {', '.join(ways[:-1])}, or {ways[-1]}."
 
     def _timings(self) -> Timings:
         watch = self._job.watch
