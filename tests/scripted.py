@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mlxnb.backends import ModelInfo, Watch
 from mlxnb.backends.base import Cancelled
-from mlxnb.decision import Accepted, Decision
+from mlxnb.decision import Accepted, Decision, Rejected
 from mlxnb.request import AS_STORED, Precision, Request
 from mlxnb.result import Chunk
 
@@ -45,6 +45,9 @@ class ScriptedBackend:
 
     def memory_free(self) -> int | None:
         return None
+
+    def smaller_way(self, checkpoint: object, precision: Precision) -> Decision:
+        return Rejected(self.name, "scripted")
 
     def close(self) -> None:
         """Nothing is kept on the thread."""

@@ -12,7 +12,7 @@ from ..request import AS_STORED, Precision
 
 if TYPE_CHECKING:
     from ..decision import Decision, Rejected
-    from ..models import ModelSource
+    from ..models import Checkpoint, ModelSource
     from ..request import Request
     from ..result import Chunk, FinishReason, Speculation
     from .local import LocalModel
@@ -118,6 +118,12 @@ class Backend(Protocol):
 
     def memory_free(self) -> int | None:
         """Bytes free on the device it computes on, where that has memory of its own or a limit; else None."""
+        ...
+
+    def smaller_way(self, checkpoint: Checkpoint, precision: Precision) -> Decision:
+        """Whether `load` has a way for a model that does not fit as it is asked for: elsewhere, or in fewer bits. What
+        it took is then in the notes of its ModelInfo, and what was asked for in `refused`.
+        """
         ...
 
     def close(self) -> None:

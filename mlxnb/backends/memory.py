@@ -1,10 +1,15 @@
-"""Giving memory back to the operating system after a model was dropped."""
+"""Memory that runs out, told from other errors, and memory given back to the operating system."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import sys
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def release() -> None:
@@ -29,3 +34,14 @@ def memory_ran_out(err: BaseException) -> bool:
     if isinstance(err, MemoryError):
         return True
     return isinstance(err, RuntimeError) and any(words in str(err).lower() for words in _SHORT)
+
+
+def unless_short(work: Callable[[], T], last_try: bool = False) -> tuple[T] | None:
+    """What `work` returns, in a tuple; None where it got no memory, which the last try raises instead."""
+    try:
+        return (work(),)
+    except Exception as err:
+        if last_try or not memory_ran_out(err):
+            raise
+        traceback.clear_frames(err.__traceback__)  # which hold the tensors of the layers it came through
+        return None

@@ -91,6 +91,10 @@ class MlxBackend:
             return None
         return min(int(limit) - mx.get_active_memory(), hardware.memory_free() + mx.get_cache_memory())
 
+    def smaller_way(self, checkpoint: Checkpoint, precision: Precision) -> Decision:
+        """See Backend.smaller_way."""
+        return Rejected(self.name, "a model is loaded as it is asked for, or not at all")
+
     def close(self) -> None:
         """Drop this thread's streams: the interpreter aborts at exit where one is left with work in flight."""
         if "mlx.core" in sys.modules:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from ..cache.disk import states_of
 from .base import Cancelled, Watch
 from .local import LocalModel
-from .memory import memory_ran_out
+from .memory import unless_short
 from .reuse import Feed
-
-T = TypeVar("T")
 
 # Tokens of a piece that is not halved any more: a smaller one needs hardly less beside the weights it is multiplied by.
 SMALLEST = 16
@@ -84,17 +81,6 @@ def step_again(feed: Feed, end: int, step: int, feeding: Feeding) -> Any:
         return prefill(feed, end, step, replace(feeding, repeats=False))
     finally:
         feeding.watch.prefill_done = done
-
-
-def unless_short(work: Callable[[], T], last_try: bool = False) -> tuple[T] | None:
-    """What `work` returns, in a tuple; None where it got no memory, which the last try raises instead."""
-    try:
-        return (work(),)
-    except Exception as err:
-        if last_try or not memory_ran_out(err):
-            raise
-        traceback.clear_frames(err.__traceback__)  # which hold the tensors of the layers it came through
-        return None
 
 
 def _make_room(feed: Feed, feeding: Feeding, then: str) -> None:

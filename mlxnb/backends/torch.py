@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..decision import Absent, Accepted, Decision, Rejected
@@ -19,8 +20,8 @@ from .base import ModelInfo, Watch
 from .batch import SUBJECT as BATCH
 from .batch import Batch
 from .local import LocalModel
-from .memory import release
-from .prefill import Feeding, prefill, step_again, unless_short
+from .memory import unless_short
+from .prefill import Feeding, prefill, step_again
 from .quantization import as_it_is, with_quantization
 from .reuse import Feed
 from .speculative import proposer, speculate
@@ -30,6 +31,21 @@ from .torch_batch import TorchBatch, batchable
 from .torch_decoder import TorchDecoder
 from .torch_kv import STEP, expect, new_cache
 from .torch_mlx import StoredByMlx, stored_by_mlx
+from .torch_plans import (
+    Plan,
+    card_free,
+    check_on_device,
+    first_that_fits,
+    give_back,
+    placement,
+    places,
+    plans,
+    quantised_in_parts,
+    room,
+    smaller_way,
+    spread_words,
+    with_plan,
+)
 from .torch_sampling import TorchSampler
 from .torch_states import TorchStates
 from .torch_threads import MEASURED_BELOW, Threads
@@ -65,22 +81,45 @@ class TorchBackend:
         checkpoint = models.inspect(source.path)
         stored = stored_by_mlx(source, checkpoint, precision.dtype, self.memory_free())
         self._threads = self._threads or torch.get_num_threads()
-        device = device_name()
+        held = bool(checkpoint.quantization) and stored is None
+        ways = list(plans(places(device_name()), precision.quantize, held))
+        made, plan, dropped = first_that_fits(
+            ways,
+            lambda plan: self._load(source, checkpoint, stored, replace(precision, quantize=plan.quantize), plan),
+            lambda plan: room(plan, checkpoint, precision),
+            source.name,
+        )
+        made.info = with_plan(made.info, plan, dropped)
+        return made
+
+    def _load(
+        self, source: ModelSource, checkpoint: Checkpoint, stored: StoredByMlx | None, precision: Precision, plan: Plan
+    ) -> TorchModel:
+        import torch
+
+        device, threads_here = plan.device, self._threads or 1
         dtype = getattr(torch, precision.dtype) if precision.dtype else "auto"
 
         def full() -> Any:
-            return _from_pretrained(source, dtype, stored).to(device).eval()
+            model = _from_pretrained(source, dtype, stored, plan)
+            return (model if plan.device_map or plan.in_parts else model.to(device)).eval()
 
         # What MLX stored quantised is unpacked by now, so that it can be quantised for torch.
         held = checkpoint.quantization if stored is None else None
-        model, decision = _quantised(full, held, precision.quantize)
+        if plan.in_parts:
+            model = full()
+            decision: Decision | None = quantised_in_parts(model, str(precision.quantize), device)
+        else:
+            model, decision = _quantised(full, held, precision.quantize)
         small = checkpoint.parameters if device == "cpu" else MEASURED_BELOW
-        threads = Threads.measure(model, small, self._threads)
+        threads = Threads.measure(model, small, threads_here)
         info = _info(source, model, checkpoint, device)
         if packed := take_packed(model):
             info = replace(info, attention=f"{info.attention}, {packed.subject}")
         if stored is not None:
             info = replace(info, notes=(*info.notes, *stored.notes()))
+        if said := spread_words(model):
+            info = replace(info, notes=(*info.notes, said))
         if decision is not None:
             info = with_quantization(info, decision, torch_quantize.left_in_full(model) if decision else None)
         made = TorchModel(model, Tokenizer(source.path), info, threads)
@@ -88,12 +127,14 @@ class TorchBackend:
         return made
 
     def memory_free(self) -> int | None:
-        """On CUDA what the card has free, and what torch's allocator holds of it for later."""
-        import torch
+        """On CUDA what the first card has free, and what torch's allocator holds of it for later. The KV state of a
+        model that is split over several lies on all of them, so that this is the least that there is for it.
+        """
+        return card_free() if device_name() == "cuda" else None
 
-        if device_name() != "cuda":
-            return None
-        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    def smaller_way(self, checkpoint: Checkpoint, precision: Precision) -> Decision:
+        """See Backend.smaller_way."""
+        return smaller_way(places(device_name()), checkpoint, precision)
 
     def close(self) -> None:
         """torch keeps nothing on the engine's thread."""
@@ -108,19 +149,21 @@ def device_name() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _from_pretrained(source: ModelSource, dtype: Any, stored: StoredByMlx | None = None) -> Any:
+def _from_pretrained(source: ModelSource, dtype: Any, stored: StoredByMlx | None, plan: Plan) -> Any:
     from safetensors import SafetensorError
 
     transformers = import_transformers()
     logging = transformers.utils.logging
     bar_was_on = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
+    offloaded = TemporaryDirectory(prefix="mlxnb-") if plan.spills else None
     try:
         kind = transformers.AutoModelForCausalLM if stored is None else stored.model_class()
         model, report = kind.from_pretrained(
             source.path if stored is None else None,
             dtype=dtype if stored is None else stored.dtype,
             **({} if stored is None else stored.arguments()),
+            **placement(plan, offloaded.name if offloaded else None),
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
@@ -135,6 +178,10 @@ def _from_pretrained(source: ModelSource, dtype: Any, stored: StoredByMlx | None
         if bar_was_on:
             logging.enable_progress_bar()
     _check_complete(report, source.name)
+    if offloaded is not None:
+        model.offloaded = offloaded  # the folder goes with it
+    if plan.device_map == "auto":
+        check_on_device(model, plan)
     if "past_key_values" not in inspect.signature(model.forward).parameters:
         # It would take the cache as a stray keyword, ignore it, and see one token at a time.
         kind = type(model).__name__
@@ -257,6 +304,8 @@ class TorchModel(LocalModel):
         """See LocalModel.batchable. Asked of the model once."""
         if self.stretches_beyond is not None:
             return Rejected(BATCH, "LongRoPE embeds every position of this model by the length of its row")
+        if spread_words(self.model):
+            return Rejected(BATCH, "its layers are in several places")
         if self._batchable is None:
             self.use_threads()
             self._batchable = batchable(self.model)
@@ -343,13 +392,7 @@ class TorchModel(LocalModel):
 
     def give_back(self) -> None:
         """See LocalModel.give_back."""
-        import torch
-
-        release()
-        if self.info.device == "cuda":
-            torch.cuda.empty_cache()
-        elif self.info.device == "mps":
-            torch.mps.empty_cache()
+        give_back(self.info.device)
 
     def close(self) -> None:
         """Drop the model and hand the allocator's cached blocks back to the device."""

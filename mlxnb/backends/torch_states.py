@@ -144,7 +144,9 @@ class TorchStates:
 
         cache = self._fresh()
         with torch.inference_mode():
-            token = torch.zeros((1, 1), dtype=torch.long, device=self._model.device)
+            # Layers that accelerate has put elsewhere are fetched when they are needed.
+            here = (parameter.device for parameter in self._model.parameters() if not parameter.is_meta)
+            token = torch.zeros((1, 1), dtype=torch.long, device=next(here, "cpu"))
             self._model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
             return [
                 replaced(layer, {name: tensor.to("meta") for name, tensor in tensors(layer).items()})

@@ -13,6 +13,9 @@ from .checkpoint import Checkpoint, kv_bytes_per_token
 MARGIN_SHARE = 0.10
 MARGIN_BYTES = 200_000_000
 
+# A model is taken to fit when it has room for a KV cache of this many tokens beside its weights.
+KV_ALLOWANCE = 4096
+
 
 def fits(
     checkpoint: Checkpoint, *, tokens: int, bytes_per_weight: float | None = None, free: int | None = None

@@ -12,11 +12,9 @@ from ..backends.select import Candidates, candidates
 from ..decision import Rejected
 from ..errors import MlxnbError, ModelNotFoundError, ModelTooLargeError, OptionError, UnsupportedModelError
 from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
+from ..models.fit import KV_ALLOWANCE
 from ..request import AS_STORED, DTYPES, Precision
 from .caches import Caches
-
-# A model is taken to fit when it has room for a KV cache of this many tokens beside its weights.
-KV_ALLOWANCE = 4096
 
 # One load at a time in the process, whichever engine asks: a thread that imports transformers beside another may get
 # half of it, and two loads at once would each count on the same free memory.
@@ -106,7 +104,7 @@ class LoadedModels:
     ) -> LoadedModel:
         try:
             with _loading:
-                self._check_fits(checkpoint, backend, precision.dtype)
+                self._check_fits(checkpoint, backend, precision)
                 return backend.load(source, precision)
         except MlxnbError:
             raise
@@ -115,7 +113,9 @@ class LoadedModels:
             message = f"{backend.name} could not load {source.name}: {reason}."
             raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
 
-    def _check_fits(self, checkpoint: Checkpoint, backend: Backend, dtype: str | None) -> None:
+    def _check_fits(self, checkpoint: Checkpoint, backend: Backend, precision: Precision) -> None:
+        """Refuse what the backend has no way to load: one that is larger as asked may fit in another, which it says."""
+        dtype = precision.dtype
         tokens = min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE)
         on_device = backend.memory_free()
         free = hardware.memory_free() if on_device is None else min(on_device, hardware.memory_free())
@@ -124,6 +124,8 @@ class LoadedModels:
         try:
             check_fits(checkpoint, tokens=tokens, bytes_per_weight=per_weight, free=free)
         except ModelTooLargeError as err:
+            if backend.smaller_way(checkpoint, precision):
+                return
             here = sorted({info.name for info in self.infos()})
             if not here:
                 raise
