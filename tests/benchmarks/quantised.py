@@ -40,49 +40,56 @@ Rates = tuple[float, float]  # tokens a second in decode and in prefill
 
 
 @contextmanager
-def qwen_shaped() -> Iterator[str]:
-    """The folder of a random model in bfloat16."""
+def shaped(config_class: str, shape: dict[str, Any], device: str = "cpu") -> Iterator[str]:
+    """The folder of a random model in bfloat16, whose numbers are drawn on `device`."""
     import torch
     import transformers
 
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
-        config = transformers.Qwen3Config(**QWEN3_06B)
-        transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+        config = getattr(transformers, config_class)(**shape)
+        with torch.device(device):
+            model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model.save_pretrained(folder)
+        del model
         yield str(add_tokenizer(Path(folder)))
 
 
-def ours(engine: Engine, path: str, quantize: str | None) -> Callable[[], Rates]:
-    """Our stream on the torch backend, as the times of its tokens tell."""
+def ours(
+    engine: Engine, path: str, quantize: str | None, lengths: tuple[int, int] = (PROMPT, TOKENS)
+) -> Callable[[], Rates]:
+    """Our stream on the torch backend, as the times of its tokens tell; `lengths` of prompt and answer, in tokens."""
     precision = Precision(quantize=quantize)
     loaded = engine.call(lambda: engine._models.get(path, "torch", precision))
     assert not loaded.info.refused
     loaded.model.tokenizer.end_ids = frozenset()
-    prompt = prompt_of(loaded.model.tokenizer.inner)
+    prompt = prompt_of(loaded.model.tokenizer.inner, lengths[0])
 
     def run() -> Rates:
-        options = {"model": path, "backend": "torch", "quantize": quantize, "max_tokens": TOKENS, "raw": True}
+        options = {"model": path, "backend": "torch", "quantize": quantize, "max_tokens": lengths[1], "raw": True}
         timings = engine.generate(prompt, **options).timings
-        assert (timings.prompt_tokens, len(timings.token_times)) == (PROMPT, TOKENS)
+        assert (timings.prompt_tokens, len(timings.token_times)) == lengths
         return timings.decode_rate or 0.0, timings.prefill_rate or 0.0
 
     return run
 
 
-def prompt_of(tokenizer: Any) -> str:
-    """Text of PROMPT tokens."""
-    text = tokenizer.decode(tokenizer.encode("one two three " * PROMPT, add_special_tokens=False)[:PROMPT])
-    assert len(tokenizer.encode(text, add_special_tokens=False)) == PROMPT
+def prompt_of(tokenizer: Any, length: int) -> str:
+    """Text of `length` tokens."""
+    text = tokenizer.decode(tokenizer.encode("one two three " * length, add_special_tokens=False)[:length])
+    assert len(tokenizer.encode(text, add_special_tokens=False)) == length
     return str(text)
 
 
-def theirs(engine: Engine, path: str) -> Callable[[], Rates]:
+def theirs(
+    engine: Engine, path: str, lengths: tuple[int, int] = (PROMPT, TOKENS), device: str = "cpu"
+) -> Callable[[], Rates]:
     """transformers' generate in bfloat16 on the engine's thread, its tokens seen by a streamer as they come."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval()
-    ids = torch.arange(100, 100 + PROMPT)[None]
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto").to(device).eval()
+    ids, tokens = torch.arange(100, 100 + lengths[0], device=device)[None], lengths[1]
     default = torch.get_num_threads()
 
     class Times(list[float]):
@@ -97,11 +104,11 @@ def theirs(engine: Engine, path: str) -> Callable[[], Rates]:
         seen, start = Times(), time.perf_counter()
         with torch.inference_mode():
             model.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False, streamer=seen
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, streamer=seen
             )
         first, *_, last = times = seen[1:]  # the streamer is given the prompt before anything is computed
-        assert len(times) == TOKENS
-        return (TOKENS - 1) / (last - first), PROMPT / (first - start)
+        assert len(times) == tokens
+        return (tokens - 1) / (last - first), lengths[0] / (first - start)
 
     return lambda: engine.call(generate)
 
@@ -109,7 +116,7 @@ def theirs(engine: Engine, path: str) -> Callable[[], Rates]:
 def quantised_torch() -> list[dict[str, Any]]:
     """Decode and prefill rates of the torch backend in bfloat16, int8 and int4 against transformers in bfloat16."""
     engine = Engine(caching=False)
-    with qwen_shaped() as path:
+    with shaped("Qwen3Config", QWEN3_06B) as path:
         arms = {"transformers": theirs(engine, path)}
         arms |= {kind or "bf16": ours(engine, path, kind) for kind in (None, *QUANTIZE)}
         seen = taking_turns(arms)
@@ -119,10 +126,10 @@ def quantised_torch() -> list[dict[str, Any]]:
     return [*rows, {"benchmark": "memory", "ours": ", ".join(f"{k} {v / 1e6:.0f} MB" for k, v in memory.items())}]
 
 
-def taking_turns(arms: dict[str, Callable[[], Rates]]) -> dict[str, list[Rates]]:
+def taking_turns(arms: dict[str, Callable[[], Rates]], rounds: int = ROUNDS) -> dict[str, list[Rates]]:
     """The rates of each arm, after one run to warm up; every other round in the opposite order."""
     seen: dict[str, list[Rates]] = {name: [] for name in arms}
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         for name in list(arms) if turn % 2 else reversed(arms):
             rates = arms[name]()
             if turn:

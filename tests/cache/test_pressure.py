@@ -270,9 +270,9 @@ def test_blocks_that_the_allocator_holds_for_later_are_free(monkeypatch):
     from mlxnb.backends.torch import TorchBackend
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1000, 9000))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 700)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 300)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device=None: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device=None: 300)
     assert TorchBackend().memory_free() == 1400
 
 
