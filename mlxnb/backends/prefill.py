@@ -58,7 +58,7 @@ def prefill(feed: Feed, end: int, step: int, feeding: Feeding) -> Any:
             # Once there: a state that starts again from nothing would come to the same place for ever.
             last_try = feeding.whole or stop - start <= SMALLEST
             step = stop - start if feeding.whole else max(SMALLEST, (stop - start) // 2)
-            _make_room(feed, feeding, f"fed on {step} at a time")
+            make_room(feed, feeding, f"fed on {step} at a time")
             watch.reused_tokens = min(watch.reused_tokens, feed.length)
             watch.prefill_done = feed.length
             continue
@@ -75,7 +75,7 @@ def step_again(feed: Feed, end: int, step: int, feeding: Feeding) -> Any:
     Raises:
         Exception: what the model raised, also where there is no memory now either.
     """
-    _make_room(feed, feeding, "tried again")
+    make_room(feed, feeding, "tried again")
     done = feeding.watch.prefill_done
     try:
         return prefill(feed, end, step, replace(feeding, repeats=False))
@@ -83,7 +83,7 @@ def step_again(feed: Feed, end: int, step: int, feeding: Feeding) -> Any:
         feeding.watch.prefill_done = done
 
 
-def _make_room(feed: Feed, feeding: Feeding, then: str) -> None:
+def make_room(feed: Feed, feeding: Feeding, then: str) -> None:
     """Bring `feed` back to a state that is whole, and make room; `then` says how it goes on."""
     reached, notes = feed.length, feeding.watch.notes
     feed.places = ()  # a snapshot is a copy, and there is no room for copies

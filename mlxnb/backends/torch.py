@@ -21,7 +21,7 @@ from .batch import SUBJECT as BATCH
 from .batch import Batch
 from .local import LocalModel
 from .memory import unless_short
-from .prefill import Feeding, prefill, step_again
+from .prefill import Feeding, make_room, prefill, step_again
 from .quantization import as_it_is, with_quantization
 from .reuse import Feed
 from .speculative import proposer, speculate
@@ -282,7 +282,8 @@ class TorchModel(LocalModel):
                 logits = self.prefill(ids, feed, watch)
                 token = draw(logits, ids)
             if request.draft is not None:
-                decoder = TorchDecoder(self.model, self._states, feed, own, self.info.device)
+                room_made = partial(make_room, feeding=self._feeding(ids, watch), then="tried again")
+                decoder = TorchDecoder(self.model, self._states, feed, own, self.info.device, room_made)
                 yield from speculate(token, ids, limit, decoder, proposer(self, request, watch), watch)
                 return
             history, spent = list(ids), 0.0

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from .memory import unless_short
 from .reuse import Feed
 from .torch_sampling import TorchSampler
 from .torch_states import TorchStates
 
 
 class TorchDecoder:
-    """See Decoder. Logits are [rows, vocabulary]; where each is simply the likeliest token, they are those tokens."""
+    """See Decoder. Logits are [rows, vocabulary]; where each is simply the likeliest token, they are those tokens.
 
-    def __init__(self, model: Any, states: TorchStates, feed: Feed, sampler: TorchSampler, device: str) -> None:
+    `make_room` brings a state that found no memory on its way through the layers back to what it was, and makes room;
+    the tokens are then fed once more. Without it they are not.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        states: TorchStates,
+        feed: Feed,
+        sampler: TorchSampler,
+        device: str,
+        make_room: Callable[[Feed], None] | None = None,
+    ) -> None:
         self._model, self._states, self._feed = model, states, feed
-        self._sampler, self._device = sampler, device
+        self._sampler, self._device, self._make_room = sampler, device, make_room
 
     def feed(self, tokens: Sequence[int], rows: int) -> Any:
         """See Decoder."""
+        import torch
+
+        found = unless_short(partial(self._fed, tokens, rows), last_try=self._make_room is None)
+        if found is None and self._make_room is not None:
+            with torch.inference_mode():
+                self._make_room(self._feed)
+        return found[0] if found else self._fed(tokens, rows)
+
+    def _fed(self, tokens: Sequence[int], rows: int) -> Any:
         import torch
 
         with torch.inference_mode():

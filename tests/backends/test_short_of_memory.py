@@ -179,6 +179,33 @@ def test_a_step_that_finds_no_memory_twice_ends_with_what_was_said(told):
     whole(told)
 
 
+def test_tokens_that_are_verified_are_fed_once_more(told):
+    """Only states that can be cut are speculated with; the others decode as they do."""
+    plain = told.ask(QUESTION, cache="off")
+    pieces = -(-plain.timings.prompt_tokens // STEP)
+    for at in (pieces, pieces + 2):
+        with short(told.layer(1, True), at, 1, WORDS["cuda"]) as struck:
+            result = told.ask(QUESTION, cache="off", draft="lookup")
+        assert struck == [1]
+        assert result.tokens == plain.tokens
+        assert any("tried again" in note for note in result.provenance.notes)
+    with short(told.layer(1, True), pieces + 2, 2, WORDS["cuda"]), pytest.raises(GenerationError) as caught:
+        told.ask(QUESTION, cache="off", draft="lookup")
+    assert "Memory ran out" in caught.value.remedy
+
+
+def test_a_row_that_joins_a_batch_is_fed_in_smaller_pieces(told):
+    prompts = [QUESTION, BEGINNING, f"{BEGINNING} and {BEGINNING}"]
+    options = {"model": told.path, "backend": "torch", "dtype": "float32", "max_tokens": 6, "raw": True, "cache": "off"}
+    alone = [told.engine.generate(prompt, **options).tokens for prompt in prompts]
+    told.engine.batch(prompts[:1], **options)  # tries once whether the model can be batched
+    with short(told.layer(2, True), 5, 1, WORDS["cuda"]) as struck:
+        many = told.engine.batch(prompts, **options)
+    assert struck == [1]
+    assert [result.tokens for result in many] == alone
+    assert sum(any("memory ran short" in note for note in result.provenance.notes) for result in many) == 1
+
+
 def test_another_error_is_not_taken_for_it(told):
     def broken() -> Exception:
         return RuntimeError("mat1 and mat2 shapes cannot be multiplied")

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from mlxnb import hardware, models
 from mlxnb.backends import torch_plans
 from mlxnb.backends.torch import TorchBackend
-from mlxnb.backends.torch_plans import Places, Plan, plans, room
+from mlxnb.backends.torch_plans import Places, Plan, plans, room, smaller_way
 from mlxnb.decision import Rejected
 from mlxnb.errors import ModelTooLargeError, OptionError, UnsupportedModelError
 from mlxnb.models import ModelSource
+from mlxnb.models.shape import Shape
 from mlxnb.request import AS_STORED, Precision
 from mlxnb.runtime import Engine
 from tests.tiny import Maker
@@ -72,6 +73,52 @@ def test_what_was_asked_comes_first_and_its_quantisation_is_kept(device, cards, 
     assert not stored or all(plan.quantize == asked for plan in found)
     assert all(accelerate for plan in found if plan.device_map)
     assert len({plan.words for plan in found}) == len(found) == len(others) + 1
+
+
+BILLIONS = 8_030_000_000
+LARGE = models.Checkpoint(
+    path=Path("Llama-3-8B"),
+    config={"vocab_size": 128_256, "hidden_size": 4096},
+    model_type="llama",
+    architecture="LlamaForCausalLM",
+    weight_bytes=2 * BILLIONS,
+    parameters=BILLIONS,
+    dtype="bfloat16",
+    quantization=None,
+    context_length=8192,
+    shape=Shape(layers=32, heads=32, kv_heads=8, head_dim=128, kv_width=2048, kv_layers=32, context=8192),
+)
+
+
+@pytest.mark.parametrize(
+    ("cards", "host", "accelerate", "words"),
+    [
+        ((24,), 8, True, "on cuda"),
+        ((12, 12), 8, True, "split over 2 GPUs"),
+        ((12, 12), 8, False, "in int8, part by part, on cuda"),
+        ((12,), 64, True, "in int8, part by part, on cuda"),
+        ((6,), 64, True, "in part on the CPU"),
+        ((6,), 64, False, "in int8 on the CPU"),
+        ((), 24, False, "on cpu"),
+        ((), 12, False, "in int8 on the CPU"),
+        ((6,), 4, True, None),
+        ((), 8, True, None),
+    ],
+)
+def test_eight_billion_weights_go_where_there_is_room(cards, host, accelerate, words):
+    """16.1 GB in bfloat16, 9.1 in int8 with the embedding in full, and a tenth of it to work in."""
+    free = tuple(card * GB for card in cards)
+    there = Places("cuda" if cards else "cpu", host * GB, free, accelerate)
+    verdict = smaller_way(there, LARGE, AS_STORED)
+    assert getattr(verdict, "reason", "") == words if words else isinstance(verdict, Rejected)
+
+
+def test_in_another_dtype_the_full_weights_must_fit_before_they_are_quantised():
+    """In the stored one they are pages of the file; converted they are a copy."""
+    plan = Plan("", "cpu", 12 * GB, "int8")
+    assert room(plan, LARGE, AS_STORED)
+    assert room(plan, LARGE, Precision("bfloat16"))
+    assert not room(plan, LARGE, Precision("float16"))
 
 
 @pytest.fixture
