@@ -68,7 +68,7 @@ class LoadedModels:
         """
         chain = candidates(backend, self._backends, strict)
         found = self._in_memory(name, chain, precision)
-        loaded = found or self._load(resolve(name, progress=progress), chain, precision)
+        loaded = found or self._load(resolve(name, progress=progress), chain, precision, strict)
         if strict:
             _check_as_asked(loaded)
         return loaded
@@ -80,12 +80,12 @@ class LoadedModels:
                     return _found(loaded, chain, place)
         return None
 
-    def _load(self, source: ModelSource, chain: Candidates, precision: Precision) -> Loaded:
+    def _load(self, source: ModelSource, chain: Candidates, precision: Precision, strict: bool) -> Loaded:
         refused: list[Rejected] = []
         checkpoint = inspect(source.path)
         for backend in chain.backends:
             try:
-                model = self._load_on(backend, source, checkpoint, precision)
+                model = self._load_on(backend, source, checkpoint, precision, strict)
             except UnsupportedModelError as err:
                 if len(chain.backends) == 1:
                     raise
@@ -100,11 +100,11 @@ class LoadedModels:
         raise UnsupportedModelError(f"No backend here can run {source.name}. {reasons}.")
 
     def _load_on(
-        self, backend: Backend, source: ModelSource, checkpoint: Checkpoint, precision: Precision
+        self, backend: Backend, source: ModelSource, checkpoint: Checkpoint, precision: Precision, strict: bool
     ) -> LoadedModel:
         try:
             with _loading:
-                self._check_fits(checkpoint, backend, precision)
+                self._check_fits(checkpoint, backend, precision, strict)
                 return backend.load(source, precision)
         except MlxnbError:
             raise
@@ -113,8 +113,8 @@ class LoadedModels:
             message = f"{backend.name} could not load {source.name}: {reason}."
             raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
 
-    def _check_fits(self, checkpoint: Checkpoint, backend: Backend, precision: Precision) -> None:
-        """Refuse what the backend has no way to load: one that is larger as asked may fit in another, which it says."""
+    def _check_fits(self, checkpoint: Checkpoint, backend: Backend, precision: Precision, strict: bool) -> None:
+        """Refuse what the backend has no way to load; with `strict`, what does not fit as it is asked for."""
         dtype = precision.dtype
         tokens = min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE)
         on_device = backend.memory_free()
@@ -124,7 +124,7 @@ class LoadedModels:
         try:
             check_fits(checkpoint, tokens=tokens, bytes_per_weight=per_weight, free=free)
         except ModelTooLargeError as err:
-            if backend.smaller_way(checkpoint, precision):
+            if not strict and backend.smaller_way(checkpoint, precision):
                 return
             here = sorted({info.name for info in self.infos()})
             if not here:

@@ -241,6 +241,8 @@ def test_a_model_larger_than_memory_is_loaded_in_int8_where_that_fits(engine, so
     with pytest.raises(ModelTooLargeError, match="does not fit: it needs"):
         engine.generate(PROMPT, **asked)
     monkeypatch.setattr(hardware, "memory_free", lambda: int(small) + 1)
+    with pytest.raises(ModelTooLargeError, match="does not fit: it needs"):
+        engine.generate(PROMPT, strict=True, **asked)
     result = engine.generate(PROMPT, **asked)
     assert result.provenance.quantization == "int8"
     assert any("not as asked: loading on cpu: it needs" in note for note in result.provenance.notes)
