@@ -345,7 +345,8 @@ class TorchModel(LocalModel):
         if feed.length and self._states.cuttable:
             self._states.drop_after(feed.state, feed.length)
         else:
-            feed.state, feed.length = new_cache(self.model.config, tokens), 0
+            feed.state, feed.length = new_cache(self.model.config), 0
+            expect(feed.state, tokens)
 
     def _next(self, history: list[int], feed: Feed, watch: Watch) -> Any:
         """Logits [1, vocabulary] after `history`, of which `feed` has all but the last token."""
