@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..decision import Accepted, Decision, Rejected
+from . import torch_siblings
 
 # A layer with fewer outputs is no load to read, and often a router or a gate, where small errors decide much.
 LEAST_OUTPUTS = 32
@@ -53,9 +54,22 @@ def quantise(model: Any, kind: str) -> Decision:
         return Rejected(subject, problem, INSTEAD)
     in_head = next((going[name] for name in going if model.get_submodule(name) is head), None)
     del head
-    for name, made in going.items():
-        model.set_submodule(name, _layer_class(made)(model.get_submodule(name)))
+    for names in torch_siblings.grouped(model, going):
+        _replace(model, names, _layer_class(going[names[0]]))
     return Accepted(subject, _words(Counter(going.values()), in_head))
+
+
+def _replace(model: Any, names: list[str], layer: Any) -> None:
+    """Put a quantised layer in the place of one, or of several that are then done as one."""
+    from .torch_joined import Joined, join
+
+    full = [model.get_submodule(name) for name in names]
+    if len(full) == 1:
+        made = [layer(full[0])]
+    else:
+        made = Joined(layer(join(full)), [linear.out_features for linear in full]).parts()
+    for name, new in zip(names, made, strict=True):
+        model.set_submodule(name, new)
 
 
 def left_in_full(model: Any) -> str | None:

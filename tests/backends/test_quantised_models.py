@@ -84,15 +84,17 @@ def test_torch_answers_as_the_full_model_with_the_rounded_weights(checkpoint, fa
     from mlxnb.backends import torch_int4, torch_int8
     from mlxnb.backends.torch_int4 import Int4Linear
     from mlxnb.backends.torch_int8 import Int8Linear
+    from mlxnb.backends.torch_joined import Part
 
     quantised = loaded("torch", checkpoint(family), "float32", kind).model
     full = loaded("torch", checkpoint(family), "float32", None).model
     layers, replaced = dict(quantised.named_modules()), []
     for name, module in list(full.named_modules()):
-        if not isinstance(layers[name], Int4Linear | Int8Linear):
+        layer = layers[name].layer if isinstance(layers[name], Part) else layers[name]
+        if not isinstance(layer, Int4Linear | Int8Linear):
             continue
         weight = module.weight.detach()
-        if isinstance(layers[name], Int4Linear):
+        if isinstance(layer, Int4Linear):
             numbers, scale, zero = torch_int4.quantise(weight)
             steps, zeros = (part.float().repeat_interleave(torch_int4.GROUP, 1) for part in (scale, zero))
             weight = (numbers - 8) * steps + zeros
