@@ -31,6 +31,7 @@ from .torch_batch import TorchBatch, batchable
 from .torch_decoder import TorchDecoder
 from .torch_kv import STEP, expect, new_cache
 from .torch_mlx import StoredByMlx, stored_by_mlx
+from .torch_norms import take_norms
 from .torch_plans import (
     Plan,
     card_free,
@@ -111,6 +112,7 @@ class TorchBackend:
             decision: Decision | None = quantised_in_parts(model, str(precision.quantize), device)
         else:
             model, decision = _quantised(full, held, precision.quantize)
+        take_norms(model)
         small = checkpoint.parameters if device == "cpu" else MEASURED_BELOW
         threads = Threads.measure(model, small, threads_here)
         info = _info(source, model, checkpoint, device)
