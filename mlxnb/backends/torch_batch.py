@@ -9,7 +9,7 @@ from ..decision import Accepted, Decision, Rejected
 from ..errors import in_words
 from .batch import SUBJECT, Batch, Member
 from .torch_layers import kind
-from .torch_sampling import TorchSampler
+from .torch_sampling import TorchSampler, likeliest
 from .torch_slots import Slots
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ class TorchBatch(Batch):
 
     def _draw(self, logits: Any, members: Sequence[Member]) -> list[int]:
         """The next token of each row of logits [rows, vocabulary]; the likeliest of all rows are found at once."""
-        likeliest = logits.argmax(dim=-1).tolist() if any(_plain(member) for member in members) else []
+        plain = likeliest(logits) if any(_plain(member) for member in members) else []
         return [
-            likeliest[i] if _plain(member) else member.draw(logits[i : i + 1], member.history)
+            plain[i] if _plain(member) else member.draw(logits[i : i + 1], member.history)
             for i, member in enumerate(members)
         ]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .memory import unless_short
 from .reuse import Feed
-from .torch_sampling import TorchSampler
+from .torch_sampling import TorchSampler, likeliest
 from .torch_states import TorchStates
 
 
@@ -49,7 +49,7 @@ class TorchDecoder:
             out = self._model(input_ids=ids, past_key_values=self._feed.state, use_cache=True, logits_to_keep=rows)
             self._feed.length += len(tokens)
             logits = out.logits[0]
-            return logits.argmax(dim=-1).tolist() if self._sampler.likeliest else logits
+            return likeliest(logits) if self._sampler.likeliest else logits
 
     def draw(self, logits: Any, row: int, history: list[int]) -> int:
         """See Decoder."""
