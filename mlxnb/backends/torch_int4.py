@@ -32,9 +32,10 @@ class Int4Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in_features] to [..., out_features], in x's dtype."""
-        rows = x.reshape(-1, self.in_features).to(torch.bfloat16)
-        y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, GROUP, self.scales).to(x.dtype)
-        y = y if self.bias is None else y + self.bias
+        held = self._buffers  # not through nn.Module.__getattr__: at one token that costs as much as an operation
+        rows = x.reshape(-1, self.in_features).bfloat16()
+        y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, held["packed"], GROUP, held["scales"]).type_as(x)
+        y = y if held["bias"] is None else y + held["bias"]
         return y.view(*x.shape[:-1], self.out_features)
 
 

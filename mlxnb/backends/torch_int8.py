@@ -30,23 +30,20 @@ class Int8Linear(nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         parts = [quantise(part) for part in linear.weight.detach().split(ROWS_AT_ONCE)]
         self.register_buffer("weight_numbers", torch.cat([numbers for numbers, _ in parts]).t())  # a view [K, N]
-        # What a whole number is worth where the largest of an input row is 1.
-        self.register_buffer("steps", torch.cat([scale for _, scale in parts]).div_(LEVELS))
+        self.register_buffer("scale", torch.cat([scale for _, scale in parts]))
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float())
+        self.register_buffer("unit", self.scale.new_tensor(1 / LEVELS))  # a number of Python's takes 1 us to convert
         self._least_rows = CUDA_ROWS if linear.weight.is_cuda else 1
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in_features] to [..., out_features], in x's dtype."""
-        # At one token each of these operations costs a microsecond or two, as much as reading 30 KB of weights. That is
-        # why 1 / LEVELS is in `steps`, and why buffers are taken from the dictionary and not through __getattr__.
-        held = self._buffers
+        held = self._buffers  # not through nn.Module.__getattr__: at one token that costs as much as an operation
         rows = x.reshape(-1, self.in_features).float()
-        largest = rows.abs().amax(1, True)
-        # A row of zeros is divided by zero: whatever number comes of that, times the largest it is zero again.
-        numbers = torch.div(rows, largest * (1 / LEVELS)).round_().char()
-        y = self._product(numbers, held["weight_numbers"]) * largest
-        y = y.mul_(held["steps"]) if held["bias"] is None else torch.addcmul(held["bias"], y, held["steps"])
-        return y.to(x.dtype).view(*x.shape[:-1], self.out_features)
+        scale = rows.abs().amax(1, True).mul_(held["unit"])
+        # A row of zeros is divided by zero: whatever number comes of that, times the scale it is zero again.
+        y = self._product(torch.div(rows, scale).round_().char(), held["weight_numbers"]) * scale
+        y = y.mul_(held["scale"]) if held["bias"] is None else torch.addcmul(held["bias"], y, held["scale"])
+        return y.type_as(x).view(*x.shape[:-1], self.out_features)
 
     def _product(self, rows: Tensor, weight_numbers: Tensor) -> Tensor:
         """Whole-number products [rows, out_features] in int32."""

@@ -25,4 +25,4 @@ class RmsNorm(nn.Module):
         held = self._buffers  # not through nn.Module.__getattr__, which costs as much as a small operation
         rows = x.float()
         length = torch.linalg.vector_norm(rows, 2, -1, True).hypot_(held["least"])
-        return torch.div(rows, length).mul_(held["factors"]).to(x.dtype)
+        return torch.div(rows, length).mul_(held["factors"]).type_as(x)

@@ -26,11 +26,12 @@ def take_norms(model: Any) -> list[Decision]:
 
     norms = [(name, module) for name, module in model.named_modules() if type(module).__name__.endswith("RMSNorm")]
     verdicts: dict[tuple[type, int], tuple[Decision, float]] = {}
+    dtype = next(model.parameters()).dtype  # of the embedding, which what flows through the model has too
     with torch.inference_mode():
         for _, norm in norms:
             key = type(norm), _width(norm)
             if key not in verdicts:
-                verdicts[key] = _worth(norm)
+                verdicts[key] = _worth(norm, dtype)
     for name, norm in norms:
         verdict, offset = verdicts[type(norm), _width(norm)]
         if verdict:
@@ -47,7 +48,7 @@ def _eps(norm: Any) -> float:
     return float(getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", None) or 0)
 
 
-def _worth(norm: Any) -> tuple[Decision, float]:
+def _worth(norm: Any, dtype: Any) -> tuple[Decision, float]:
     """Whether a norm is to be replaced, and the offset of its weights."""
     from .torch_norm import RmsNorm
 
@@ -58,22 +59,22 @@ def _worth(norm: Any) -> tuple[Decision, float]:
     if norm.weight.device.type != "cpu":
         return Rejected(subject, "measured on CPUs only"), 0
     made = {offset: RmsNorm(norm.weight, eps, offset) for offset in OFFSETS}
-    offset = next((offset for offset in OFFSETS if _same(norm, made[offset])), None)
+    offset = next((offset for offset in OFFSETS if _same(norm, made[offset], dtype)), None)
     if offset is None:
         return Rejected(subject, "it computes something else than the plain formula"), 0
-    ratio = _speed(norm, made[offset])
+    ratio = _speed(norm, made[offset], dtype)
     if ratio < FASTER:
         return Rejected(subject, f"measured at {ratio:.2f} of the speed of transformers' own"), 0
     return Accepted(subject, f"measured {ratio:.1f} times as fast as transformers' own"), offset
 
 
-def _same(norm: Any, ours: Any) -> bool:
+def _same(norm: Any, ours: Any, dtype: Any) -> bool:
     """Whether both give the same within BOUND, for rows in which eps decides, ordinary and long ones, and zeros."""
     import torch
 
     x = torch.randn((4, _width(norm)), generator=torch.Generator().manual_seed(0))
     x *= torch.tensor([[0.0], [_eps(norm) ** 0.5], [1.0], [300.0]])
-    x = x.to(norm.weight.dtype)
+    x = x.to(dtype)
     expected, got = norm(x), ours(x)
     if got.dtype != expected.dtype:
         return False
@@ -87,11 +88,12 @@ def _tiny(x: Any) -> float:
     return float(torch.finfo(x.dtype).smallest_normal)
 
 
-def _speed(norm: Any, ours: Any) -> float:
+def _speed(norm: Any, ours: Any, dtype: Any) -> float:
     """How many times as fast ours is for one token."""
     import torch
 
-    x, times = torch.ones((1, 1, _width(norm)), dtype=norm.weight.dtype), [[], []]  # type: tuple[Any, list[list[float]]]
+    x = torch.ones((1, 1, _width(norm)), dtype=dtype)
+    times: list[list[float]] = [[], []]
     for _ in range(ROUNDS):
         for each, taken in zip((norm, ours), times, strict=True):
             began = time.perf_counter()

@@ -13,7 +13,7 @@ mx = pytest.importorskip("mlx.core")
 torch = pytest.importorskip("torch")
 
 from mlxnb.backends.mlx import make_processors, make_sampler  # noqa: E402
-from mlxnb.backends.torch_sampling import TorchSampler, filtered, penalise  # noqa: E402
+from mlxnb.backends.torch_sampling import TorchSampler, filtered, likeliest, penalise  # noqa: E402
 
 VOCABULARY = 40
 DRAWS = 4000
@@ -103,6 +103,14 @@ def test_greedy_takes_the_likeliest_on_both():
     greedy = Sampling()
     assert int(make_sampler(greedy)(mx.array(logits)[None])[0]) == int(logits.argmax())
     assert TorchSampler(greedy, "cpu")(torch.tensor(logits)[None], []) == int(logits.argmax())
+
+
+@given(
+    rows=st.lists(st.lists(st.integers(-3, 3), min_size=70, max_size=70), min_size=1, max_size=4),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+)
+def test_of_several_likeliest_tokens_the_first_is_taken(rows, dtype):
+    assert likeliest(torch.tensor(rows, dtype=dtype)) == [row.index(max(row)) for row in rows]
 
 
 def test_a_torch_seed_repeats_and_is_its_own():

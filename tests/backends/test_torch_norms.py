@@ -110,7 +110,7 @@ def replaced(kind, dtype=torch.float32, weight=None):
 @pytest.fixture
 def fast(monkeypatch):
     """How fast a norm is, is not what these tests are about."""
-    monkeypatch.setattr(torch_norms, "_speed", lambda norm, ours: 2.0)
+    monkeypatch.setattr(torch_norms, "_speed", lambda *norms: 2.0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -145,8 +145,24 @@ def test_a_norm_with_a_gate_or_another_dtype_is_left_as_it_is(fast):
     assert type(replaced(WiderRMSNorm, torch.bfloat16)[0]) is WiderRMSNorm
 
 
+def test_weights_of_another_dtype_than_the_model_are_tried_as_they_are_used(fast):
+    """transformers' norms then give what the weights' dtype is, and not what they were given."""
+
+    class Promoting(PlainRMSNorm):
+        def forward(self, x):
+            return self.weight * super().forward(x.float()).div(self.weight).to(x.dtype)
+
+    Promoting.__name__ = "PromotingRMSNorm"
+    model = torch.nn.Sequential(torch.nn.Embedding(4, 64).bfloat16(), Promoting(1 + torch.rand(64)))
+    take_norms(model)
+    assert type(model[1]) is Promoting
+    model = torch.nn.Sequential(torch.nn.Embedding(4, 64).bfloat16(), PlainRMSNorm(1 + torch.rand(64)))
+    take_norms(model)
+    assert type(model[1]) is RmsNorm
+
+
 def test_what_is_not_measured_faster_stays(monkeypatch):
-    monkeypatch.setattr(torch_norms, "_speed", lambda norm, ours: 1.2)
+    monkeypatch.setattr(torch_norms, "_speed", lambda *norms: 1.2)
     norm, verdict = replaced(PlainRMSNorm)
     assert type(norm) is PlainRMSNorm
     assert verdict.reason == "measured at 1.20 of the speed of transformers' own"
