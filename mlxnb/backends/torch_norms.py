@@ -18,7 +18,7 @@ def take_norms(model: Any) -> list[Decision]:
     """Let a model that was just loaded normalise so; what was decided for each class of norms and width.
 
     Only where it is measured faster, and only classes that compute the plain formula, which a trial shows. In float32
-    results then differ in their last two bits; in shorter types they are rounded once and not twice.
+    results then differ in their last bits; in shorter types they are rounded once and not twice.
     """
     import torch
 
