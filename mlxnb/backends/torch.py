@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from ..decision import Absent, Accepted, Decision, Rejected
 from ..errors import DamagedModelError, UnsupportedModelError
 from ..quiet import import_transformers
-from ..request import AS_STORED, Precision, Request
+from ..request import AS_STORED, DTYPES, Precision, Request
 from . import torch_quantize
 from .base import ModelInfo, Watch
 from .batch import SUBJECT as BATCH
 from .batch import Batch
 from .local import LocalModel
-from .memory import unless_short
+from .memory import release, unless_short
 from .prefill import Feeding, make_room, prefill, step_again
 from .quantization import as_it_is, with_quantization
 from .reuse import Feed
@@ -112,18 +112,27 @@ class TorchBackend:
             decision: Decision | None = quantised_in_parts(model, str(precision.quantize), device)
         else:
             model, decision = _quantised(full, held, precision.quantize)
-        take_norms(model)
+        spread = (
+            len(set((plan.device_map or {}).values())) > 1 if isinstance(plan.device_map, dict) else plan.device_map
+        )
+        short_norms = not spread and any(take_norms(model))
         small = checkpoint.parameters if device == "cpu" else MEASURED_BELOW
         threads = Threads.measure(model, small, threads_here)
         info = _info(source, model, checkpoint, device)
         if packed := take_packed(model):
             info = replace(info, attention=f"{info.attention}, {packed.subject}")
+        if short_norms:  # told here for the caches' keys: last bits differ
+            info = replace(info, attention=f"{info.attention}, short norms")
         if stored is not None:
             info = replace(info, notes=(*info.notes, *stored.notes()))
         if said := spread_words(model):
             info = replace(info, notes=(*info.notes, said))
         if decision is not None:
+            release()  # the full weights went one by one, into a heap that keeps their pages
             info = with_quantization(info, decision, torch_quantize.left_in_full(model) if decision else None)
+            if decision and info.memory >= checkpoint.parameters * DTYPES.get(info.dtype, 2):
+                larger = "quantised it takes more memory: its embedding stays, beside an int8 copy of it as the head"
+                info = replace(info, notes=(*info.notes, larger))
         made = TorchModel(model, Tokenizer(source.path), info, threads)
         made.checkpoint = checkpoint
         return made

@@ -36,9 +36,10 @@ def growing_layer() -> Any:
                 room = self.expected if self.expected >= length else length + max(STEP, length // 4)
                 self._buffers, self._shared = self._moved(old, room, key_states, value_states), 0
             assert self._buffers is not None
-            for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-                buffer[..., old:length, :] = new
-            self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
+            keys, values = self._buffers  # `narrow` takes half the time of an index, at every layer of every token
+            keys.narrow(-2, old, length - old).copy_(key_states)
+            values.narrow(-2, old, length - old).copy_(value_states)
+            self.keys, self.values = keys.narrow(-2, 0, length), values.narrow(-2, 0, length)
             return self.keys, self.values
 
         def _has_room(self, length: int) -> bool:

@@ -45,6 +45,8 @@ def quantise(model: Any, kind: str) -> Decision:
     subject, head = f"quantize {kind}", model.get_output_embeddings()
     linear = dict(_linear_layers(model))
     going = {name: made for name, layer in linear.items() if (made := _kind_for(layer, kind, layer is head))}
+    if not going and kind == "int4" and any(layer.weight.device.type != "cpu" for layer in linear.values()):
+        return Rejected(subject, "int4 is for CPUs", "take quantize int8")
     if not going:
         return Rejected(subject, f"none of its {len(linear)} linear layers has a shape for {kind} here", INSTEAD)
     tried = {made: linear[name] for name, made in going.items()}

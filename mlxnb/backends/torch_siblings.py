@@ -15,6 +15,8 @@ def grouped(model: Any, going: Mapping[str, str]) -> list[list[str]]:
 
     Siblings are that become the same, and that are called once each with one tensor when the model is fed a token.
     """
+    if not hasattr(model, "config"):  # a part of a model cannot be fed a token
+        return [[name] for name in going]
     groups = [group for group in _candidates(going) if _alike([model.get_submodule(name) for name in group])]
     calls = _calls(model, {name for group in groups for name in group}) if groups else {}
     firsts = {group[0]: group for group in groups if _one([calls.get(name) for name in group])}
