@@ -44,6 +44,7 @@ from .torch_plans import (
     quantised_in_parts,
     room,
     smaller_way,
+    spread,
     spread_words,
     with_plan,
 )
@@ -112,10 +113,7 @@ class TorchBackend:
             decision: Decision | None = quantised_in_parts(model, str(precision.quantize), device)
         else:
             model, decision = _quantised(full, held, precision.quantize)
-        spread = (
-            len(set((plan.device_map or {}).values())) > 1 if isinstance(plan.device_map, dict) else plan.device_map
-        )
-        short_norms = not spread and any(take_norms(model))
+        short_norms = len(set(spread(model).values())) < 2 and any(take_norms(model))
         small = checkpoint.parameters if device == "cpu" else MEASURED_BELOW
         threads = Threads.measure(model, small, threads_here)
         info = _info(source, model, checkpoint, device)
