@@ -34,8 +34,12 @@ class Fed(ABC):
         """A state without tokens."""
 
     @abstractmethod
+    def logits(self, state: Any, tokens: Sequence[int]) -> np.ndarray:
+        """Feed tokens in one piece; the logits [vocabulary] behind the last one, in float32."""
+
     def feed(self, state: Any, tokens: Sequence[int]) -> int:
         """Feed tokens in one piece; the greedy next one."""
+        return int(self.logits(state, tokens).argmax())
 
     @abstractmethod
     def seen(self, state: Any) -> list[np.ndarray]:
@@ -74,11 +78,10 @@ class MlxFed(Fed):
     def fresh(self) -> Any:
         return self.model.new_state(Request.of("?", kv_bits=self.bits), Watch())
 
-    def feed(self, state: Any, tokens: Sequence[int]) -> int:
+    def logits(self, state: Any, tokens: Sequence[int]) -> np.ndarray:
         import mlx.core as mx
 
-        logits = self.model.model(mx.array([list(tokens)]), cache=state)[0, -1]
-        return int(logits.argmax().item())
+        return np.array(self.model.model(mx.array([list(tokens)]), cache=state)[0, -1].astype(mx.float32))
 
     def seen(self, state: Any) -> list[np.ndarray]:
         import mlx.core as mx
@@ -121,13 +124,13 @@ class TorchFed(Fed):
 
         return new_cache(self.model.config)
 
-    def feed(self, state: Any, tokens: Sequence[int]) -> int:
+    def logits(self, state: Any, tokens: Sequence[int]) -> np.ndarray:
         import torch
 
         with torch.inference_mode():
             ids = torch.tensor([list(tokens)])
             out = self.model(input_ids=ids, past_key_values=state, use_cache=True, logits_to_keep=1)
-        return int(out.logits[0, -1].argmax())
+        return out.logits[0, -1].float().numpy()
 
     def seen(self, state: Any) -> list[np.ndarray]:
         from mlxnb.backends.torch_layers import tensors

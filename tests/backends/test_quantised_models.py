@@ -28,6 +28,9 @@ IDS = [int(i) for i in np.random.default_rng(0).integers(5, 4000, 40)]
 # int4 that is as long as the logits are, so what 4 bits really do is held by the rounded weights below instead.
 OFF = {"int8": 0.3, "int4": 1.2}
 
+# What a few flipped roundings may change: a tenth of what rounding everything does.
+FLIPPED = 0.03
+
 
 def loaded(backend, path, dtype, kind):
     import torch
@@ -119,18 +122,19 @@ def test_mlx_answers_as_its_own_dequantised_model(checkpoint, family, kind):
 
 @pytest.mark.parametrize(("backend", "family"), PAIRS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_fed_at_once_in_pieces_and_from_a_kept_prefix_the_answer_is_one(checkpoint, backend, family, kind):
+def test_fed_at_once_in_pieces_and_from_a_kept_prefix_the_logits_are_the_same(checkpoint, backend, family, kind):
+    """Up to what attention's sums in another order change, which can flip a rounding of what goes into a layer."""
     fed = load_fed(backend, family, checkpoint(family), Precision("float32", kind))
     import torch
 
     torch.set_num_threads(1)
     tokens = IDS[:30]
-    at_once = fed.greedy(fed.prefill(tokens[:-1], [29]), tokens[-1:])
-    assert fed.greedy(fed.prefill(tokens[:-1], [7, 1, 16]), tokens[-1:]) == at_once
+    at_once = fed.logits(fed.prefill(tokens[:-1], [29]), tokens[-1:])
+    assert off(fed.logits(fed.prefill(tokens[:-1], [7, 1, 16]), tokens[-1:]), at_once) < FLIPPED
     kept = fed.prefill(tokens[:16], [16])
     again = fed.states.copy(kept)
     fed.feed(again, tokens[16:-1])
-    assert fed.greedy(again, tokens[-1:]) == at_once
+    assert off(fed.logits(again, tokens[-1:]), at_once) < FLIPPED
 
 
 @pytest.mark.parametrize("kind", KINDS)
