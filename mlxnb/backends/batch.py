@@ -19,7 +19,7 @@ class Member:
     """A request in a batch. `ids` are the tokens of its prompt, `made` those of its answer so far, at most `limit`.
 
     `request` has a seed where one matters. `draw` is what its backend keeps to draw tokens with, so that a member that
-    left before its end and joined again goes on as if it had stayed.
+    left before its end and joined again goes on as if it had stayed. `prefilled` once its prompt was computed.
     """
 
     request: Request
@@ -29,11 +29,17 @@ class Member:
     limit: int
     made: list[int] = field(default_factory=list)
     draw: Any = None
+    prefilled: bool = False
 
     @property
     def history(self) -> list[int]:
         """Prompt and answer so far: what its KV state has to hold before it goes on."""
         return self.ids + self.made
+
+    @property
+    def longest(self) -> int:
+        """Tokens that it comes to at most, its prompt included."""
+        return len(self.ids) + self.limit
 
     def over(self) -> bool:
         """Whether it is done."""
@@ -69,6 +75,12 @@ class Batch(ABC):
     @abstractmethod
     def nbytes(self) -> int:
         """Bytes of the KV state of all members, with what is reserved for their growth."""
+
+    @abstractmethod
+    def after(self, tokens: int) -> int:
+        """What `nbytes` comes to at most where one more member joins, which comes to so many tokens. Asked of a batch
+        that has members.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -128,11 +128,18 @@ class LocalModel(ABC):
         What is reused counts too: a state is copied before it is fed. A draft model is given its prompt in tokens, so
         that it needs no chat template: `prompt_tokens` of them.
         """
-        prompt = len(self.prompt(request).ids) if prompt_tokens is None else prompt_tokens
-        tokens = min(prompt + request.max_tokens, self.info.context_length or sys.maxsize)
+        return self.size(request, self.longest(request, prompt_tokens))
+
+    def size(self, request: Request, tokens: int) -> int:
+        """Bytes of a KV state of so many tokens, kept as the request wants it, as far as that can be told."""
         if self.states is not None:
             return self.states.size(self.new_state(request, Watch()), tokens)
         return 0 if self.checkpoint is None else int(kv_bytes(self.checkpoint, tokens, DTYPES.get(self.info.dtype, 2)))
+
+    def longest(self, request: Request, prompt_tokens: int | None = None) -> int:
+        """Tokens that a request comes to at most, its prompt included."""
+        prompt = len(self.prompt(request).ids) if prompt_tokens is None else prompt_tokens
+        return min(prompt + request.max_tokens, self.info.context_length or sys.maxsize)
 
     def namespace(self, request: Request) -> str:
         """Where the prefix cache keeps the states of a request."""

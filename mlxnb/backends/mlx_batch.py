@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # What `BatchGenerator.insert` must take for a row that was prefilled here.
 TAKES = {"prompts", "max_tokens", "caches", "all_tokens", "samplers", "logits_processors"}
 
+# mlx-lm's buffers grow by so many tokens, from wherever they are.
+STEP = 256
+
 # More than any row makes: rows are taken out here, by what ends them.
 ENDLESS = 2**31 - 1
 
@@ -81,11 +84,14 @@ class MlxBatch(Batch):
 
         ids, sampling = member.history, member.request.sampling
         feed, keep = self._model.start(member)
-        member.watch.reused_tokens = member.watch.prefill_done = feed.length
+        member.watch.prefill_done = feed.length
+        if not member.prefilled:  # what it is given when it comes again is of its own making
+            member.watch.reused_tokens = feed.length
         with counted(member.watch):
             self._model.prefill(ids, member.watch, feed, lambda: self._model.new_state(member.request, Watch()))
-        if not member.made:
+        if not member.prefilled:
             keep(feed)
+        member.prefilled = True
         (uid,) = self._generator.insert(
             [ids[feed.length :]],
             max_tokens=[ENDLESS],
@@ -137,6 +143,12 @@ class MlxBatch(Batch):
     def nbytes(self) -> int:
         """See Batch.nbytes."""
         return int(self._generator.prompt_cache_nbytes) if self._by_uid else 0
+
+    def after(self, tokens: int) -> int:
+        """See Batch.after. Rows are as long as the longest; mlx-lm cuts them when that one leaves."""
+        members = self.members
+        longest = max(tokens, *(member.longest for member in members))
+        return (len(members) + 1) * self._model.size(members[0].request, longest + STEP)
 
     def close(self) -> None:
         """See Batch.close."""

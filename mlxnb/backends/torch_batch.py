@@ -41,11 +41,14 @@ class TorchBatch(Batch):
             member.draw = TorchSampler(member.request.sampling, self._model.info.device)
         self._model.use_threads()
         feed, keep = self._model.start(member)
-        member.watch.reused_tokens = member.watch.prefill_done = feed.length
+        member.watch.prefill_done = feed.length
+        if not member.prefilled:  # what it is given when it comes again is of its own making
+            member.watch.reused_tokens = feed.length
         with torch.inference_mode():
             logits = self._model.prefill(ids, feed, member.watch)
-            if not member.made:
+            if not member.prefilled:
                 keep(feed)
+            member.prefilled = True
             if self._slots is None:
                 self._slots = Slots(feed.state.layers)
             self._slots.join(feed.state)
@@ -71,12 +74,20 @@ class TorchBatch(Batch):
         return list(zip(self.members, tokens, strict=True))
 
     def _draw(self, logits: Any, members: Sequence[Member]) -> list[int]:
-        """The next token of each row of logits [rows, vocabulary]; the likeliest of all rows are found at once."""
+        """The next token of each row of logits [rows, vocabulary]; the likeliest of all rows are found at once.
+        Where one fails, none has drawn.
+        """
         plain = likeliest(logits) if any(_plain(member) for member in members) else []
-        return [
-            plain[i] if _plain(member) else member.draw(logits[i : i + 1], member.history)
-            for i, member in enumerate(members)
-        ]
+        before = [(member.draw, member.draw.state()) for member in members if not _plain(member)]
+        try:
+            return [
+                plain[i] if _plain(member) else member.draw(logits[i : i + 1], member.history)
+                for i, member in enumerate(members)
+            ]
+        except Exception:
+            for draw, state in before:
+                draw.back_to(state)
+            raise
 
     def leave(self, members: Sequence[Member]) -> None:
         """See Batch.leave."""
@@ -91,10 +102,18 @@ class TorchBatch(Batch):
                 self.members[slot] = last
         if not self.members:
             self._slots = None
+            return
+        with torch.inference_mode():
+            self._slots.shrink(max(member.longest for member in self.members))
 
     def nbytes(self) -> int:
         """See Batch.nbytes."""
         return self._slots.nbytes() if self._slots is not None else 0
+
+    def after(self, tokens: int) -> int:
+        """See Batch.after."""
+        assert self._slots is not None
+        return self._slots.size(len(self.members) + 1, max(tokens, *(member.longest for member in self.members)))
 
     def close(self) -> None:
         """See Batch.close."""

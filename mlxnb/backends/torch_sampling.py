@@ -30,6 +30,15 @@ class TorchSampler:
         """Whether it takes the likeliest token, whatever came before."""
         return self._sampling.temperature == 0 and self._sampling.repetition_penalty == 1.0
 
+    def state(self) -> torch.Tensor | None:
+        """What it would draw next, to come back to."""
+        return self._generator.get_state() if self._sampling.temperature > 0 else None
+
+    def back_to(self, state: torch.Tensor | None) -> None:
+        """Draw again what was drawn after `state`."""
+        if state is not None:
+            self._generator.set_state(state)
+
     def __call__(self, logits: torch.Tensor, history: list[int]) -> int:
         """The next token after `history` (prompt and generated ids)."""
         import torch

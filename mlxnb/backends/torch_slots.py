@@ -9,6 +9,9 @@ from typing import Any
 # Room is made for so many tokens at a time: a longer buffer is made seldom, and a shorter one holds less that is empty.
 GRAIN = 128
 
+# Of so many slots at least one is in use, or some are given back.
+SPARSE = 4
+
 
 class Slots:
     """KV rows of a batch, one slot a request, position p of a request at index p of its slot.
@@ -16,7 +19,7 @@ class Slots:
     Nothing is padded on the left, so a row joins and leaves without moving the others, and a step writes one position
     of each in place. (DynamicCache joins the new position to a copy of all earlier ones, in each layer, each step.)
     What a row may look at is said by `mask`, from its length alone; what another row left in its slot is hidden. A step
-    reads as far as its longest row; the buffers are given back when the batch is empty.
+    reads as far as its longest row. Layers that see a window hold every position too.
     """
 
     def __init__(self, layers: Sequence[Any]) -> None:
@@ -74,9 +77,30 @@ class Slots:
         mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
         return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None, None]
 
+    def shrink(self, longest: int) -> None:
+        """Give back what the rows that are left, which come to `longest` positions, will not need."""
+        for layer in self.layers:
+            layer.shrink(len(self.lengths), longest)
+
+    def size(self, rows: int, longest: int) -> int:
+        """Bytes of all buffers when `rows` rows have come to `longest` positions."""
+        return sum(layer.size(rows, longest) for layer in self.layers)
+
     def nbytes(self) -> int:
         """Bytes of all buffers."""
         return sum(t.nbytes for layer in self.layers for t in (layer.keys, layer.values) if t is not None)
+
+
+def roomy(held: tuple[int, int], rows: int, length: int) -> tuple[int, int]:
+    """Slots and positions that there is room for once so many rows of so many are wanted, where there was `held`."""
+    # Twice as many slots as there were, so that sixteen that join one by one are moved four times.
+    slots = held[0] if rows <= held[0] else max(rows, 2 * held[0])
+    return slots, max(held[1], in_grains(length))
+
+
+def in_grains(length: int) -> int:
+    """A length rounded up to what room is made for at a time."""
+    return -(-length // GRAIN) * GRAIN
 
 
 @cache
@@ -97,17 +121,34 @@ def slot_layer() -> Any:
 
         def reserve(self, rows: int, length: int, keys: torch.Tensor, values: torch.Tensor) -> None:
             """Room for so many slots of so many positions; `keys` and `values` are examples of what goes into them."""
-            held = (0, 0) if self.keys is None else (self.keys.shape[0], self.keys.shape[-2])
-            if rows <= held[0] and length <= held[1]:
-                return
-            # Twice as many slots as there were, so that sixteen that join one by one are moved four times.
-            room = held[0] if rows <= held[0] else max(rows, 2 * held[0])
-            long = max(held[1], -(-length // GRAIN) * GRAIN)
+            room = roomy(self._held(), rows, length)
+            if room != self._held():
+                self._move_to(*room, keys, values)
+
+        def shrink(self, rows: int, longest: int) -> None:
+            """Give back slots that are not in use, and positions beyond those that a row comes to."""
+            slots, length = self._held()
+            fewer = 2 * rows if SPARSE * rows <= slots else slots
+            shorter = min(length, in_grains(longest))
+            if (fewer, shorter) != (slots, length):
+                self._move_to(fewer, shorter, self.keys, self.values)
+
+        def size(self, rows: int, longest: int) -> int:
+            """Bytes once there is room for so many slots of so many positions."""
+            slots, length = roomy(self._held(), rows, longest)
+            return sum(slots * length * t.shape[1] * t.shape[-1] * t.element_size() for t in (self.keys, self.values))
+
+        def _held(self) -> tuple[int, int]:
+            return (0, 0) if self.keys is None else (self.keys.shape[0], self.keys.shape[-2])
+
+        def _move_to(self, slots: int, length: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+            """New buffers with what of the old ones has a place in them, made like `keys` and `values`."""
             # Zeros: what is hidden is multiplied with a weight of zero, and must not be infinite.
-            new = [t.new_zeros(room, t.shape[1], long, t.shape[-1]) for t in (keys, values)]
+            new = [t.new_zeros(slots, t.shape[1], length, t.shape[-1]) for t in (keys, values)]
             if self.keys is not None:
+                rows, long = min(slots, self.keys.shape[0]), min(length, self.keys.shape[-2])
                 for made, old in zip(new, (self.keys, self.values), strict=True):
-                    made[: held[0], :, : held[1]] = old
+                    made[:rows, :, :long] = old[:rows, :, :long]
             self.keys, self.values = new
             self.is_initialized = True
 
