@@ -64,8 +64,10 @@ class Tokenizer:
 
         Raises:
             TemplateError: the chat template refused the messages.
-            PromptError: a conversation for a model without a chat template.
+            PromptError: a conversation for a model without a chat template, or text that is not all characters.
         """
+        for text in (request.prompt or "", *(message.content for message in request.messages)):
+            check_text(text)
         if request.prompt is not None:
             return Prompt(self._encode(request.prompt))
         if not self.inner.chat_template:
@@ -118,6 +120,22 @@ class Tokenizer:
                 f"The chat template of {request.model} refused the messages ({roles}): {err}.",
                 "Change the roles, or send the text with `raw`.",
             ) from err
+
+
+def check_text(text: str) -> None:
+    """Refuse text with half a character in it, which no encoding has bytes for.
+
+    Raises:
+        PromptError: with the first, and where it is.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as err:
+        half = f"U+{ord(text[err.start]):04X}"
+        raise PromptError(
+            f"The prompt holds half of a character, {half} at position {err.start}.",
+            "Read the text anew in its own encoding, or drop it: text.encode(errors='ignore').decode().",
+        ) from None
 
 
 def check_context(prompt_tokens: int, context_length: int | None, model: str) -> None:
