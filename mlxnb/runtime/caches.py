@@ -44,8 +44,13 @@ from .job import Job
 T = TypeVar("T")
 
 # How notes begin that tell of one run and nothing of its answer.
-OF_THE_RUN = ("prefix cache ", "memory ran short ", "attention measured ", "taken where it is in memory")
-
+OF_THE_RUN = (
+    "prefix cache ",
+    "attention measured ",
+    "taken where it is in memory",
+    "not batched: ",
+    "memory ran short ",
+)
 
 NO_STATES = "the model of the last question keeps no KV states here"
 ASK_FIRST = "ask something, then pin it"
@@ -90,6 +95,7 @@ class Caches:
         self._free: int | None = None  # bytes of a device with memory of its own, as it was last asked
         # What a pin keeps, or why there is nothing to pin.
         self._last: tuple[LocalModel, str, list[int]] | Rejected = Rejected("pin", "nothing was asked yet", ASK_FIRST)
+        self._asked = 0.0  # when that prompt was given: those of a batch do not finish in order
         self._joined: WeakSet[LocalModel] = WeakSet()
         self._keyed: tuple[ref[Job], str | None] | None = None  # the result key of the job that runs
         # As the engine's thread last left them, for the others to read.
@@ -241,13 +247,15 @@ class Caches:
     def remember(self, model: Any, job: Job) -> None:
         """Remember the prompt that a pin would keep, and take up what was pinned earlier for requests of its kind."""
         verdict = model.keeps(job.request) if isinstance(model, LocalModel) else Rejected("pin", NO_STATES)
-        if isinstance(verdict, Rejected):
+        newest = job.accepted >= self._asked
+        self._asked = max(job.accepted, self._asked)
+        if isinstance(verdict, Rejected) and newest:
             self._last = verdict
         if isinstance(model, LocalModel) and model.states is not None and model.prefixes is not None:
             if job.watch.start is None:  # answered from the cache: how would its state have been kept?
                 model.new_state(job.request, job.watch)
             namespace = prefix_namespace(model.answerer(job.watch))
-            if verdict:
+            if verdict and newest:
                 self._last = model, namespace, list(model.prompt(job.request).ids)
             self._ledger.label(namespace, model.info.name)
             if job.request.cache != "off":
