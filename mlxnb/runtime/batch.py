@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import Any, NamedTuple
 
 from ..errors import MlxnbError, OptionError, PromptError
@@ -32,7 +33,7 @@ class BatchJob:
     def __init__(self, parts: Sequence[Job | MlxnbError]) -> None:
         self._parts = tuple(parts)
         self._finished: SimpleQueue[tuple[int, Answer]] = SimpleQueue()
-        self._given = 0  # how many of them a loop has had: another one goes on from there
+        self._given, self._lock = 0, Lock()  # how many of them a loop has had: another one goes on from there
 
     @property
     def jobs(self) -> list[Job]:
@@ -49,18 +50,25 @@ class BatchJob:
 
     def __iter__(self) -> Iterator[tuple[int, Answer]]:
         try:
-            while self._given < len(self._parts):
-                self._given += 1
-                yield self._next()
-        finally:
+            while (part := self._next()) is not None:
+                yield part
+        except BaseException:  # the loop was left early, or interrupted
             self.cancel()
+            raise
 
-    def _next(self) -> tuple[int, Answer]:
-        while True:
+    def _next(self) -> tuple[int, Answer] | None:
+        """The next that finishes; None once all of them were given, to whichever loop."""
+        while self._given < len(self._parts):
             try:
-                return self._finished.get(timeout=WAKE)
+                part = self._finished.get(timeout=WAKE)
             except Empty:
+                for job in self.jobs:
+                    job.check_thread()
                 continue
+            with self._lock:
+                self._given += 1
+            return part
+        return None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all are done, at most `timeout` seconds; whether they are."""
@@ -88,16 +96,25 @@ class BatchJob:
 
 
 def as_jobs(
-    prompts: Iterable[Any], options: Mapping[str, Any], job: Callable[[Request], Job]
+    prompts: Iterable[Any],
+    options: Mapping[str, Any],
+    job: Callable[[Request], Job],
+    check: Callable[[Request], object],
 ) -> list[Job | MlxnbError]:
-    """A Job for each prompt, made by `job`; for one that cannot be asked, the error that says why.
+    """A Job for each prompt, made by `job`; for one that cannot be asked, the error that says why. `check` hears a
+    Request with the options, and raises where none like it can be run.
 
     Raises:
         OptionError: an option that is wrong whatever the prompt is, or something that is no list of prompts.
+        PromptError: options that go with no prompt, such as `raw` with `system`.
+        BackendMissingError: the backend that is named cannot run here.
     """
     if isinstance(prompts, str | bytes | Mapping | Request) or not isinstance(prompts, Iterable):
         raise OptionError(f"prompts is a {type(prompts).__name__}.", "Give a list of prompts; one alone to `generate`.")
-    Request.of("an option that is wrong is wrong for all", **{**options, "system": None, "raw": False})
+    stop = options.get("stop")
+    if isinstance(stop, Iterable) and not isinstance(stop, str):
+        options = {**options, "stop": tuple(stop)}  # it may be a generator, which only the first prompt would have
+    check(Request.of("an option that is wrong is wrong for all", **options))
     return [_part(prompt, options, job) for prompt in prompts]
 
 

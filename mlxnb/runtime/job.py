@@ -13,6 +13,7 @@ from ..backends.base import Cancelled, Watch
 from ..errors import MlxnbError
 from ..request import Request
 from ..result import Chunk, Result
+from .worker import report
 
 State = Literal["queued", "loading", "prefill", "decode", "done"]
 
@@ -30,6 +31,7 @@ class Job:
         self.request = request
         self._engine_thread = engine_thread
         self._unstarted = unstarted  # makes the Result of a job that is cancelled while it waits
+        self._so_far: Callable[[Job], Result] | None = None  # the same, of one that waits for the second time
         self.watch = Watch()
         self.accepted = time.perf_counter()
         self.state: State = "queued"
@@ -56,6 +58,7 @@ class Job:
             except Empty:
                 if self._done.is_set() and self._chunks.empty():
                     return None
+                self.check_thread()
 
     def __enter__(self) -> Job:
         return self
@@ -80,8 +83,7 @@ class Job:
         Raises:
             RuntimeError: on the engine's own thread, which would wait for itself.
         """
-        if get_ident() == self._engine_thread and not self._done.is_set():
-            raise RuntimeError("A callback of the engine cannot wait for a generation: submit it and return.")
+        self.check_thread()
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             left = WAKE if end is None else min(WAKE, end - time.monotonic())
@@ -89,6 +91,15 @@ class Job:
                 return True
             if end is not None and time.monotonic() >= end:
                 return False
+
+    def check_thread(self) -> None:
+        """Whether this thread may wait for the job.
+
+        Raises:
+            RuntimeError: on the engine's own thread, unless the job is done.
+        """
+        if get_ident() == self._engine_thread and not self._done.is_set():
+            raise RuntimeError("A callback of the engine cannot wait for a generation: submit it and return.")
 
     def result(self) -> Result:
         """Wait for the Result; an interrupt of the waiting thread cancels the job.
@@ -122,7 +133,7 @@ class Job:
             if waiting:
                 self.state = "done"
         if waiting:
-            self.finish(self._unstarted(self))
+            self.finish((self._so_far or self._unstarted)(self))
 
     def on_done(self, callback: Callable[[Job], None]) -> None:
         """Call `callback(job)` when done, on the engine's thread, or at once if it is done already."""
@@ -142,6 +153,15 @@ class Job:
             self.state = "loading"
             return True
 
+    def queue_again(self, so_far: Callable[[Job], Result] | None = None) -> None:
+        """The job waits once more, so that it ends at once where it is cancelled: with what `so_far` makes of it."""
+        with self._lock:
+            if self._done.is_set():
+                return
+            self._so_far, self.state = so_far, "queued"
+        if self.watch.cancelled.is_set():  # before it waited, so that nothing came of it yet
+            self.cancel()
+
     def loading(self, done: int, total: int) -> None:
         """A download for it is `done` bytes of `total` on.
 
@@ -157,13 +177,17 @@ class Job:
         self._chunks.put(chunk)
 
     def finish(self, result: Result | None, error: BaseException | None = None) -> None:
-        """Settle the job once and for all."""
+        """Settle the job once and for all. A callback that raises is reported, and keeps nothing from the others."""
         with self._lock:
             if self._done.is_set():
                 return
             self._result, self._error, self.state = result, error, "done"
             self._done.set()
             callbacks, self._callbacks = self._callbacks, []
+            self._so_far = None  # which may hold a model
         self._chunks.put(None)
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - a caller's own mistake, which is no failure of the job or of its thread
+                report()

@@ -79,5 +79,10 @@ class Worker:
             try:
                 call()
             except Exception:  # noqa: BLE001 - a caller's callback failed, which the thread outlives
-                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
+                report()
             del call  # it may hold a model that was just unloaded
+
+
+def report() -> None:
+    """Show the exception that is handled now as one that this thread did not catch, and go on."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
