@@ -16,11 +16,13 @@ from ..backends.memory import memory_ran_out
 from ..decision import Decision, Rejected
 from ..errors import BackendError, MlxnbError
 from ..request import Precision
-from ..result import Chunk
+from ..result import Chunk, Result
+from .batch_width import Width
 from .caches import Caches
 from .job import Job
 from .loaded import Loaded
 from .outcome import Outcome
+from .worker import report
 
 # At most so many rows at once: a device is busy by then, and each row waits for all the others.
 MOST_ROWS = 32
@@ -28,8 +30,8 @@ MOST_ROWS = 32
 # Of the memory that is free now, what the rows may come to take: a buffer that grows is there twice for a moment.
 SHARE = 0.5
 
-# Steps without trouble after which twice as many rows are tried again.
-GROW_AFTER = 64
+# How the note of a row begins that had to wait for memory.
+SHORT = "memory ran short"
 
 
 class Host(Protocol):
@@ -54,11 +56,19 @@ class Live:
     """A job on its way through a batch; `member` once it was prefilled."""
 
     def __init__(self, job: Job, loaded: Loaded, model: LocalModel, load_time: float) -> None:
-        self.job, self.model = job, model
+        self.job, self.loaded, self.model = job, loaded, model
         self.outcome = Outcome(job)
         self.outcome.loaded, self.outcome.load_time = loaded, load_time
-        self.needed = model.needed(job.request)
+        self.longest = model.longest(job.request)
         self.member: Member | None = None
+
+    def wait(self) -> None:
+        """Wait for room; what is cancelled meanwhile ends with the text so far."""
+        self.job.queue_again(self._so_far)
+
+    def _so_far(self, job: Job) -> Result:
+        job.watch.finish_reason = "interrupted"
+        return self.outcome.result()
 
 
 class BatchRun:
@@ -69,12 +79,16 @@ class BatchRun:
         self._waiting = deque(jobs)
         self._ready: deque[Live] = deque()  # looked up in the caches, and waiting for room
         self._alone: list[Job] = []
+        self._elsewhere: list[Job] = []
         self._running: dict[int, Live] = {}  # by id of the member
         self._batch: Batch | None = None
-        self._width, self._calm = MOST_ROWS, 0
+        self._width = Width(MOST_ROWS)
+        self.loaded: Loaded | None = None  # what all of them run on, once one of them has it
 
-    def run(self) -> None:
-        """Answer all of them; whatever fails ends in the job that it is of."""
+    def run(self) -> list[Job]:
+        """Answer them; whatever fails ends in the job that it is of. Those that turned out to have another model are
+        left, and returned.
+        """
         try:
             while self._waiting or self._ready or self._running:
                 self._fill()
@@ -83,27 +97,32 @@ class BatchRun:
             if self._batch is not None:
                 self._batch.close()
         for job in self._alone:
-            self._host.run_alone(job)
+            try:
+                self._host.run_alone(job)
+            except Exception:  # noqa: BLE001 - an edge, as for `ended`
+                report()
+        return self._elsewhere
 
     # Rows that come.
 
     def _fill(self) -> None:
-        while True:
-            live = self._ready.popleft() if self._ready else self._next()
-            if live is None:
-                return
-            if not self._room(live):
+        while (live := self._ready.popleft() if self._ready else self._next()) is not None:
+            if live.job.state == "done":  # cancelled while it waited
+                self._ended(live.job, live.outcome)
+            elif not self._room(live):
+                live.wait()
                 self._ready.appendleft(live)
                 return
-            self._join(live)
+            else:
+                self._join(live)
 
     def _next(self) -> Live | None:
-        """The next job that has to be computed in the batch; those before it are settled, or run alone later."""
+        """The next job that has to be computed in the batch; those before it are settled, or run later."""
         while self._waiting:
             job = self._waiting.popleft()
             outcome = Outcome(job)
             if not job.start():
-                self._host.ended(job, outcome, whole=False)
+                self._ended(job, outcome)
                 continue
             with self._edge(job, outcome):
                 live = self._looked_up(job, outcome)
@@ -117,22 +136,32 @@ class BatchRun:
         model, cache = loaded.model, self._host.cache
         if job.watch.cancelled.is_set():
             raise Cancelled
+        if self.loaded is None:
+            self.loaded = loaded
+        elif model is not self.loaded.model:  # `strict` has a chain of its own, and what is in memory may change
+            self._later(job, self._elsewhere)
+            return None
         found = cache.find(model, job, load_time) if cache is not None else None
         if found is not None and cache is not None:
             job.put(Chunk(found.text, None, found.timings.start, found.thinking))
             job.finish(found)
             cache.remember(model, job)
-            self._host.ended(job, outcome, whole=False)
+            self._ended(job, outcome)
             return None
         verdict = self._batchable(loaded, job)
         if isinstance(verdict, Rejected):
             if job.request.strict:
-                raise BackendError(f"This request cannot run in a batch: {verdict.reason}.", "Ask it by itself.")
+                remedy = f"Ask it by itself, or {verdict.remedy}." if verdict.remedy else "Ask it by itself."
+                raise BackendError(f"This request cannot run in a batch: {verdict.reason}.", remedy)
             job.watch.notes.append(f"not batched: {verdict.reason}")
-            self._alone.append(job)
+            self._later(job, self._alone)
             return None
         assert isinstance(model, LocalModel)
         return Live(job, loaded, model, load_time)
+
+    def _later(self, job: Job, where: list[Job]) -> None:
+        where.append(job)
+        job.queue_again()
 
     def _batchable(self, loaded: Loaded, job: Job) -> Decision:
         if not isinstance(loaded.model, LocalModel):
@@ -142,47 +171,44 @@ class BatchRun:
         return loaded.model.batchable(job.request)
 
     def _room(self, live: Live) -> bool:
-        """Whether one more row fits beside those that run. All rows are as long as the longest comes to be."""
-        rows = len(self._running) + 1
-        if rows == 1:
+        """Whether one more row fits beside those that run, all of them at their end."""
+        if self._batch is None or not self._running:
             return True
-        if rows > self._width:
+        if len(self._running) >= self._width.rows:
             return False
-        on_device = self._host.backend_of(self._loaded(live)).memory_free()
+        on_device = self._host.backend_of(live.loaded).memory_free()
         free = hardware.memory_free() if on_device is None else on_device
-        held = self._batch.nbytes() if self._batch is not None else 0
-        longest = max(other.needed for other in [live, *self._running.values()])
-        return rows * longest <= (free + held) * SHARE
-
-    def _loaded(self, live: Live) -> Loaded:
-        assert live.outcome.loaded is not None
-        return live.outcome.loaded
+        return self._batch.after(live.longest) <= (free + self._batch.nbytes()) * SHARE
 
     def _join(self, live: Live) -> None:
+        if live.job.state == "queued" and not live.job.start():  # it waited, and was cancelled just now
+            self._ended(live.job, live.outcome)
+            return
+        given: Iterable[tuple[Member, int]] = ()
         with self._edge(live.job, live.outcome):
             try:
-                self._joined(live)
+                given = self._joined(live)
             except Exception as err:
                 if not memory_ran_out(err) or not self._running:
                     raise
                 self._short(live, f"with {len(self._running)} others running: this one waited until there was room")
-                self._width = max(1, len(self._running))
+                self._width.short(len(self._running))
+        self._take(given)
 
-    def _joined(self, live: Live) -> None:
+    def _joined(self, live: Live) -> Iterable[tuple[Member, int]]:
         job, model = live.job, live.model
         if job.watch.cancelled.is_set():
             raise Cancelled
+        job.state = "prefill"
         if live.member is None:
-            job.state = "prefill"
             if self._host.cache is not None:
-                self._host.cache.relieve(model, job, self._host.backend_of(self._loaded(live)).memory_free)
+                self._host.cache.relieve(model, job, self._host.backend_of(live.loaded).memory_free)
             live.member = model.member(job.request, job.watch)
         if self._batch is None:
             self._batch = model.new_batch()
         given = self._batch.join(live.member)
         self._running[id(live.member)] = live
-        if given:
-            self._take(given)
+        return given
 
     # Tokens.
 
@@ -190,36 +216,57 @@ class BatchRun:
         if self._batch is None or not self._running:
             return
         try:
-            self._take(self._batch.step())
+            given = self._batch.step()
         except Exception as err:  # noqa: BLE001 - an edge: whatever a backend raises is the error of those in the batch
             self._broke(err)
             return
-        self._calm += 1
-        if self._calm >= GROW_AFTER and self._width < MOST_ROWS:
-            self._width, self._calm = min(MOST_ROWS, 2 * self._width), 0
+        self._take(given)
+        self._width.step()
 
     def _take(self, given: Iterable[tuple[Member, int]]) -> None:
-        assert self._batch is not None
-        over = []
+        """Hand tokens to their rows. What a row makes of its token, and who hears of it, is its own affair: a row that
+        fails leaves the batch, and the others go on.
+        """
+        over: list[tuple[Live, bool]] = []  # with whether its answer came to an end
         for member, token in given:
             live = self._running[id(member)]
             live.job.state = "decode"
-            member.made.append(token)
-            self._put(live, member.row.feed(token))
-            if member.over():
-                over.append(member)
-        for member in over:
-            live = self._running.pop(id(member))
+            going = True
+            with self._edge(live.job, live.outcome):
+                going = self._fed(live, member, token)
+            if not going:
+                over.append((live, live.job.watch.finish_reason != "interrupted"))
+            elif live.job.state == "done":
+                over.append((live, False))
+        self._leave([live for live, _ in over])
+        for live, whole in over:
+            if live.job.state != "done":
+                live.job.finish(live.outcome.result())
+                self._ended(live.job, live.outcome, whole)
+
+    def _fed(self, live: Live, member: Member, token: int) -> bool:
+        """Whether the row goes on after its next token."""
+        member.made.append(token)
+        self._put(live, member.row.feed(token))
+        if member.over():
             self._put(live, member.row.finish())
-            live.job.finish(live.outcome.result())
-            self._host.ended(live.job, live.outcome, whole=live.job.watch.finish_reason != "interrupted")
-        if over:
-            self._batch.leave(over)
+            return False
+        return True
 
     def _put(self, live: Live, chunk: Chunk | None) -> None:
         if chunk is not None:
             live.outcome.add(chunk)
             live.job.put(chunk)
+
+    def _leave(self, over: list[Live]) -> None:
+        members = [live.member for live in over if live.member is not None]
+        for member in members:
+            del self._running[id(member)]
+        if members and self._batch is not None:
+            try:
+                self._batch.leave(members)
+            except Exception as err:  # noqa: BLE001 - an edge, as for a step
+                self._broke(err)
 
     # Trouble.
 
@@ -229,27 +276,34 @@ class BatchRun:
         """
         going = list(self._running.values())
         self._running = {}
-        traceback.clear_frames(err.__traceback__)  # which hold the tensors of the step
-        self._drop(going[0].model)
+        _let_go(err)  # of the tensors of the step
+        if self._batch is not None:
+            self._batch.close()
+        self._batch = None
+        if going:
+            going[0].model.give_back()
         if memory_ran_out(err) and len(going) > 1:
-            self._width, self._calm = max(1, len(going) // 2), 0
+            self._width.short(len(going) // 2)
             for live in reversed(going):
-                self._short(live, f"with {len(going)} rows at once: at most {self._width} went on together")
+                rows = self._width.rows
+                self._short(live, f"with {len(going)} rows at once: at most {rows} went on together")
             return
         for live in going:
             with self._edge(live.job, live.outcome):
                 raise err
 
-    def _drop(self, model: LocalModel) -> None:
-        if self._batch is not None:
-            self._batch.close()
-        self._batch = None
-        model.give_back()
-
     def _short(self, live: Live, what: str) -> None:
-        live.job.watch.notes.append(f"memory ran short {what}")
+        if not any(note.startswith(SHORT) for note in live.job.watch.notes):  # once is enough, however often it waits
+            live.job.watch.notes.append(f"{SHORT} {what}")
         live.model.give_back()
+        live.wait()
         self._ready.appendleft(live)
+
+    def _ended(self, job: Job, outcome: Outcome, whole: bool = False) -> None:
+        try:
+            self._host.ended(job, outcome, whole)
+        except Exception:  # noqa: BLE001 - an edge: it is answered, and what could not be kept of it hurts no other
+            report()
 
     @contextmanager
     def _edge(self, job: Job, outcome: Outcome) -> Iterator[None]:
@@ -260,18 +314,31 @@ class BatchRun:
             job.watch.finish_reason = "interrupted"
             job.finish(outcome.result())
         except MlxnbError as err:
+            _let_go(err)
             job.finish(None, err)
         except Exception as err:  # noqa: BLE001 - an edge, as in the engine: a backend's error becomes the job's
-            traceback.clear_frames(err.__traceback__)
+            _let_go(err)
             job.finish(None, outcome.failed(err))
         else:
             return
-        self._host.ended(job, outcome, whole=False)
+        self._ended(job, outcome)
+
+
+def _let_go(err: BaseException) -> None:
+    """Whoever keeps an answer must not keep a model with it, nor tensors: frames that still run cannot be cleared."""
+    seen: list[BaseException] = []
+    going: BaseException | None = err
+    while going is not None and going not in seen:
+        seen.append(going)
+        traceback.clear_frames(going.__traceback__)
+        going.__traceback__ = None
+        going = going.__cause__ or going.__context__
 
 
 def by_model(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Jobs grouped by what is loaded for them, in the order of the first of each."""
-    groups: dict[tuple[str, str, Precision], list[Job]] = {}
+    """Jobs grouped by what is loaded for them, as far as they say, in the order of the first of each."""
+    groups: dict[tuple[str, str, Precision, bool], list[Job]] = {}
     for job in jobs:
-        groups.setdefault((job.request.model, job.request.backend, job.request.precision), []).append(job)
+        asked = job.request
+        groups.setdefault((asked.model, asked.backend, asked.precision, asked.strict), []).append(job)
     return list(groups.values())

@@ -16,6 +16,7 @@ from ..backends import default_backends
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.local import LocalModel
 from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
+from ..backends.select import candidates
 from ..errors import BackendError, EngineClosedError, MlxnbError
 from ..request import Message, Precision, Request
 from ..result import Chunk, Result
@@ -54,6 +55,7 @@ class Engine:
         self.cache = Caches(self.call) if caching else None
         self._models = LoadedModels(self.backends, self.cache)
         self._jobs: list[Job] = []  # queued and running, in order
+        self._batch: BatchRun | None = None  # the one that runs
         self._closed = False
         self._pid = os.getpid()
 
@@ -136,10 +138,12 @@ class Engine:
 
         Raises:
             OptionError: an option that no prompt could be asked with, or one string in the place of prompts.
+            PromptError: options that go with no prompt, such as `raw` with `system`.
+            BackendMissingError: the backend that is named cannot run here.
             EngineClosedError: after `close`.
         """
         self._check_open()
-        batch = BatchJob(as_jobs(prompts, options, self._job))
+        batch = BatchJob(as_jobs(prompts, options, self._job, self._check_backend))
         batch.follow()
         jobs = batch.jobs
         self._jobs += jobs
@@ -184,9 +188,17 @@ class Engine:
 
         Raises:
             ModelNotFoundError: it is not loaded.
+            BackendError: a batch that runs needs it: only what the batch itself calls can meet it so.
         """
         self._check_open()
-        return self._worker.call(lambda: self._models.unload(name))
+
+        def now() -> list[ModelInfo]:
+            in_use = self._batch.loaded if self._batch is not None else None
+            if in_use is not None and in_use.goes_by(name):
+                raise BackendError(f"{name} is answering a batch.", "Unload it when the batch is done.")
+            return self._models.unload(name)
+
+        return self._worker.call(now)
 
     def call(self, function: Callable[[], T]) -> T:
         """Run `function` on the engine's thread, behind what is queued, and wait for what it returns or raises."""
@@ -281,18 +293,25 @@ class Engine:
         for backend in self.backends.values():
             backend.close()
 
+    def _check_backend(self, request: Request) -> None:
+        if request.backend != "auto":
+            candidates(request.backend, self.backends)
+
     def _job(self, request: Request) -> Job:
         return Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
 
     def _run_batch(self, jobs: list[Job]) -> None:
         try:
             for group in by_model(jobs):
-                BatchRun(self, group).run()
+                while group:
+                    self._batch = BatchRun(self, group)
+                    group = self._batch.run()
         except Exception as err:
             for job in jobs:  # nobody may wait for what will never come
                 job.finish(None, Outcome(job).failed(err))
             raise
         finally:
+            self._batch = None
             for job in jobs:
                 if job in self._jobs:
                     self._jobs.remove(job)
@@ -311,17 +330,17 @@ class Engine:
 
     def run_alone(self, job: Job) -> None:
         """See Host."""
-        self._run(job, started=True)
+        self._run(job)
 
     def ended(self, job: Job, outcome: Outcome, whole: bool) -> None:
         """See Host."""
         self._jobs.remove(job)
         self._after(job, outcome, whole)
 
-    def _run(self, job: Job, started: bool = False) -> None:
+    def _run(self, job: Job) -> None:
         outcome, whole = Outcome(job), False
         try:
-            if (started or job.start()) and (found := self._generate(job, outcome)) is not None:
+            if job.start() and (found := self._generate(job, outcome)) is not None:
                 job.put(Chunk(found.text, None, found.timings.start, found.thinking))
                 job.finish(found)
                 assert self.cache is not None
@@ -336,7 +355,7 @@ class Engine:
             traceback.clear_frames(err.__traceback__)  # whoever keeps the error must not keep a KV state with it
             job.finish(None, outcome.failed(err))
         else:
-            whole = True  # also where a callback raises
+            whole = True
             job.finish(outcome.result())
         finally:
             self._jobs.remove(job)

@@ -38,6 +38,10 @@ class Loaded:
         """See ModelInfo."""
         return self.model.info
 
+    def goes_by(self, name: str) -> bool:
+        """Whether it is meant by a name, or by the path of its folder."""
+        return name in (self.source.name, str(self.source.path))
+
 
 class LoadedModels:
     """Every method but `infos` belongs to the engine's thread."""
@@ -138,7 +142,7 @@ class LoadedModels:
         Raises:
             ModelNotFoundError: nothing of that name is loaded.
         """
-        going = [loaded for loaded in self._loaded if name in (loaded.source.name, str(loaded.source.path))]
+        going = [loaded for loaded in self._loaded if loaded.goes_by(name)]
         if not going:
             here = ", ".join(sorted({info.name for info in self.infos()})) or "nothing"
             raise ModelNotFoundError(f"{name} is not loaded.", f"Loaded now: {here}.")

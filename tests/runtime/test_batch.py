@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlxnb.backends import select
 from mlxnb.backends.mlx_batch import MlxBatch
+from mlxnb.backends.row import Row
 from mlxnb.backends.torch_batch import TorchBatch
-from mlxnb.errors import EmptyPromptError, GenerationError, MlxnbError, OptionError, PromptError
+from mlxnb.backends.torch_sampling import TorchSampler
+from mlxnb.backends.torch_slots import Slots, in_grains
+from mlxnb.errors import BackendError, EmptyPromptError, GenerationError, MlxnbError, OptionError, PromptError
 from mlxnb.request import Request
 from mlxnb.result import Result
 from mlxnb.runtime import BatchJob, Engine, batch_run
@@ -288,13 +296,12 @@ def test_rows_at_once_follow_the_free_memory(engine, checkpoint: Maker, monkeypa
 
     monkeypatch.setattr(TorchBatch, "step", seen)
     model = engine.call(lambda: engine._models.get(str(checkpoint("qwen3")), "torch")).model
-    room = max(model.needed(request) for request in asked) * 5  # half of it is for two rows
-    held = TorchBatch.nbytes
+    longest = in_grains(max(model.longest(request) for request in asked))
+    room = model.size(asked[0], longest) * 5  # half of it is for two rows
     monkeypatch.setattr(TorchBatch, "nbytes", lambda self: 0)
     monkeypatch.setattr(batch_run.hardware, "memory_free", lambda: room)
     assert said(engine.batch(asked)) == said(expected)
     assert max(rows) == 2
-    monkeypatch.setattr(TorchBatch, "nbytes", held)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -364,3 +371,459 @@ def test_a_model_is_shown_to_be_batchable_before_it_is(engine, checkpoint: Maker
     refused = engine.call(lambda: torch_batch.batchable(model.model))
     assert not refused
     assert "apart" in refused.reason
+
+
+# What one row does is its own affair.
+
+
+@contextmanager
+def held_up(engine: Engine) -> Iterator[None]:
+    """The engine's thread waits, so that a batch can be looked at before it begins."""
+    go = threading.Event()
+    engine.later(lambda: go.wait(30))
+    yield
+    go.set()
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    seen: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
+    return seen
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_callback_that_fails_hurts_no_other_row(engine, checkpoint: Maker, reported, backend):
+    asked = requests(checkpoint("qwen3"), backend, 3)
+    asked.append(Request.of("long " * 600, raw=True, model=str(checkpoint("qwen3")), backend=backend))
+    expected = alone(engine, asked[:3])
+    with held_up(engine):
+        job = engine.submit_batch(asked)
+        heard: list[Any] = []
+        for one in (job.jobs[0], job.jobs[3]):
+            one.on_done(lambda _: 1 / 0)
+            one.on_done(heard.append)  # behind the one that fails
+    results = job.results()
+    assert said(results[:3]) == said(expected)
+    assert isinstance(results[3], PromptError)
+    engine.call(lambda: None)
+    assert len(heard) == 2
+    assert [type(err) for err in reported] == [ZeroDivisionError] * 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_row_whose_text_fails_fails_alone(engine, checkpoint: Maker, monkeypatch, backend):
+    asked = requests(checkpoint("qwen3"), backend, 3, max_tokens=9)
+    expected, feed, fed = alone(engine, asked), Row.feed, []
+
+    def breaks(self: Row, token: int) -> Any:
+        fed.append(self)
+        if len(fed) > 1 and self is fed[1] and fed.count(self) == 3:
+            raise ValueError("no such character")
+        return feed(self, token)
+
+    monkeypatch.setattr(Row, "feed", breaks)
+    first, second, third = engine.batch(asked)
+    failed = [part for part in (first, second, third) if not isinstance(part, Result)]
+    assert len(failed) == 1
+    assert isinstance(failed[0], GenerationError)
+    assert "no such character" in str(failed[0])
+    assert len(failed[0].partial.tokens) == 2
+    whole = [(part, one) for part, one in zip((first, second, third), expected, strict=True) if part is not failed[0]]
+    assert said([part for part, _ in whole]) == said([one for _, one in whole])
+
+
+def test_a_model_is_not_unloaded_under_a_batch(checkpoint: Maker):
+    engine, caught = Engine(caching=False), []
+    asked = requests(checkpoint("qwen3"), "torch", 3)
+    expected = alone(engine, asked)
+
+    def unload(_: Any) -> None:
+        try:
+            engine.unload(str(checkpoint("qwen3")))
+        except BackendError as err:
+            caught.append(str(err))
+
+    with held_up(engine):
+        job = engine.submit_batch(asked)
+        job.jobs[0].on_done(unload)
+    assert said(job.results()) == said(expected)
+    (message,) = caught
+    assert "Unload it when the batch is done" in message
+    assert len(engine.unload(str(checkpoint("qwen3")))) == 1
+    engine.close()
+
+
+def test_every_row_says_which_backend_computed_it(checkpoint: Maker):
+    engine = Engine(caching=False)
+    model = str(checkpoint("qwen3"))
+    first, second = select.automatic_order()
+    engine.load(model, second)  # where `auto` takes it, and `strict` does not
+    asked = [Request.of(f"{i} words", model=model, raw=True, max_tokens=3, strict=i == 1) for i in range(3)]
+    assert [result.provenance.backend for result in engine.batch(asked)] == [second, first, second]
+    engine.close()
+
+
+def test_rows_that_turn_out_to_have_another_model_are_run_apart(engine, checkpoint: Maker, monkeypatch):
+    """Whatever the requests say: what counts is the model that each was given."""
+    asked = requests(checkpoint("qwen3"), "torch", 4)
+    others = requests(checkpoint("llama"), "torch", 4)
+    expected = alone(engine, [asked[0], others[1], asked[2], others[3]])
+    monkeypatch.setattr(batch_run, "by_model", lambda jobs: [list(jobs)])
+    monkeypatch.setattr("mlxnb.runtime.engine.by_model", lambda jobs: [list(jobs)])
+    assert said(engine.batch([asked[0], others[1], asked[2], others[3]])) == said(expected)
+
+
+# What waits.
+
+
+@pytest.mark.parametrize("ahead", ["rows", "alone"])
+def test_a_row_that_waits_is_queued_and_cancelled_at_once(engine, checkpoint: Maker, monkeypatch, ahead):
+    monkeypatch.setattr(batch_run, "MOST_ROWS", 1)
+    draft = "lookup" if ahead == "alone" else None
+    asked = [
+        *requests(checkpoint("qwen3"), "torch", 1, max_tokens=400),
+        *requests(checkpoint("qwen3"), "torch", 2, max_tokens=400, draft=draft),
+    ]
+    if ahead == "alone":
+        asked.reverse()  # a guessed answer is set aside first, and runs when the batch is done
+    running = asked.index(next(one for one in asked if one.draft is None))
+    job = engine.submit_batch(asked)
+    while job.progress().tokens < 3:
+        time.sleep(0.002)
+    waiting = [one for i, one in enumerate(job.jobs) if i != running]
+    assert engine.status().queued == 2
+    for one in waiting:
+        one.cancel()
+        assert one.wait(0)
+        assert one.answer().finish_reason == "interrupted"
+    assert job.jobs[running].state == "decode"
+    job.cancel()
+    job.results()
+    engine.call(lambda: None)
+    assert engine._jobs == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_row_that_waits_for_the_second_time_ends_with_its_text(engine, checkpoint: Maker, monkeypatch, backend):
+    asked = requests(checkpoint("qwen3"), backend, 2, max_tokens=400)
+    kind, steps, step = BACKENDS[backend], [0], BACKENDS[backend].step
+    waits, go = threading.Event(), threading.Event()
+
+    def short(self: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == 6:
+            raise MemoryError
+        if steps[0] == 8:
+            waits.set()
+            go.wait(30)
+        return step(self)
+
+    monkeypatch.setattr(kind, "step", short)
+    job = engine.submit_batch(asked)
+    assert waits.wait(30)
+    job.jobs[1].cancel()
+    assert job.jobs[1].wait(0)
+    result = job.jobs[1].answer()
+    job.cancel()
+    go.set()
+    assert result.finish_reason == "interrupted"
+    assert 0 < len(result.tokens) < 400
+    assert job.results()[1] is result
+
+
+def test_a_generator_of_stop_strings_is_for_all(engine, checkpoint: Maker):
+    options = {"model": str(checkpoint("qwen3")), "backend": "torch", "raw": True, "max_tokens": 20}
+    prompts = ["once upon", "there was"]
+    stop = engine.generate(prompts[0], **options).text[3]
+    many = engine.batch(prompts, stop=(text for text in [stop]), **options)
+    assert said(many) == said(engine.batch(prompts, stop=[stop], **options))
+    assert [result.provenance.stop for result in many] == [(stop,)] * 2
+
+
+def test_two_loops_share_what_finishes_and_cancel_nothing(engine, checkpoint: Maker):
+    asked = [
+        *requests(checkpoint("qwen3"), "torch", 1, max_tokens=2),
+        *requests(checkpoint("qwen3"), "torch", 1, max_tokens=200),
+    ]
+    expected = [len(result.tokens) for result in alone(engine, asked)]
+    job, got = engine.submit_batch(asked), []
+    loops = [threading.Thread(target=lambda: got.extend(job)) for _ in range(2)]
+    for loop in loops:
+        loop.start()
+    for loop in loops:
+        loop.join(60)
+    assert sorted((index, len(result.tokens)) for index, result in got) == list(enumerate(expected))
+    assert {result.finish_reason for _, result in got} == {"length"}
+
+
+class InterruptedOnce:
+    """A queue; whoever waits first is interrupted."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner, self._interrupted = inner, False
+        self.put = inner.put
+
+    def get(self, timeout: float) -> Any:
+        if not self._interrupted:
+            self._interrupted = True
+            raise KeyboardInterrupt
+        return self._inner.get(timeout=timeout)
+
+
+def test_an_interrupt_while_a_loop_waits_cancels_and_loses_nothing(engine, checkpoint: Maker):
+    with held_up(engine):
+        job = engine.submit_batch(requests(checkpoint("qwen3"), "torch", 2, max_tokens=400))
+        job._finished = InterruptedOnce(job._finished)
+        with pytest.raises(KeyboardInterrupt):
+            list(job)
+    assert sorted((index, result.finish_reason) for index, result in job) == [(0, "interrupted"), (1, "interrupted")]
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_iterating_on_the_engines_thread_is_refused(engine, checkpoint: Maker, many):
+    (request,) = requests(checkpoint("qwen3"), "torch", 1)
+
+    def inside() -> str:
+        job: Any = engine.submit_batch([request]) if many else engine.submit(request)
+        try:
+            return str(list(job))
+        except RuntimeError as err:
+            return str(err)
+
+    said_there: list[str] = []
+    thread = threading.Thread(target=lambda: said_there.append(engine.call(inside)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert said_there == ["A callback of the engine cannot wait for a generation: submit it and return."]
+
+
+# Memory.
+
+
+def breaking(monkeypatch: pytest.MonkeyPatch, kind: type, at: int, error: Exception) -> None:
+    """The step of a batch fails once."""
+    step, steps = kind.step, [0]  # type: ignore[attr-defined]
+
+    def breaks(self: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == at:
+            raise error
+        return step(self)
+
+    monkeypatch.setattr(kind, "step", breaks)
+
+
+def room_of(slots: Slots) -> tuple[int, int]:
+    """Slots and positions of the buffers, the same in every layer."""
+    (shape,) = {(layer.keys.shape[0], layer.keys.shape[-2]) for layer in slots.layers}
+    return shape
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("family", ["qwen3", "gemma3", "mistral-window"])
+def test_a_batch_takes_what_it_was_planned_to_take(engine, checkpoint: Maker, monkeypatch, backend, family):
+    """At every join the memory that the batch comes to is told, also for layers that see a window."""
+    asked = requests(checkpoint(family), backend, 6, max_tokens=100)
+    kind, plans, held = BACKENDS[backend], [], []
+    after, step = kind.after, kind.step
+
+    def planned(self: Any, tokens: int) -> int:
+        plans.append(after(self, tokens))
+        return plans[-1]
+
+    def stepped(self: Any) -> Any:
+        given = step(self)
+        held.append(self.nbytes())
+        return given
+
+    monkeypatch.setattr(kind, "after", planned)
+    monkeypatch.setattr(kind, "step", stepped)
+    engine.batch(asked)
+    assert len(plans) == 5
+    assert max(held) <= max(plans) <= 2 * max(held)
+
+
+def test_short_rows_do_not_pay_for_a_long_one_that_left(engine, checkpoint: Maker, monkeypatch):
+    model, seen = str(checkpoint("qwen3")), []
+    step = TorchBatch.step
+
+    def stepped(self: Any) -> Any:
+        given = step(self)
+        seen.append((len(self.members), *room_of(self._slots)))
+        return given
+
+    monkeypatch.setattr(TorchBatch, "step", stepped)
+    monkeypatch.setattr(batch_run, "MOST_ROWS", 9)
+    common = {"raw": True, "model": model, "backend": "torch"}
+    asked = [
+        Request.of("word " * 200, max_tokens=5, **common),
+        *(Request.of(f"{i} w", max_tokens=10 + i, **common) for i in range(7)),
+        Request.of("the last", max_tokens=40, **common),
+    ]
+    expected = alone(engine, asked)
+    seen.clear()
+    assert said(engine.batch(asked)) == said(expected)
+    assert seen[0][0] == 9
+    assert seen[0][2] > 128
+    assert seen[6][2] == 128
+    assert seen[-1][:2] == (1, 2)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=12), data=st.data())
+def test_slots_keep_their_rows_whoever_leaves(lengths, data):
+    import torch
+    from transformers import DynamicCache
+
+    rows = []
+    slots: Slots | None = None
+    for length in lengths:
+        state = DynamicCache()
+        for layer in range(2):
+            state.update(torch.rand(1, 2, length, 4), torch.rand(1, 2, length, 4), layer)
+        slots = slots or Slots(state.layers)
+        slots.join(state)
+        rows.append(state)
+    assert slots is not None
+    while rows:
+        gone = data.draw(st.integers(0, len(rows) - 1))
+        last = rows.pop()
+        if gone < len(rows):
+            rows[gone] = last  # as `leave` says
+        slots.leave(gone)
+        if rows:
+            slots.shrink(max(slots.lengths) + 1)
+            plan = slots.size(len(rows), max(slots.lengths) + 1)
+            assert plan == slots.nbytes()
+        for slot, state in enumerate(rows):
+            for own, layer in zip(slots.layers, state.layers, strict=True):
+                assert torch.equal(own.keys[slot, :, : slots.lengths[slot]], layer.keys[0])
+                assert torch.equal(own.values[slot, :, : slots.lengths[slot]], layer.values[0])
+
+
+@pytest.mark.parametrize("at", [5, 9, 11])
+def test_a_seeded_row_draws_the_same_where_memory_ran_out_beside_it(engine, checkpoint: Maker, monkeypatch, at):
+    asked = requests(checkpoint("qwen3"), "torch", 3, max_tokens=14, temperature=1.0, seed=3)
+    expected, draw, draws = alone(engine, asked), TorchSampler.__call__, [0]
+
+    def short(self: Any, logits: Any, history: Any) -> int:
+        draws[0] += 1
+        if draws[0] == at:
+            raise MemoryError
+        return draw(self, logits, history)
+
+    monkeypatch.setattr(TorchSampler, "__call__", short)
+    many = engine.batch(asked)
+    assert draws[0] > at
+    assert said(many) == said(expected)
+    assert any("memory ran short" in note for note in notes(many))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_a_row_reused_is_told_of_the_first_time(caching, checkpoint: Maker, monkeypatch, backend):
+    asked = [
+        Request.of(f"{text} words of this row " * 5, raw=True, model=str(checkpoint("qwen3")), backend=backend)
+        for text in ("alpha", "one")
+    ]
+    expected = [result.timings.reused_tokens for result in caching.batch(asked)]
+    caching.cache.clear()
+    breaking(monkeypatch, BACKENDS[backend], 3, MemoryError())
+    again = caching.batch(asked)
+    assert all(any("memory ran short" in note for note in result.provenance.notes) for result in again)
+    assert [result.timings.reused_tokens for result in again] == expected
+    assert all(result.timings.reused_tokens < result.timings.prompt_tokens // 2 for result in again)
+
+
+def test_where_rows_join_in_vain_it_is_tried_less_and_said_once(engine, checkpoint: Maker, monkeypatch):
+    join, failed = TorchBatch.join, []
+
+    def short(self: Any, member: Any) -> Any:
+        if len(self.members) == 2:
+            failed.append(len(self.members[0].made))
+            raise MemoryError
+        return join(self, member)
+
+    monkeypatch.setattr(TorchBatch, "join", short)
+    results = engine.batch(requests(checkpoint("qwen3"), "torch", 3, max_tokens=450))
+    assert len(results[2].provenance.notes) == 1
+    assert len(failed) == 3  # at once, after 128 steps, and after 256 more
+    assert [failed[1] - failed[0], failed[2] - failed[1]] == [128, 256]
+
+
+def test_what_was_of_one_run_is_not_replayed(caching, checkpoint: Maker, monkeypatch):
+    options = {"model": str(checkpoint("qwen3")), "raw": True, "max_tokens": 4}
+    (result,) = caching.batch(["hello you"], backend="mlx", kv_bits=8, **options)
+    assert any(note.startswith("not batched") for note in result.provenance.notes)
+    again = caching.generate("hello you", backend="mlx", kv_bits=8, **options)
+    assert again.cached
+    assert not any(note.startswith("not batched") for note in again.provenance.notes)
+    breaking(monkeypatch, TorchBatch, 2, MemoryError())
+    results = caching.batch(["alpha beta", "gamma delta"], backend="torch", **options)
+    assert any("memory ran short" in note for note in notes(results))
+    again = caching.generate("alpha beta", backend="torch", **options)
+    assert again.cached
+    assert not any("memory ran short" in note for note in again.provenance.notes)
+
+
+def test_an_error_that_is_kept_holds_neither_model_nor_tensors(checkpoint: Maker, monkeypatch):
+    engine, held, step = Engine(caching=False), [], TorchBatch.step
+
+    def breaks(self: Any) -> Any:
+        held.append(weakref.ref(self._slots))
+        if len(held) == 4:
+            raise RuntimeError("the driver went away") from ValueError("of its own")
+        return step(self)
+
+    monkeypatch.setattr(TorchBatch, "step", breaks)
+    job = engine.submit_batch(requests(checkpoint("qwen3"), "torch", 2, max_tokens=30))
+    results = job.results()
+    assert [type(part) for part in results] == [GenerationError] * 2
+    model = engine.call(lambda: weakref.ref(engine._models.get(str(checkpoint("qwen3")), "torch").model))
+    engine.unload(str(checkpoint("qwen3")))
+    gc.collect()
+    assert model() is None
+    assert all(slots() is None for slots in held)
+    engine.close()
+
+
+# What is said.
+
+
+def test_what_no_prompt_can_be_asked_with_is_raised_once(engine):
+    with pytest.raises(PromptError, match="raw"):
+        engine.submit_batch(["a", "b"], raw=True, system="Be brief.")
+    with pytest.raises(PromptError, match="system is a int"):
+        engine.submit_batch(["a", "b"], system=5)
+    with pytest.raises(OptionError, match="There is no backend 'nope'"):
+        engine.submit_batch(["a", "b"], backend="nope")
+
+
+def test_half_a_character_is_an_error_that_says_so(engine, checkpoint: Maker):
+    options = {"model": str(checkpoint("qwen3")), "backend": "torch", "max_tokens": 2}
+    bad, good = engine.batch(["a \ud800 b", "x"], **options)
+    assert isinstance(bad, PromptError)
+    assert "U+D800 at position 2" in str(bad)
+    assert isinstance(good, Result)
+    for prompt in ("\udfff", [{"role": "user", "content": "x \udfff"}]):
+        with pytest.raises(PromptError, match=r"U\+DFFF"):
+            engine.generate(prompt, raw=isinstance(prompt, str), **options)
+
+
+def test_a_strict_row_that_cannot_be_batched_hears_what_to_do(engine, checkpoint: Maker):
+    options = {"model": str(checkpoint("qwen3")), "strict": True, "max_tokens": 2}
+    (guessed,) = engine.batch(["hi"], backend="torch", draft="lookup", **options)
+    assert guessed.remedy == "Ask it by itself, or leave out draft."
+
+
+@pytest.mark.parametrize("first", [2, 30])
+def test_a_pin_after_a_batch_is_of_the_last_prompt(caching, checkpoint: Maker, first):
+    model = str(checkpoint("qwen3"))
+    common = {"raw": True, "model": model, "backend": "torch"}
+    prompts = ["an answer of its own length", "the last"]
+    asked = [Request.of(text, max_tokens=n, **common) for text, n in zip(prompts, (first, 32 - first), strict=True)]
+    *_, last = caching.batch(asked)
+    assert caching.cache.pin("it")
+    caching.call(lambda: None)
+    (pin,) = caching.cache.stats().pins
+    assert pin.tokens == last.provenance.prompt_tokens
