@@ -63,15 +63,30 @@ REMEDY = "Name the original repository yourself."
 def original(name: str, folder: Path | None = None) -> Decision:
     """The repository that the conversion `name` was made from: Accepted with it as its subject, or Rejected.
 
-    `folder`: where the conversion lies, if it is here; what its card or its configuration names then counts first.
+    `folder`: where the conversion lies, if it is here; what its card or its configuration names then counts first. A
+    base model by another name may be what a fine-tune began with, which is another model: that is Rejected.
     """
-    said = _said_in(folder) if folder is not None else ""
-    if said and said != name:
+    by_name = _by_name(name)
+    bases, relation = _said_in(folder) if folder is not None else ((), "")
+    if not bases or bases == (name,):
+        return by_name
+    said = " and ".join(bases)
+    if relation not in ("", "quantized"):
+        return Rejected(name, f"its card names {said}, of which it is a {relation}", REMEDY)
+    if len(bases) > 1 or not _repository(said):
+        return Rejected(name, f"its card names {said}, which is no one repository", REMEDY)
+    if said.rpartition("/")[2].lower() in _shorter(name.rstrip("/").rpartition("/")[2].lower()):
         return Accepted(said, f"{name} names it as its base model")
+    if isinstance(by_name, Accepted) and by_name.subject.lower() == said.lower():
+        return by_name
+    return Rejected(name, f"its card names {said}, which goes by another name and may be another model", REMEDY)
+
+
+def _by_name(name: str) -> Decision:
     owner, _, rest = name.rpartition("/")
     if owner not in CONVERTERS:
         return Rejected(name, f"it is no conversion of {' or '.join(CONVERTERS)}", REMEDY)
-    plain = _plain(rest)
+    plain = _shorter(rest)[-1]
     if plain.lower() in EXCEPTIONS:
         return Accepted(EXCEPTIONS[plain.lower()], f"{name} is listed as a conversion of it")
     owners = [who for pattern, who in OWNERS if re.fullmatch(pattern, plain, re.IGNORECASE)]
@@ -81,25 +96,40 @@ def original(name: str, folder: Path | None = None) -> Decision:
     return Accepted(f"{owners[0]}/{plain}", f"{name} is its name with the conversion's suffix")
 
 
-def _plain(name: str) -> str:
-    """A repository's name without what converters append."""
-    while match := SUFFIX.search(name):
-        name = name[: match.start()]
-    return name
+def _shorter(name: str) -> list[str]:
+    """A repository's name, and what is left of it after each suffix that converters append, the shortest last."""
+    names = [name]
+    while match := SUFFIX.search(names[-1]):
+        names.append(names[-1][: match.start()])
+    return names
 
 
-def _said_in(folder: Path) -> str:
-    """The one base model that a folder's card, or its configuration, names; "" for none or several."""
+def _said_in(folder: Path) -> tuple[tuple[str, ...], str]:
+    """The base models that a folder's card, or else its configuration, names, and what the card says it is of them."""
     card = folder / "README.md"
     if card.is_file():
-        match = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-        named = re.findall(r"^base_model:[ \t]*(?:\n-[ \t]*)?(\S+)[ \t]*$", match[1] if match else "", re.MULTILINE)
-        several = match and re.search(r"^base_model:[ \t]*\n-[^\n]*\n-", match[1] + "\n", re.MULTILINE)
-        if len(named) == 1 and not several and _repository(named[0].strip("'\"")):
-            return named[0].strip("'\"")
+        text = card.read_text(encoding="utf-8-sig", errors="replace")
+        match = re.match(r"---\s*\n(.*?\n)---", text, re.DOTALL)
+        head = match[1] if match else ""
+        if bases := _values(head, "base_model"):
+            return bases, " ".join(_values(head, "base_model_relation"))
     config = folder / "config.json"
     said = read_json(config).get("base_model", "") if config.is_file() else ""
-    return said if isinstance(said, str) and _repository(said) else ""
+    return ((said,), "") if isinstance(said, str) and said else ((), "")
+
+
+def _values(head: str, key: str) -> tuple[str, ...]:
+    """The strings of one key of a card's head: a plain value, a list in brackets, or a list a line each."""
+    match = re.search(rf"^{key}:[ \t]*([^\n]*)((?:\n[ \t]*-[ \t][^\n]*)*)", head, re.MULTILINE)
+    if match is None:
+        return ()
+    inline = [part.strip() for part in _uncommented(match[1]).strip("[]").split(",")]
+    listed = [_uncommented(line.strip()[1:]) for line in match[2].splitlines()]
+    return tuple(value for part in (*inline, *listed) if (value := part.strip("\"'")))
+
+
+def _uncommented(text: str) -> str:
+    return re.sub(r"(^|\s)#.*", "", text).strip()
 
 
 def _repository(name: str) -> bool:

@@ -67,15 +67,55 @@ def test_an_answer_keeps_the_whole_name(rest):
         assert is_repository(decision.subject)
 
 
-def test_what_the_folder_says_comes_first(tmp_path):
-    (tmp_path / "README.md").write_text("---\nlibrary_name: mlx\nbase_model: lab/first\n---\n# text\nbase_model: x/y\n")
-    assert original("mlx-community/Qwen3-0.6B-4bit", tmp_path).subject == "lab/first"
-    (tmp_path / "README.md").write_text("---\nbase_model:\n- lab/listed\ntags:\n- mlx\n---\n")
-    assert original("anything", tmp_path).subject == "lab/listed"
-    (tmp_path / "README.md").write_text("---\nbase_model:\n- lab/one\n- lab/two\n---\n")
-    assert not original("anything", tmp_path)
-    (tmp_path / "README.md").write_text("---\nbase_model: ../../etc\n---\n")
-    assert not original("anything", tmp_path)
-    (tmp_path / "README.md").unlink()
-    (tmp_path / "config.json").write_text(json.dumps({"base_model": "lab/configured"}))
-    assert original("anything", tmp_path).subject == "lab/configured"
+def card(folder, head):
+    (folder / "README.md").write_text(f"---\n{head}---\n# text\nbase_model: x/y\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "first"),
+    [
+        ("mlx-community/First-4bit", "library_name: mlx\nbase_model: lab/First\n", "lab/First"),
+        ("mlx-community/Qwen3-0.6B-4bit", "base_model: lab/Qwen3-0.6B\n", "lab/Qwen3-0.6B"),
+        ("me/first-bf16-4bit", "base_model:\n- lab/First-bf16\ntags:\n- mlx\n", "lab/First-bf16"),
+        ("./models/First-8bit/", "base_model:\n  - 'lab/First' # where it came from\n", "lab/First"),
+        ("me/First-q4", "base_model: [lab/First]\nbase_model_relation: quantized\n", "lab/First"),
+        ("mlx-community/Llama-3-8B-4bit", "base_model: meta-llama/Meta-Llama-3-8B\n", "meta-llama/Meta-Llama-3-8B"),
+        ("mlx-community/Qwen3-0.6B-4bit", "library_name: mlx\n", "Qwen/Qwen3-0.6B"),
+    ],
+)
+def test_what_the_card_says_comes_first(tmp_path, name, head, first):
+    decision = original(name, card(tmp_path, head))
+    assert isinstance(decision, Accepted)
+    assert decision.subject == first
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "base"),
+    [
+        # A fine-tune's card, carried along by its conversion: the base is what the fine-tune began with.
+        ("mlx-community/Hermes-2-Pro-Llama-3-8B-4bit", "base_model: NousResearch/Meta-Llama-3-8B\n", "NousResearch/"),
+        ("me/First-4bit", "base_model: lab/First\nbase_model_relation: finetune\n", "a finetune"),
+        ("mlx-community/Qwen3-0.6B-4bit", "base_model:\n- lab/one\n- lab/two\n", "lab/one and lab/two"),
+        ("mlx-community/Qwen3-0.6B-4bit", "base_model:\n  - lab/one\n  - lab/two\n", "lab/one and lab/two"),
+        ("mlx-community/Qwen3-0.6B-4bit", "base_model: [lab/one, lab/two]\n", "lab/one and lab/two"),
+        ("mlx-community/Qwen3-0.6B-4bit", "base_model: ../../etc\n", "../../etc"),
+    ],
+)
+def test_a_base_that_may_be_another_model_is_no_original(tmp_path, name, head, base):
+    decision = original(name, card(tmp_path, head))
+    assert isinstance(decision, Rejected)
+    assert base in decision.reason
+
+
+def test_a_card_with_another_system_s_line_ends(tmp_path):
+    (tmp_path / "README.md").write_bytes(b"\xef\xbb\xbf---\r\nbase_model: lab/First\r\n---\r\n")
+    assert original("me/First-4bit", tmp_path).subject == "lab/First"
+
+
+def test_a_configuration_speaks_where_no_card_does(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"base_model": "lab/Configured"}))
+    assert original("me/Configured-4bit", tmp_path).subject == "lab/Configured"
+    assert isinstance(original("me/another-4bit", tmp_path), Rejected)
+    (tmp_path / "config.json").write_text(json.dumps({"base_model": 5}))
+    assert isinstance(original("anything", tmp_path), Rejected)
