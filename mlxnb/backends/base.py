@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class ModelInfo:
     """What is loaded, as a person wants to know it. Sizes in bytes, `context_length` in tokens.
 
-    `refused` is what was asked of it and could not be done, such as quantising it; `notes` say so too.
+    `refused` is what was asked of it and could not be done, such as quantising it; `notes` say so too. `unasked` is
+    what would be said of this very model had nobody asked to quantise it; None where that made another one of it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelInfo:
     attention: str
     notes: tuple[str, ...] = ()
     refused: tuple[Rejected, ...] = ()
+    unasked: ModelInfo | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)

@@ -13,8 +13,9 @@ def with_quantization(info: ModelInfo, decision: Decision, note: str | None = No
     notes = (*info.notes, *([note] if note else []))
     if isinstance(decision, Rejected):
         said = f"{decision.subject} not used: {decision.reason}"
-        return replace(info, notes=(*notes, said), refused=(*info.refused, decision))
-    return replace(info, quantization=decision.reason, notes=notes)
+        return replace(info, notes=(*notes, said), refused=(*info.refused, decision), unasked=info)
+    as_it_was = info if info.quantization == decision.reason else None
+    return replace(info, quantization=decision.reason, notes=notes, unasked=as_it_was)
 
 
 def as_it_is(stored: str, bits: int | None, kind: str) -> Decision:

@@ -21,7 +21,7 @@ def draft_for(models: LoadedModels, job: Job, loaded: Loaded) -> float:
         ModelError: there is no such model, or its files cannot be used.
         OptionError: a strict request whose draft cannot be used.
     """
-    request, began, before = job.request, time.perf_counter(), models.infos()
+    request, began, before = job.request, time.perf_counter(), models.loads
     if request.draft is None:
         return 0.0
     if not isinstance(loaded.model, LocalModel):
@@ -37,4 +37,4 @@ def draft_for(models: LoadedModels, job: Job, loaded: Loaded) -> float:
     if isinstance(found.model, LocalModel):
         job.watch.draft = found.model
         job.watch.notes += [f"draft {request.draft}: {note}" for note in found.info.notes]
-    return 0.0 if found.info in before else time.perf_counter() - began
+    return 0.0 if models.loads == before else time.perf_counter() - began

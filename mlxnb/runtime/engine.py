@@ -303,9 +303,10 @@ class Engine:
     def _run_batch(self, jobs: list[Job]) -> None:
         try:
             for group in by_model(jobs):
-                while group:
-                    self._batch = BatchRun(self, group)
-                    group = self._batch.run()
+                with self._models.steady():
+                    while group:
+                        self._batch = BatchRun(self, group)
+                        group = self._batch.run()
         except Exception as err:
             for job in jobs:  # nobody may wait for what will never come
                 job.finish(None, Outcome(job).failed(err))
@@ -320,9 +321,9 @@ class Engine:
 
     def loaded_for(self, job: Job) -> tuple[Loaded, float]:
         """See Host."""
-        began, before = time.perf_counter(), self._models.infos()
+        began, before = time.perf_counter(), self._models.loads
         loaded = self._loaded_for(job)
-        return loaded, 0.0 if loaded.info in before else time.perf_counter() - began
+        return loaded, 0.0 if self._models.loads == before else time.perf_counter() - began
 
     def backend_of(self, loaded: Loaded) -> Backend:
         """See Host."""
@@ -373,9 +374,9 @@ class Engine:
 
     def _generate(self, job: Job, outcome: Outcome) -> Result | None:
         """Generate into `outcome`; or the answer as it was kept."""
-        began, before = time.perf_counter(), self._models.infos()
+        began, before = time.perf_counter(), self._models.loads
         outcome.loaded = self._loaded_for(job)
-        if outcome.loaded.info not in before:
+        if self._models.loads > before:
             outcome.load_time = time.perf_counter() - began
         if job.watch.cancelled.is_set():
             return None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 
 from .. import hardware
@@ -13,8 +16,12 @@ from ..decision import Rejected
 from ..errors import MlxnbError, ModelNotFoundError, ModelTooLargeError, OptionError, UnsupportedModelError
 from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
 from ..models.fit import KV_ALLOWANCE
+from ..models.mark import Mark, mark_of
+from ..models.resolve import folder_of
 from ..request import AS_STORED, DTYPES, Precision
 from .caches import Caches
+
+CHANGED = "its folder has changed since it was loaded, so it was loaded anew"
 
 # One load at a time in the process, whichever engine asks: a thread that imports transformers beside another may get
 # half of it, and two loads at once would each count on the same free memory.
@@ -25,22 +32,43 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory, with the backends that come before its own and why they do not run it."""
+    """A model in memory as one request sees it: in the precision that it asked for, after the backends passed over."""
 
     model: LoadedModel
+    info: ModelInfo
     source: ModelSource
     precision: Precision
     passed_over: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
 
-    @property
-    def info(self) -> ModelInfo:
-        """See ModelInfo."""
-        return self.model.info
-
     def goes_by(self, name: str) -> bool:
         """Whether it is meant by a name, or by the path of its folder."""
-        return name in (self.source.name, str(self.source.path))
+        return name == self.source.name or Path(os.path.abspath(os.path.expanduser(name))) == self.source.path
+
+
+@dataclass(slots=True, eq=False)
+class InMemory:
+    """One copy of a model. `serves`: every precision that it is the answer to, with what to say of it then.
+
+    A model that could not be quantised as asked, or was stored so already, is what it would be unasked: one copy.
+    """
+
+    model: LoadedModel
+    source: ModelSource
+    mark: Mark
+    passed_over: tuple[Rejected, ...]
+    serves: dict[Precision, ModelInfo]
+
+    @property
+    def info(self) -> ModelInfo:
+        """What it is, whoever asked."""
+        return self.model.info.unasked or self.model.info
+
+    def goes_by(self, name: str, folder: Path | None) -> bool:
+        """Whether `name`, which stands for `folder` now if for any, is this model."""
+        if folder is not None:
+            return folder == self.source.path
+        return name == self.source.name and (not _is_folder(self.source) or not self.source.path.exists())
 
 
 class LoadedModels:
@@ -49,11 +77,13 @@ class LoadedModels:
     def __init__(self, backends: Mapping[str, Backend], caches: Caches | None = None) -> None:
         self._backends = backends
         self._caches = caches
-        self._loaded: tuple[Loaded, ...] = ()
+        self._loaded: tuple[InMemory, ...] = ()
+        self._checked: set[Path] | None = None
+        self.loads = 0  # how often a model was read, ever
 
     def infos(self) -> list[ModelInfo]:
         """What is loaded now; safe on any thread, since the tuple is only ever replaced."""
-        return [loaded.info for loaded in self._loaded]
+        return [copy.info for copy in self._loaded]
 
     def get(
         self,
@@ -70,23 +100,56 @@ class LoadedModels:
             BackendError: no backend takes it.
             OptionError: with `strict`, it could not be quantised as asked.
         """
-        chain = candidates(backend, self._backends, strict)
-        found = self._in_memory(name, chain, precision)
-        loaded = found or self._load(resolve(name, progress=progress), chain, precision, strict)
+        chain, before = candidates(backend, self._backends, strict), self._loaded
+        notes = self._leave_changed(folder := folder_of(name))
+        found = self._in_memory(name, folder, chain, precision)
+        loaded = found or self._load(resolve(name, progress=progress), chain, precision, strict, notes)
         if strict:
-            _check_as_asked(loaded)
+            try:
+                _check_as_asked(loaded)
+            except OptionError:
+                self._leave([copy for copy in self._loaded if copy not in before])
+                raise
         return loaded
 
-    def _in_memory(self, name: str, chain: Candidates, precision: Precision) -> Loaded | None:
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Within, a folder is looked at once: a model that rows of a batch are computed with is not taken from them."""
+        self._checked = set()
+        try:
+            yield
+        finally:
+            self._checked = None
+
+    def _leave_changed(self, folder: Path | None) -> tuple[str, ...]:
+        """Give back what was loaded from a folder that holds something else by now; what to say of it."""
+        if folder is None or (self._checked is not None and folder in self._checked):
+            return ()
+        if self._checked is not None:
+            self._checked.add(folder)
+        here = [copy for copy in self._loaded if copy.source.path == folder]
+        now = mark_of(folder) if here else ()
+        changed = [copy for copy in here if now and copy.mark != now]
+        self._leave(changed)
+        return (CHANGED,) if changed else ()
+
+    def _in_memory(self, name: str, folder: Path | None, chain: Candidates, precision: Precision) -> Loaded | None:
         for place, candidate in enumerate(chain.backends):
-            for loaded in self._loaded:
-                if (loaded.source.name, loaded.precision, loaded.info.backend) == (name, precision, candidate.name):
-                    return _found(loaded, chain, place)
+            for copy in self._loaded:
+                if copy.info.backend == candidate.name and precision in copy.serves and copy.goes_by(name, folder):
+                    return _found(copy, chain, place, precision)
         return None
 
-    def _load(self, source: ModelSource, chain: Candidates, precision: Precision, strict: bool) -> Loaded:
+    def _load(
+        self,
+        source: ModelSource,
+        chain: Candidates,
+        precision: Precision,
+        strict: bool = False,
+        notes: tuple[str, ...] = (),
+    ) -> Loaded:
         refused: list[Rejected] = []
-        checkpoint = inspect(source.path)
+        mark, checkpoint = mark_of(source.path), inspect(source.path)
         for backend in chain.backends:
             try:
                 model = self._load_on(backend, source, checkpoint, precision, strict)
@@ -95,13 +158,30 @@ class LoadedModels:
                     raise
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 continue
-            loaded = Loaded(model, source, precision, (*chain.passed_over, *refused))
-            if self._caches is not None:
-                self._caches.join(model, source, precision)
-            self._loaded = (*self._loaded, loaded)
-            return loaded
+            copy = self._kept(InMemory(model, source, mark, (*chain.passed_over, *refused), {}), precision)
+            return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, notes)
         reasons = "; ".join(f"{r.subject}: {r.reason.rstrip('.')}" for r in refused)
         raise UnsupportedModelError(f"No backend here can run {source.name}. {reasons}.")
+
+    def _kept(self, new: InMemory, precision: Precision) -> InMemory:
+        """A model that was just loaded; or, where it came to the same as one in memory, that one."""
+        self.loads += 1
+        said, unasked = new.model.info, new.model.info.unasked
+        if unasked is None:
+            new.serves[precision] = said
+        else:
+            asked, precision = precision, Precision(precision.dtype)
+            for copy in self._loaded:
+                same = copy.info.backend == said.backend and copy.source.path == new.source.path
+                if same and precision in copy.serves:
+                    copy.serves[asked] = said
+                    new.model.close()
+                    return copy
+            new.serves |= {precision: unasked, asked: said}
+        if self._caches is not None:
+            self._caches.join(new.model, new.source, precision)
+        self._loaded = (*self._loaded, new)
+        return new
 
     def _load_on(
         self, backend: Backend, source: ModelSource, checkpoint: Checkpoint, precision: Precision, strict: bool
@@ -142,24 +222,28 @@ class LoadedModels:
         Raises:
             ModelNotFoundError: nothing of that name is loaded.
         """
-        going = [loaded for loaded in self._loaded if loaded.goes_by(name)]
+        folder = Path(os.path.abspath(os.path.expanduser(name)))
+        going = [copy for copy in self._loaded if name == copy.source.name or folder == copy.source.path]
         if not going:
             here = ", ".join(sorted({info.name for info in self.infos()})) or "nothing"
             raise ModelNotFoundError(f"{name} is not loaded.", f"Loaded now: {here}.")
-        self._loaded = tuple(loaded for loaded in self._loaded if loaded not in going)
-        return [self._close(loaded) for loaded in going]
+        return self._leave(going)
 
     def close(self) -> None:
         """Give everything back."""
-        going, self._loaded = self._loaded, ()
-        for loaded in going:
-            self._close(loaded)
+        self._leave(self._loaded)
 
-    def _close(self, loaded: Loaded) -> ModelInfo:
-        if self._caches is not None:
-            self._caches.leave(loaded.model)
-        loaded.model.close()
-        return loaded.info
+    def _leave(self, going: Collection[InMemory]) -> list[ModelInfo]:
+        self._loaded = tuple(copy for copy in self._loaded if copy not in going)
+        for copy in going:
+            if self._caches is not None:
+                self._caches.leave(copy.model)
+            copy.model.close()
+        return [copy.info for copy in going]
+
+
+def _is_folder(source: ModelSource) -> bool:
+    return source.kind in ("path", "local")
 
 
 def _check_as_asked(loaded: Loaded) -> None:
@@ -169,10 +253,10 @@ def _check_as_asked(loaded: Loaded) -> None:
         raise OptionError(f"{refused.subject} of {loaded.info.name} was refused: {refused.reason}.", remedy)
 
 
-def _found(loaded: Loaded, chain: Candidates, place: int) -> Loaded:
+def _found(copy: InMemory, chain: Candidates, place: int, precision: Precision) -> Loaded:
     """A model in memory as this request sees it: only backends that come before its own in this chain count."""
     before = {backend.name for backend in chain.backends[:place]}
-    refused = tuple(r for r in loaded.passed_over if r.subject in before)
+    refused = tuple(r for r in copy.passed_over if r.subject in before)
     merely_elsewhere = before - {r.subject for r in refused}
     note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
-    return replace(loaded, passed_over=(*chain.passed_over, *refused), notes=note)
+    return Loaded(copy.model, copy.serves[precision], copy.source, precision, (*chain.passed_over, *refused), note)
