@@ -247,7 +247,7 @@ def check_dtype(dtype: str | None) -> None:
     Raises:
         OptionError: naming those that they are.
     """
-    if dtype is not None and dtype not in DTYPES:
+    if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPES):
         raise OptionError(f"dtype is {dtype!r}.", f"It takes {', '.join(DTYPES)}.")
 
 
@@ -257,7 +257,7 @@ def check_quantize(quantize: str | None) -> None:
     Raises:
         OptionError: naming what they can.
     """
-    if quantize is not None and quantize not in QUANTIZE:
+    if quantize is not None and (not isinstance(quantize, str) or quantize not in QUANTIZE):
         raise OptionError(f"quantize is {quantize!r}.", f"It takes {' or '.join(QUANTIZE)}.")
 
 

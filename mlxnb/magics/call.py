@@ -10,7 +10,7 @@ from ..errors import EmptyPromptError, OptionError, PromptError
 from ..request import Request, option_fields
 from .chats import Chats
 from .defaults import MLXNB
-from .options import FORMATS
+from .options import FORMATS, NONE
 from .template import interpolate
 
 ESCAPES = {"\\n": "\n", "\\t": "\t"}
@@ -43,6 +43,8 @@ def request_of(options: argparse.Namespace, prompt: str, defaults: MLXNB, chats:
     asked = defaults.request_options()
     asked.update({name: given[name] for name in asked if name in given and given[name] is not False})
     asked.update({name: _number(name, given[name]) for name in option_fields() if name in given})
+    if asked["quantize"] == NONE:
+        asked["quantize"] = None
     stops = [_unescape(text) for text in given.get("stop", ())]
     if not prompt.strip():
         raise EmptyPromptError("There is no prompt.", "Write it in the cell below %%generate, or after %generate.")

@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from ..errors import OptionError
 from .defaults import MLXNB
 from .fail import one_line_errors
-from .options import OptionParser
+from .options import NONE, OptionParser
 from .subcommand import read_command
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def command_parser() -> OptionParser:
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--backend", metavar="NAME", help="load: auto, mlx or torch (default auto)")
     parser.add_argument("--dtype", metavar="TYPE", help="load: float32, bfloat16 or float16")
-    parser.add_argument("--quantize", metavar="KIND", help="load: int8 or int4")
+    parser.add_argument("--quantize", metavar="KIND", help="load: int8 or int4; none where %%config says otherwise")
+    parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
     parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")
     return parser
 
@@ -121,11 +122,14 @@ class CommandMagics(Magics):
 
     def _load(self, options: argparse.Namespace) -> None:
         from .loading import load
-        from .tables import loaded_table
+        from .tables import loaded_table, notes_table
 
         backend = options.backend or self._defaults.backend
         dtype, quantize = options.dtype or self._defaults.dtype, options.quantize or self._defaults.quantize
-        _show(loaded_table([load(options.name, backend, dtype, quantize)], "Loaded"))
+        info = load(options.name, backend, dtype, None if quantize == NONE else quantize, options.strict)
+        _show(loaded_table([info], "Loaded"))
+        if info.notes:
+            _show(notes_table(info))
 
     def _unload(self, options: argparse.Namespace) -> None:
         from .. import engine

@@ -12,7 +12,7 @@ from ..errors import MlxnbError
 from ..request import CACHE_MODES, KV_BITS, LOOKUP, QUANTIZE
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
-from .options import FORMATS, OptionParser, generate_parser
+from .options import FORMATS, NONE, OptionParser, generate_parser
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -59,7 +59,7 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "cache": lambda: CACHE_MODES,
     "kv_bits": lambda: map(str, KV_BITS),
     "dtype": lambda: ("float32", "bfloat16", "float16"),
-    "quantize": lambda: QUANTIZE,
+    "quantize": lambda: (*QUANTIZE, NONE),
 }
 
 

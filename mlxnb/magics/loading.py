@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..backends import ModelInfo
 
 
-def load(name: str, backend: str, dtype: str | None, quantize: str | None) -> ModelInfo:
+def load(name: str, backend: str, dtype: str | None, quantize: str | None, strict: bool = False) -> ModelInfo:
     """What `engine().load` gives; an interrupt stops a download, and leaves a load to end by itself.
 
     Raises:
@@ -29,7 +29,7 @@ def load(name: str, backend: str, dtype: str | None, quantize: str | None) -> Mo
 
     live.start()
     try:
-        return followed(steps, lambda: engine().load(name, backend, dtype, quantize, steps.report), show)
+        return followed(steps, lambda: engine().load(name, backend, dtype, quantize, steps.report, strict), show)
     except KeyboardInterrupt:
         done, total, _ = steps.now
         doing = "the download stops" if done < total else f"{name} goes on loading in the background"

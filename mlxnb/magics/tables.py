@@ -39,10 +39,23 @@ def loaded_table(infos: Sequence[ModelInfo], caption: str) -> Table:
     return Table(COLUMNS, [_loaded_row(info) for info in infos], bold="model", caption=caption)
 
 
+def notes_table(info: ModelInfo) -> Table:
+    """What a person should know of a model that was just loaded, and what to do where it is not what they asked for."""
+    notes: list[tuple[str, str]] = [(note, "") for note in info.notes]
+    for refused in info.refused:
+        said = next((i for i, (note, _) in enumerate(notes) if note.startswith(f"{refused.subject} ")), None)
+        if said is not None:
+            notes[said] = (notes[said][0], refused.remedy)
+    return Table(("note", "what to do"), notes, caption=f"Notes on {info.name}")
+
+
 def _loaded_row(info: ModelInfo) -> tuple[str | float | None, ...]:
-    dtype = f"{info.dtype}, {info.quantization}" if info.quantization else info.dtype
     sizes = (info.parameters / 1e6, info.memory / 1e6, info.context_length)
-    return (info.name, info.backend, info.device, dtype, *sizes)
+    return (info.name, info.backend, info.device, _precision(info), *sizes)
+
+
+def _precision(info: ModelInfo) -> str:
+    return f"{info.dtype}, {info.quantization}" if info.quantization else info.dtype
 
 
 def models_table(here: Sequence[ModelSource], loaded: Sequence[ModelInfo]) -> Table:
@@ -54,7 +67,7 @@ def models_table(here: Sequence[ModelSource], loaded: Sequence[ModelInfo]) -> Ta
 
 
 def _state(name: str, loaded: Sequence[ModelInfo]) -> Dot:
-    places = [f"{info.backend} {info.device}" for info in loaded if info.name == name]
+    places = [f"{info.backend} {info.device} {_precision(info)}" for info in loaded if info.name == name]
     return Dot("success", f"loaded: {', '.join(places)}") if places else Dot("off", "on disk")
 
 

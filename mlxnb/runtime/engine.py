@@ -162,12 +162,16 @@ class Engine:
         dtype: str | None = None,
         quantize: str | None = None,
         progress: Callable[[int, int], None] | None = None,
+        strict: bool = False,
     ) -> ModelInfo:
         """Load a model ahead of its first request. `progress` hears of a download: bytes done and in all.
 
+        What could not be done as asked is in the `refused` and the `notes` of what it gives; with `strict` it raises.
+
         Raises:
             ModelError, BackendError: it cannot be loaded.
-            OptionError: there is no such backend or dtype, or nothing to quantise to by that name.
+            OptionError: there is no such backend or dtype, or nothing to quantise to by that name; with `strict` also
+                where the model could not be quantised as asked, and then it is not kept.
         """
         self._check_open()
         precision = Precision(dtype, quantize)
@@ -179,7 +183,7 @@ class Engine:
                 progress(done, total)
 
         try:
-            return self._worker.call(lambda: self._models.get(name, backend, precision, progress=watched).info)
+            return self._worker.call(lambda: self._models.get(name, backend, precision, strict, watched).info)
         except Cancelled:
             raise EngineClosedError(f"The engine was closed while {name} was being fetched.") from None
 
@@ -210,13 +214,22 @@ class Engine:
         self._check_open()
         self._worker.submit(function)
 
-    def call_with(self, name: str, function: Callable[[LoadedModel], T], backend: str = "auto") -> T:
+    def call_with(
+        self,
+        name: str,
+        function: Callable[[LoadedModel], T],
+        backend: str = "auto",
+        dtype: str | None = None,
+        quantize: str | None = None,
+    ) -> T:
         """`call` for a function of a model, which is loaded if it is not.
 
         Raises:
             ModelError, BackendError: it cannot be loaded.
+            OptionError: there is no such backend or dtype, or nothing to quantise to by that name.
         """
-        return self.call(lambda: function(self._models.get(name, backend).model))
+        precision = Precision(dtype, quantize)
+        return self.call(lambda: function(self._models.get(name, backend, precision).model))
 
     def perplexity(
         self,

@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -14,7 +15,9 @@ import mlxnb
 from mlxnb import hardware
 from mlxnb.errors import MlxnbError
 from mlxnb.hardware import Speed, Speeds
+from mlxnb.request import Precision
 from tests.scripted import ScriptedBackend
+from tests.tiny import rope, save
 
 
 def shown(shell: InteractiveShell, capsys: pytest.CaptureFixture[str], cell: str) -> str:
@@ -31,7 +34,7 @@ def test_models_come_and_go(shell: InteractiveShell, capsys: pytest.CaptureFixtu
     assert "idle" in status
     assert "memory free" in status
     assert re.search(r"pocket +scripted +cpu", status)
-    assert re.search(r"pocket +in mlxnb +● loaded: scripted cpu", shown(shell, capsys, "%mlxnb models"))
+    assert re.search(r"pocket +in mlxnb +● loaded: scripted cpu float32", shown(shell, capsys, "%mlxnb models"))
     assert "memory given back" in shown(shell, capsys, "%mlxnb unload pocket")
     assert re.search(r"pocket +in mlxnb +● on disk", shown(shell, capsys, "%mlxnb models"))
 
@@ -74,7 +77,12 @@ def test_an_interrupted_download_stops(shell: InteractiveShell, monkeypatch: pyt
     downloading, stopped = threading.Event(), threading.Event()
 
     def download(
-        name: str, backend: str, dtype: str | None, quantize: str | None, progress: Callable[[int, int], None]
+        name: str,
+        backend: str,
+        dtype: str | None,
+        quantize: str | None,
+        progress: Callable[[int, int], None],
+        strict: bool,
     ) -> None:
         try:
             while True:
@@ -142,3 +150,43 @@ def test_help_is_printed_and_is_the_docstring(shell: InteractiveShell, capsys: p
 def test_a_mistake_is_named(shell: InteractiveShell, line: str, message: str) -> None:
     with pytest.raises(MlxnbError, match=re.escape(message)):
         shell.run_line_magic("mlxnb", line)
+
+
+def test_a_quantisation_that_was_refused_is_said(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("mlx_lm")
+    shape = {"hidden_size": 40, "intermediate_size": 72, "head_dim": 10, "rope_parameters": rope(1e4)}
+    save("LlamaConfig", {**shape, "tie_word_embeddings": True}, tmp_path / "odd")
+    load = f"%mlxnb load {tmp_path / 'odd'} --backend mlx --quantize"
+    said = shown(shell, capsys, f"{load} int8")
+    assert "quantize int8 not used" in said
+    assert "leave out quantize" in said
+    assert "not used" not in shown(shell, capsys, f"{load} none")
+    mlxnb.engine().unload(str(tmp_path / "odd"))
+    assert "quantize int4 of" in said_in_error(shell, f"{load} int4 --strict")
+    assert mlxnb.engine().models() == []
+
+
+def said_in_error(shell: InteractiveShell, cell: str) -> str:
+    ran = shell.run_cell(cell)
+    return str(ran.error_in_exec or ran.error_before_exec)
+
+
+@pytest.mark.parametrize("magic", ["%mlxnb load pocket", "%generate --into answer"])
+def test_quantize_none_undoes_a_default_for_one_cell(
+    shell: InteractiveShell, script: ScriptedBackend, monkeypatch: pytest.MonkeyPatch, magic: str
+) -> None:
+    asked: list[str | None] = []
+    load = script.load
+
+    def noted(source: object, precision: Precision) -> object:
+        asked.append(precision.quantize)
+        return load(source, precision)
+
+    monkeypatch.setattr(script, "load", noted)
+    shell.run_cell("%config MLXNB.quantize = 'int4'")
+    shell.run_cell(f"{magic} --quantize none {'hello' if 'generate' in magic else ''}").raise_error()
+    shell.run_cell(f"{magic} {'hello' if 'generate' in magic else ''}").raise_error()
+    assert asked == [None, "int4"]

@@ -136,3 +136,14 @@ def test_a_model_that_is_stored_quantised_is_in_memory_once(engine, two, tmp_pat
     assert any("nothing was quantised again" in note for note in notes["int4"])
     assert any("quantize int8 not used" in note for note in notes["int8"])
     assert not any("again" in note or "not used" in note for note in notes[None])
+
+
+@pytest.mark.parametrize("option", [{"dtype": []}, {"quantize": []}, {"dtype": "float8"}])
+def test_a_precision_that_is_none_is_refused_by_name(engine, option):
+    for ask in (engine.load, lambda name, **o: engine.call_with(name, lambda model: model.info, **o)):
+        with pytest.raises(OptionError, match=f"{next(iter(option))} is "):
+            ask("pocket", **option)
+
+
+def test_a_function_of_a_model_in_another_precision(engine):
+    assert engine.call_with("pocket", lambda model: model.info.dtype, "torch", dtype="float16") == "float16"

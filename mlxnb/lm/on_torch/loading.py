@@ -49,7 +49,7 @@ def load(
     except UnsupportedModelError as err:
         source = _instead(source, err)
         config = _config(source.path)
-        model = Model(source.name, config)
+        model = Model(_key(source, None), config)
     tokenizer = load_tokenizer(source.path, tokenizer_config, config.get("eos_token_id"))
     return (model, tokenizer, config) if return_config else (model, tokenizer)
 
@@ -60,8 +60,11 @@ def _changes(model_config: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _key(source: ModelSource, revision: str | None) -> str:
-    """The name by which the engine keeps the model: a revision has a folder of its own."""
-    return source.name if revision is None else str(source.path)
+    """The name by which the engine keeps the model: its folder, which stays the same wherever one goes, where the name
+    was of a folder or a revision was asked for.
+    """
+    by_folder = revision is not None or source.kind in ("path", "local")
+    return str(source.path) if by_folder else source.name
 
 
 def _instead(source: ModelSource, err: UnsupportedModelError) -> ModelSource:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...backends.base import ModelInfo, Watch
-from ...errors import OptionError
+from ...errors import DamagedModelError, OptionError
+from ...models.mark import Mark, mark_of
+from ...models.resolve import folder_of
 from ...request import Request
 from ...runtime import shared_engine
 
@@ -23,10 +25,21 @@ class Model:
 
     def __init__(self, name: str, config: dict[str, Any]) -> None:
         self.name, self.config = name, config
+        self._mark = self._now()
         shared_engine().load(name, backend="torch")
 
+    def _now(self) -> Mark:
+        folder = folder_of(self.name)
+        return mark_of(folder) if folder is not None else ()
+
     def run(self, function: Callable[[TorchModel], T]) -> T:
-        """`function` of the loaded model, on the engine's thread; loaded again if it was unloaded."""
+        """`function` of the loaded model, on the engine's thread; loaded again if it was unloaded.
+
+        Raises:
+            ModelError: the folder holds something else than when this handle was made, or it cannot be loaded again.
+        """
+        if (now := self._now()) and now != self._mark:
+            raise DamagedModelError(f"The files of {self.name} have changed since it was loaded.", "Call load again.")
         return shared_engine().call_with(self.name, function, backend="torch")  # type: ignore[arg-type]
 
     @property
