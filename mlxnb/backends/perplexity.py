@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import OptionError, PromptError
 from ..request import Request
 from .tokenizer import check_context
+from .vocabulary import as_ids, check_ids
 
 if TYPE_CHECKING:
     from .local import LocalModel
@@ -26,7 +27,7 @@ class Perplexity:
     tokens: int
 
 
-def perplexity(model: LocalModel, texts: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Perplexity:
+def perplexity(model: LocalModel, texts: Iterable[tuple[Iterable[int], Iterable[int]]]) -> Perplexity:
     """The perplexity of each text's tokens after what is given before it, both as token ids.
 
     The first token of a text with nothing before it is not counted, as nothing predicts it. To be called on the
@@ -34,14 +35,23 @@ def perplexity(model: LocalModel, texts: Iterable[tuple[Sequence[int], Sequence[
 
     Raises:
         OptionError: there is no token to predict.
+        PromptError: an id is no token of the model, or a text is longer than its context.
     """
     total, tokens = 0.0, 0
     for given, text in texts:
-        losses = model.losses([*given, *text])[max(0, len(given) - 1) :]
+        before, after = as_ids(given, "A text"), as_ids(text, "A text")
+        _check(model, [*before, *after])
+        losses = model.losses([*before, *after])[max(0, len(before) - 1) :]
         total, tokens = total + math.fsum(losses), tokens + len(losses)
     if not tokens:
         raise OptionError("There is no token to predict.", "Give texts of at least two tokens.")
     return Perplexity(math.exp(total / tokens), tokens)
+
+
+def _check(model: LocalModel, ids: list[int]) -> None:
+    vocabulary = model.checkpoint.config.get("vocab_size") if model.checkpoint is not None else None
+    check_ids(ids, vocabulary, model.info.name, "A text")
+    check_context(len(ids) - 1, model.info.context_length, model.info.name)
 
 
 def in_tokens(model: LocalModel, text: Text) -> tuple[list[int], list[int]]:

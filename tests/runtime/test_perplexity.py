@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from mlxnb.backends.perplexity import Perplexity, perplexity
 from mlxnb.errors import OptionError, PromptError
 from mlxnb.runtime import Engine
 from tests.scripted import ScriptedBackend
@@ -63,3 +64,28 @@ def test_a_backend_that_cannot_tell_says_so() -> None:
             scripted.perplexity("a text", backend="scripted")
     finally:
         scripted.close()
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ([([5], [99999])], "A text has the token 99999, and pocket has 4096 tokens"),
+        ([([5], [-1])], "A text has the token -1"),
+        ([([], [5, 6, 7] * 1000)], "context of 1024"),
+        ([([5], ["x"])], "'x' among its token ids"),
+        ([([5], [True])], "'True' among its token ids"),
+        ([([5], [1.0])], "'1.0' among its token ids"),
+    ],
+)
+def test_ids_are_held_against_the_model(engine: Engine, backend: str, texts: list[tuple], said: str) -> None:
+    with pytest.raises(PromptError, match=said):
+        engine.call_with("pocket", lambda model: perplexity(model, texts), backend)
+
+
+def test_ids_may_come_from_anywhere(engine: Engine, backend: str) -> None:
+    numpy = pytest.importorskip("numpy")
+
+    def measure(given: object, text: object) -> Perplexity:
+        return engine.call_with("pocket", lambda model: perplexity(model, [(given, text)]), backend)
+
+    assert measure(iter([5, 6]), (i for i in [7, 8])) == measure([5, 6], numpy.array([7, 8]))
