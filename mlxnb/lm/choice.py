@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
@@ -76,12 +77,20 @@ def names(module: str) -> list[str]:
     return sorted(_ON_TORCH[module])
 
 
-_kept: dict[tuple[str, str], Any] = {}
+_kept: dict[tuple[str, str], tuple[Any, Any]] = {}
+_keeping = Lock()
 
 
 def load_cached(path_or_hf_repo: str) -> tuple[Any, Any]:
-    """`load` without options, once per model and engine: later calls give the same model and tokenizer."""
-    key = engine_in_use().subject, str(path_or_hf_repo)
-    if key not in _kept:
-        _kept[key] = lookup("mlx_lm", "load")(path_or_hf_repo)
-    return _kept[key]
+    """`load` without options, once per model and engine: later calls give the same model and tokenizer, as long as the
+    name is of the same folder and that holds the same files.
+    """
+    from ..models.mark import mark_of
+    from ..models.resolve import folder_of
+
+    with _keeping:
+        folder = folder_of(str(path_or_hf_repo))
+        key, mark = (engine_in_use().subject, str(folder or path_or_hf_repo)), mark_of(folder) if folder else ()
+        if key not in _kept or _kept[key][0] != mark:
+            _kept[key] = mark, lookup("mlx_lm", "load")(path_or_hf_repo)
+        return _kept[key][1]

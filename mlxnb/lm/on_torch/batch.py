@@ -12,7 +12,7 @@ from .model import of
 from .peak import peak_memory
 from .prompt_cache import make_prompt_cache
 from .refusals import refuse
-from .steps import generate_step
+from .steps import generate_step, token_ids
 
 
 @dataclass(kw_only=True)
@@ -92,7 +92,7 @@ def batch_generate(
     Raises:
         ValueError: the lists differ in length, a prompt is empty, or an option is not for torch.
     """
-    options = _options(**kwargs)
+    options, prompts = _options(**kwargs), [token_ids(prompt) for prompt in prompts]
     limits = max_tokens if isinstance(max_tokens, list) else [max_tokens] * len(prompts)
     caches = _caches(of(model), prompts, prompt_caches, return_prompt_caches)
     if len(limits) != len(prompts) or len(caches) != len(prompts):
@@ -140,7 +140,7 @@ def _answer(
     model: Any, ends: set[int], ids: list[int], limit: int, cache: Any, options: dict[str, Any], stats: BatchStats
 ) -> Answer:
     answer, began = Answer(cache=cache), time.perf_counter()
-    stats.prompt_tokens += len(ids)
+    stats.prompt_tokens += len(ids) - 1  # as mlx-lm counts: the last one is fed by the first step of decoding
     first = 0.0
     for token, logprobs in generate_step(ids, model, max_tokens=limit, prompt_cache=cache, **options):
         stats.generation_tokens, stats.generation_steps = stats.generation_tokens + 1, stats.generation_steps + 1

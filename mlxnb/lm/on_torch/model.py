@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...backends.base import ModelInfo, Watch
+from ...backends.vocabulary import check_ids
 from ...errors import DamagedModelError, OptionError
 from ...models.mark import Mark, mark_of
 from ...models.resolve import folder_of
@@ -61,6 +62,9 @@ class Model:
 
         if getattr(inputs, "ndim", 0) != 2:
             raise OptionError("A model takes ids as a tensor [batch, length].", "Write torch.tensor([ids]).")
+        if inputs.is_floating_point() or not inputs.numel():
+            raise OptionError(f"A model takes whole numbers, not {list(inputs.shape)} of {inputs.dtype}.", "Give ids.")
+        check_ids([int(inputs.min()), int(inputs.max())], self.config.get("vocab_size"), self.name, "The input")
         return self.run(lambda loaded: loaded.logits(inputs, joined(cache, self, loaded) if cache else None).clone())
 
     def __repr__(self) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ...backends.base import Cancelled, Watch
 from ...backends.reuse import Feed
-from ...errors import EmptyPromptError, OptionError, PromptError
+from ...backends.vocabulary import as_ids, check_ids
+from ...errors import EmptyPromptError, GenerationError, OptionError, PromptError
 from ...runtime import shared_engine
 from .model import Model, of
 from .prompt_cache import LayerCache, joined
@@ -53,14 +55,16 @@ def generate_step(
     ids = token_ids(prompt)
     if not ids:
         raise EmptyPromptError("The prompt has no tokens.", "Give text or token ids.")
-    handle, watch = of(model), Watch()
-    _check(ids, handle)
+    limit = -1 if max_tokens is None else whole_number("max_tokens", max_tokens)
+    handle, watch, size = of(model), Watch(), whole_number("prefill_step_size", prefill_step_size, 1)
+    check_ids(ids, handle.config.get("vocab_size"), handle.name)
     pick = Pick(sampler or make_sampler(), logits_processors or [])
-    ask = Ask(ids, max_tokens, prompt_cache, prompt_progress_callback, prefill_step_size)
+    ask = Ask(ids, limit, prompt_cache, prompt_progress_callback, size)
     run = handle.run(lambda loaded: _run(handle, loaded, ask, pick, watch))
     engine = shared_engine()
     try:
         while (step := engine.call(lambda: next(run, None))) is not None:
+            pick.given += 1
             yield step
     finally:
         watch.cancelled.set()
@@ -74,24 +78,25 @@ def token_ids(prompt: Any) -> list[int]:
     Raises:
         PromptError: they are no whole numbers in one row.
     """
-    ids = prompt.tolist() if hasattr(prompt, "tolist") else list(prompt)
-    wrong = next((i for i in ids if not isinstance(i, int)), None)
-    if wrong is not None:
-        raise PromptError(
-            f"The prompt has {str(wrong)[:40]!r} among its token ids.", "It takes whole numbers in a row."
-        )
-    return ids
+    ids = prompt.tolist() if hasattr(prompt, "tolist") else prompt
+    if not isinstance(ids, Iterable) or isinstance(ids, bytes | bytearray | Mapping):
+        raise PromptError(f"The prompt is {str(prompt)[:40]!r}.", "It takes text, or whole numbers in a row.")
+    return as_ids(ids)
 
 
-def _check(ids: list[int], model: Model) -> None:
-    # An id beyond the embedding would end a CUDA process.
-    vocabulary = model.config.get("vocab_size")
-    wrong = next((i for i in ids if i < 0 or (isinstance(vocabulary, int) and i >= vocabulary)), None)
-    if wrong is not None:
-        raise PromptError(
-            f"The prompt has the token {wrong}, and {model.name} has {vocabulary} tokens.",
-            "Encode it with the model's own tokenizer.",
-        )
+def whole_number(name: str, value: Any, least: int | None = None) -> int:
+    """`value` as an int.
+
+    Raises:
+        OptionError: it is none, or less than `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise OptionError(f"{name} is {value!r}.", "It takes a whole number.") from None
+    if least is not None and number < least:
+        raise OptionError(f"{name} is {value!r}.", f"It takes a whole number of at least {least}.")
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,8 @@ class Pick:
     sampler: Sampler
     processors: Sequence[LogitsProcessor]
     logprobs: Any = None
+    made: int = 0  # tokens that were yielded on the engine's thread,
+    given: int = 0  # and those that the caller got: an interrupt may come between
     _seen: Any = field(default=None, repr=False)
 
     def __call__(self, logits: torch.Tensor, history: list[int]) -> int:
@@ -128,7 +135,7 @@ class Pick:
                 for process in self.processors:
                     logits = process(self._seen, logits)
             self.logprobs = logits - logits.logsumexp(dim=-1, keepdim=True)
-            return int(self.sampler(self.logprobs))
+            return _in_vocabulary(self.sampler(self.logprobs), logits.shape[-1])
 
     def _see(self, history: list[int], device: torch.device) -> None:
         """The tokens so far as a tensor, one appended a step."""
@@ -137,6 +144,13 @@ class Pick:
         known = 0 if self._seen is None else len(self._seen)
         new = torch.tensor(history[known:], dtype=torch.long, device=device)
         self._seen = new if self._seen is None else torch.cat([self._seen, new])
+
+
+def _in_vocabulary(drawn: Any, vocabulary: int) -> int:
+    token = int(drawn)
+    if not 0 <= token < vocabulary:
+        raise OptionError(f"The sampler gave the token {token}.", f"The model has {vocabulary} tokens.")
+    return token
 
 
 def _run(model: Model, loaded: TorchModel, ask: Ask, pick: Pick, watch: Watch) -> Iterator[tuple[int, Any]]:
@@ -184,8 +198,12 @@ def _whole(
         for token in tokens:
             if last is None and ask.progress is not None:
                 ask.progress(len(ask.ids), len(ask.ids))
-            last = token
+            last, pick.made = token, pick.made + 1
             yield token, pick.logprobs.squeeze(0)
+            if loaded.model is None:
+                raise GenerationError(
+                    f"{model.name} was unloaded while it was answering.", "Ask again: it is loaded anew for that."
+                )
         whole = True
     except GeneratorExit:
         whole = True
@@ -194,7 +212,9 @@ def _whole(
         return
     finally:
         tokens.close()  # type: ignore[attr-defined]
-        if whole and last is not None and ask.cache is not None:
+        # A token that never reached the caller, as where a wait for it was interrupted, is left out.
+        fed = whole and pick.made == pick.given and loaded.model is not None
+        if fed and last is not None and ask.cache is not None:
             _feed(loaded, last, state)
 
 
