@@ -122,7 +122,7 @@ class TorchBackend:
         if short_norms:  # told here for the caches' keys: last bits differ
             info = replace(info, attention=f"{info.attention}, short norms")
         if stored is not None:
-            info = replace(info, notes=(*info.notes, *stored.notes()))
+            info = replace(info, quantization=None, notes=(*info.notes, *stored.notes(again=bool(decision))))
         if said := spread_words(model):
             info = replace(info, notes=(*info.notes, said))
         if decision is not None:

@@ -40,10 +40,11 @@ class StoredByMlx:
         """What `from_pretrained` takes in place of a folder."""
         return {"config": self._config(), "state_dict": self.tensors}
 
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know: that what is in memory is larger than what was stored."""
+    def notes(self, again: bool = False) -> tuple[str, ...]:
+        """What a person should know: that what is in memory is larger than what was stored, or was quantised `again`."""
         stored = self.checkpoint.quantization
-        return (f"stored by MLX in {stored}, unpacked to {str(self.dtype).removeprefix('torch.')}",) if stored else ()
+        unpacked = f"stored by MLX in {stored}, unpacked to {str(self.dtype).removeprefix('torch.')}"
+        return (f"{unpacked} and quantised again: rounded twice" if again else unpacked,) if stored else ()
 
     def _config(self) -> Any:
         """transformers' configuration of the model, without MLX's quantisation, which it would take for its own."""

@@ -39,10 +39,18 @@ def readable(checkpoint: Checkpoint) -> Decision:
     if checkpoint.model_type not in KNOWN:
         why = f"how mlx-lm stores the weights of {checkpoint.model_type} is not known here"
         return Rejected(SUBJECT, why, "Use --backend mlx, or the model that it was converted from.")
+    stated = checkpoint.config.get("quantization")
+    if stated and not isinstance(stated, dict):
+        why = f"its config.json has {str(stated)[:40]!r} for quantization, which says neither bits nor group_size"
+        return Rejected(SUBJECT, why, "Fetch its config.json again.")
     for settings in _settings(checkpoint.config):
         mode, bits, group = settings.get("mode", "affine"), settings.get("bits"), settings.get("group_size")
         if mode != "affine":
             return Rejected(SUBJECT, f"its mode {mode!r} is not read here", "Take an affine 4- or 8-bit version.")
+        for name, value in (("bits", bits), ("group_size", group)):
+            if not isinstance(value, int) or isinstance(value, bool):
+                why = f"{name} in its config.json is {repr(value)[:40]}"
+                return Rejected(SUBJECT, f"{why}, no whole number", "Fetch its config.json again.")
         if bits not in BITS or group not in GROUPS:
             return Rejected(SUBJECT, f"{bits} bits in groups of {group} are not read here", "Use --backend mlx.")
     return Accepted(SUBJECT, "read by torch" + (", dequantised" if checkpoint.quantization else ""))

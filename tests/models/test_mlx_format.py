@@ -90,11 +90,14 @@ def test_layers_of_their_own_bits(engine, folder):
 def test_the_figures_are_those_of_what_is_in_memory(engine, folder):
     path = folder("qwen3", quantize=True, q_bits=4, q_group_size=32)
     info = engine.load(str(path), backend="torch")
-    assert info.quantization.startswith("4-bit")
+    assert info.quantization is None
     assert info.notes == ("stored by MLX in 4-bit, group 32, unpacked to float32",)
     assert info.dtype == "float32"  # that of the scales
     engine.unload(str(path))
     assert engine.load(str(path), backend="torch", dtype="bfloat16").dtype == "bfloat16"
+    again = engine.load(str(path), backend="torch", quantize="int8")
+    assert again.quantization == "int8"
+    assert again.notes[0].endswith("unpacked to float32 and quantised again: rounded twice")
 
 
 def test_each_tensor_is_read_when_it_is_asked_for(folder, monkeypatch):
@@ -126,8 +129,19 @@ def changed(path, target, **settings):
 
 def test_unknown_modes_and_bits_are_refused_by_name(folder, tmp_path):
     path = folder("llama", quantize=True, q_bits=4, q_group_size=32)
-    for settings, said in (({"mode": "mxfp4"}, "mode 'mxfp4'"), ({"bits": 7}, "7 bits in groups of 32")):
-        decision = readable(inspect(changed(path, tmp_path / said.replace(" ", ""), **settings)))
+    for number, (settings, said) in enumerate(
+        (
+            ({"mode": "mxfp4"}, "mode 'mxfp4'"),
+            ({"bits": 7}, "7 bits in groups of 32"),
+            ({"bits": "4"}, "bits in its config.json is '4', no whole number"),
+            ({"bits": 4.0}, "bits in its config.json is 4.0, no whole number"),
+            ({"bits": True}, "bits in its config.json is True, no whole number"),
+            ({"bits": None}, "bits in its config.json is None, no whole number"),
+            ({"group_size": 32.0}, "group_size in its config.json is 32.0, no whole number"),
+            ({"model.layers.0.self_attn.q_proj": {"bits": "4", "group_size": 32}}, "bits in its config.json is '4'"),
+        )
+    ):
+        decision = readable(inspect(changed(path, tmp_path / str(number), **settings)))
         assert not decision
         assert said in decision.reason
         assert decision.remedy
@@ -155,3 +169,13 @@ def test_what_does_not_fit_once_unpacked_is_said_before_it_is_read(engine, folde
     monkeypatch.setattr("mlxnb.backends.torch_mlx.memory_free", lambda: 201_000_000)
     with pytest.raises(ModelTooLargeError, match="does not fit once dequantised to float32"):
         engine.load(str(path), backend="torch", dtype="float32")
+
+
+@pytest.mark.parametrize("word", ["x", [4], 5])
+def test_a_quantization_that_is_no_mapping_is_refused_by_name(folder, tmp_path, word):
+    path = changed(folder("llama", quantize=True, q_bits=4, q_group_size=32), tmp_path / "m")
+    config = json.loads((path / "config.json").read_text()) | {"quantization": word}
+    (path / "config.json").write_text(json.dumps(config))
+    decision = readable(inspect(path))
+    assert not decision
+    assert "says neither bits nor group_size" in decision.reason
