@@ -68,7 +68,9 @@ class MlxBackend:
             raise _foreign(err, source.name) from err
         except (TypeError, AttributeError, KeyError, NotImplementedError) as err:
             reason = " ".join(str(err).split()[:30])
-            raise UnsupportedModelError(f"mlx-lm cannot build {source.name}: {reason}.", "Try --backend torch.") from err
+            raise UnsupportedModelError(
+                f"mlx-lm cannot build {source.name}: {reason}.", "Try --backend torch."
+            ) from err
         if precision.dtype is not None:
             model.set_dtype(getattr(mx, precision.dtype))
         decision = _quantised(model, checkpoint, precision.quantize)

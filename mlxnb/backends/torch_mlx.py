@@ -41,7 +41,7 @@ class StoredByMlx:
         return {"config": self._config(), "state_dict": self.tensors}
 
     def notes(self, again: bool = False) -> tuple[str, ...]:
-        """What a person should know: that what is in memory is larger than what was stored, or was quantised `again`."""
+        """What a person should know: that what is in memory is larger than what was stored, or rounded `again`."""
         stored = self.checkpoint.quantization
         unpacked = f"stored by MLX in {stored}, unpacked to {str(self.dtype).removeprefix('torch.')}"
         return (f"{unpacked} and quantised again: rounded twice" if again else unpacked,) if stored else ()

@@ -98,7 +98,11 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-m", "--model", metavar="NAME", help="pocket, a folder, a local name or a Hugging Face id")
     group.add_argument("--backend", metavar="NAME", help="auto, mlx or torch (default auto)")
     group.add_argument("--dtype", metavar="TYPE", help="float32, bfloat16 or float16, where the backend offers it")
-    group.add_argument("--quantize", metavar="KIND", help="int8 or int4: load the weights in so many bits; none where %%config says otherwise")
+    group.add_argument(
+        "--quantize",
+        metavar="KIND",
+        help="int8 or int4: load the weights in so many bits; none where %%config says otherwise",
+    )
     group.add_argument(
         "--draft", metavar="NAME", help=f"speculative decoding: a smaller model of the same vocabulary, or {LOOKUP}"
     )

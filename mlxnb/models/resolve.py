@@ -57,19 +57,21 @@ def resolve(
     raise _not_found(text, plain, revision)
 
 
-def folder_of(name: str) -> Path | None:
+def folder_of(name: str | os.PathLike[str]) -> Path | None:
     """The folder that `name` stands for now, if it is found by steps 2 and 3 of `resolve`; None for every other name.
 
     Raises:
         ModelNotFoundError: the name leads out of LOCAL_MODELS_DIR.
     """
-    if name == POCKET:
+    check_text(name)
+    text = os.fspath(name)
+    if text == POCKET:
         return None
     if _is_path(name):
-        return Path(os.path.abspath(os.path.expanduser(name)))
-    plain = name.removeprefix(SCHEME)
-    check_name(plain, name)
-    local = _from_local(name, plain, None)
+        return Path(os.path.abspath(os.path.expanduser(text)))
+    plain = text.removeprefix(SCHEME)
+    check_name(plain, text)
+    local = _from_local(text, plain, None)
     return local.path if local else None
 
 

@@ -222,7 +222,7 @@ class LoadedModels:
         Raises:
             ModelNotFoundError: nothing of that name is loaded.
         """
-        folder = Path(os.path.abspath(os.path.expanduser(name)))
+        folder = Path(os.path.abspath(os.path.expanduser(str(name))))
         going = [copy for copy in self._loaded if name == copy.source.name or folder == copy.source.path]
         if not going:
             here = ", ".join(sorted({info.name for info in self.infos()})) or "nothing"

@@ -62,12 +62,11 @@ def test_a_handle_stays_with_its_folder(two, tmp_path, monkeypatch):
 
 
 def test_unloading_ends_a_stream_by_name(tiny, two):
-    cache, made = make_prompt_cache(tiny[0]), []
+    stream = mlxnb.lm.stream_generate(*tiny, PROMPT, max_tokens=20, prompt_cache=make_prompt_cache(tiny[0]))
+    made = [next(stream).token for _ in range(3)]
+    mlxnb.engine().unload(str(two[0]))
     with pytest.raises(GenerationError, match="was unloaded while it was answering"):
-        for response in mlxnb.lm.stream_generate(*tiny, PROMPT, max_tokens=20, prompt_cache=cache):
-            made.append(response.token)
-            if len(made) == 3:
-                mlxnb.engine().unload(str(two[0]))
+        next(stream)
     assert made == tokens(tiny, max_tokens=20)[:3]
     stream = mlxnb.lm.stream_generate(*tiny, PROMPT, max_tokens=20, prompt_cache=make_prompt_cache(tiny[0]))
     next(stream)
@@ -87,9 +86,9 @@ def test_an_interrupt_leaves_no_token_in_the_cache_that_nobody_got(tiny):
             time.sleep(0.2)
         return logprobs.argmax(-1)
 
+    stream = mlxnb.lm.stream_generate(*tiny, PROMPT, max_tokens=50, sampler=sampler, prompt_cache=cache)
     with pytest.raises(KeyboardInterrupt):
-        for response in mlxnb.lm.stream_generate(*tiny, PROMPT, max_tokens=50, sampler=sampler, prompt_cache=cache):
-            given.append(response.token)
+        given.extend(response.token for response in stream)
     assert len(given) == 4
     assert cache[0].offset == len(PROMPT) + len(given)
     assert tokens(tiny, [9, 10], prompt_cache=cache) == tokens(tiny, [*PROMPT, *given, 9, 10])

@@ -1,11 +1,11 @@
-"""Which model a name stands for now: a folder written anew, a name relative to another folder; one copy of one model."""
+"""Which model a name stands for now: a folder written anew, a relative name; and one copy of one model."""
 
 import os
 import shutil
 
 import pytest
 
-from mlxnb.errors import ModelNotFoundError, OptionError
+from mlxnb.errors import MlxnbError, ModelNotFoundError, OptionError
 from mlxnb.runtime import Engine
 from tests.tiny import make_checkpoint, rope, save
 
@@ -119,11 +119,11 @@ def test_a_model_that_cannot_be_quantised_is_in_memory_once(engine, odd):
 
 def test_a_model_that_was_loaded_only_to_refuse_it_is_closed_again(engine, odd):
     pytest.importorskip("mlx_lm")
-    with pytest.raises(OptionError, match="quantize int8 of .* was refused"):
+    with pytest.raises(OptionError, match=r"quantize int8 of .* was refused"):
         asked(engine, odd, "int8", strict=True)
     assert engine.models() == []
     asked(engine, odd, "int8")
-    with pytest.raises(OptionError, match="quantize int4 of .* was refused"):
+    with pytest.raises(OptionError, match=r"quantize int4 of .* was refused"):
         asked(engine, odd, "int4", strict=True)
     assert len(engine.models()) == 1
 
@@ -147,3 +147,19 @@ def test_a_precision_that_is_none_is_refused_by_name(engine, option):
 
 def test_a_function_of_a_model_in_another_precision(engine):
     assert engine.call_with("pocket", lambda model: model.info.dtype, "torch", dtype="float16") == "float16"
+
+
+@pytest.mark.parametrize("name", [None, 5, "", "a\0b"])
+def test_what_is_no_name_is_refused(engine, name):
+    with pytest.raises(MlxnbError):
+        engine.load(name)
+    with pytest.raises(ModelNotFoundError):
+        engine.unload(name)
+
+
+def test_a_path_object_is_a_name_too(engine, two):
+    engine.load(two[0], "torch")
+    loads = engine._models.loads
+    answer(engine, two[0])
+    assert engine._models.loads == loads
+    assert len(engine.unload(two[0])) == 1
