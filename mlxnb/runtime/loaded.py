@@ -67,7 +67,7 @@ class InMemory:
     def goes_by(self, name: str, folder: Path | None) -> bool:
         """Whether `name`, which stands for `folder` now if for any, is this model."""
         if folder is not None:
-            return folder == self.source.path
+            return _is_folder(self.source) and folder == self.source.path
         return name == self.source.name and (not _is_folder(self.source) or not self.source.path.exists())
 
 
@@ -171,8 +171,9 @@ class LoadedModels:
             new.serves[precision] = said
         else:
             asked, precision = precision, Precision(precision.dtype)
+            folder = new.source.path if _is_folder(new.source) else None
             for copy in self._loaded:
-                same = copy.info.backend == said.backend and copy.source.path == new.source.path
+                same = copy.info.backend == said.backend and copy.goes_by(new.source.name, folder)
                 if same and precision in copy.serves:
                     copy.serves[asked] = said
                     new.model.close()

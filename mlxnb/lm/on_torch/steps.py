@@ -80,7 +80,7 @@ def token_ids(prompt: Any) -> list[int]:
     """
     ids = prompt.tolist() if hasattr(prompt, "tolist") else prompt
     if not isinstance(ids, Iterable) or isinstance(ids, bytes | bytearray | Mapping):
-        raise PromptError(f"The prompt is {str(prompt)[:40]!r}.", "It takes text, or whole numbers in a row.")
+        raise PromptError(f"The prompt is {repr(prompt)[:40]}.", "It takes text, or whole numbers in a row.")
     return as_ids(ids)
 
 
