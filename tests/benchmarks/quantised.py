@@ -32,7 +32,7 @@ QWEN3_06B = {
     "bos_token_id": None,
     "eos_token_id": None,
 }
-PROMPT, TOKENS, ROUNDS = 256, 33, 5  # tokens of the prompt and of the answer
+PROMPT, TOKENS, ROUNDS = 256, 33, 12  # tokens of the prompt and of the answer
 GOALS = {"bf16": (1.0, 1.0), "int8": (2.7, None), "int4": (3.5, None)}  # of transformers' decode and prefill rate
 EACH = 5  # questions of a kind whose answers are weighed
 
