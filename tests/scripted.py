@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mlxnb.backends import ModelInfo, Watch
 from mlxnb.backends.base import Cancelled
 from mlxnb.decision import Accepted, Decision, Rejected
+from mlxnb.models import ModelSource
 from mlxnb.request import AS_STORED, Precision, Request
 from mlxnb.result import Chunk
 
@@ -38,6 +39,9 @@ class ScriptedBackend:
 
     def available(self) -> Decision:
         return self.decision
+
+    def find(self, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource | Rejected:
+        return here()
 
     def load(self, source: object, precision: Precision = AS_STORED) -> ScriptedModel:
         time.sleep(self.load_delay)

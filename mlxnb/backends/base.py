@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
+from ..decision import Rejected
 from ..request import AS_STORED, Precision
 
 if TYPE_CHECKING:
-    from ..decision import Decision, Rejected
+    from ..decision import Decision
     from ..models import Checkpoint, ModelSource
     from ..request import Request
     from ..result import Chunk, FinishReason, Speculation
@@ -81,6 +82,14 @@ class Cancelled(Exception):
     """Raised to leave a download or a prefill that was cancelled; it never reaches a front."""
 
 
+def in_folder(backend: str, source: ModelSource) -> ModelSource | Rejected:
+    """A source for a backend that reads folders with weights in safetensors, or why it cannot."""
+    if source.format == "safetensors":
+        return source
+    reader = {"gguf": "llamacpp", "onnx": "onnx"}.get(source.format, "server")
+    return Rejected(backend, f"{source.name} is {source.format.upper()}", f"take --backend {reader}")
+
+
 class LoadedModel(Protocol):
     """A model in memory. It is used and closed on the engine's thread only."""
 
@@ -109,10 +118,20 @@ class Backend(Protocol):
         """Whether it can run on this machine, or why not and what mends it."""
         ...
 
+    def find(self, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource | Rejected:
+        """The model that `name` stands for on this backend, or why it has none in a format that it reads.
+
+        `here` looks for it on this machine, and downloads it where its name says so; it raises what `resolve` raises.
+        `named` tells that a person named this backend, so that it may go to some length, such as exporting the model.
+        """
+        ...
+
     def load(self, source: ModelSource, precision: Precision = AS_STORED) -> LoadedModel:
-        """Load a model from its folder; one that cannot be quantised as asked comes in full precision and says so.
+        """Load a model that `find` gave. For formats other than safetensors it is the backend that checks whether it
+        is whole and fits. One that cannot be quantised as asked comes in full precision and says so.
 
         Raises:
+            ModelTooLargeError: it does not fit, where the backend checks.
             UnsupportedModelError: the architecture or a dtype is not known here.
             ModelError: the files cannot be used.
         """

@@ -16,7 +16,7 @@ from ..models.quantization import quantization_of
 from ..quiet import import_transformers
 from ..request import AS_STORED, Precision, Request, Sampling
 from . import mlx_quantize
-from .base import Cancelled, ModelInfo, Watch
+from .base import Cancelled, ModelInfo, Watch, in_folder
 from .batch import SUBJECT as BATCH
 from .batch import Batch
 from .local import LocalModel
@@ -51,6 +51,10 @@ class MlxBackend:
         if sys.platform == "win32" or (sys.platform == "darwin" and platform.machine() != "arm64"):
             return Absent(self.name, "MLX runs on Apple silicon and Linux only", "use --backend torch")
         return Absent(self.name, f"{' and '.join(missing)} not installed", "pip install --upgrade mlxnb")
+
+    def find(self, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource | Rejected:
+        """See Backend.find."""
+        return in_folder(self.name, here())
 
     def load(self, source: ModelSource, precision: Precision = AS_STORED) -> MlxModel:
         """See Backend.load."""

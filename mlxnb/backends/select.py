@@ -13,27 +13,30 @@ from .base import Backend
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Backends to try in order, and those passed over, with reasons."""
+    """Backends to try in order, and those passed over, with reasons; `named` tells that a person named them."""
 
     backends: tuple[Backend, ...]
     passed_over: tuple[Rejected, ...] = ()
+    named: bool = False
 
 
 def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = False) -> Candidates:
-    """Backends for `wanted`, a name or `auto`. A name is a chain of one: it runs there or the request fails.
+    """Backends for `wanted`: a name, several with commas between, or `auto`; with `strict` only the first of them.
+
+    A name is a chain of one: it runs there or the request fails.
 
     Raises:
         OptionError: no backend has that name.
-        BackendMissingError: it cannot run here, or with `auto` none can.
+        BackendMissingError: none of them can run here.
     """
-    if wanted != "auto":
-        if wanted not in backends:
-            raise OptionError(f"There is no backend {wanted!r}.", f"Backends are auto, {', '.join(backends)}.")
-        return Candidates((_ready(backends[wanted]),))
-    order = [name for name in automatic_order() if name in backends]
-    chain = [backends[name] for name in (*order, *(name for name in backends if name not in order))]
-    if strict:
-        return Candidates((_ready(chain[0]),))
+    named = wanted != "auto"
+    names = [part.strip() for part in wanted.split(",")] if named else in_order(backends)
+    for name in names:
+        if name not in backends:
+            raise OptionError(f"There is no backend {name!r}.", f"Backends are auto, {', '.join(backends)}.")
+    chain = [backends[name] for name in dict.fromkeys(names)]
+    if strict or len(chain) == 1:
+        return Candidates((_ready(chain[0]),), named=named)
     decisions = [(backend, backend.available()) for backend in chain]
     passed_over = tuple(d for _, d in decisions if isinstance(d, Rejected))
     ready = tuple(backend for backend, d in decisions if d)
@@ -42,7 +45,13 @@ def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = Fals
             "No backend can run here: " + "; ".join(f"{r.subject}: {r.reason}" for r in passed_over) + ".",
             f"Try {passed_over[-1].remedy}.",
         )
-    return Candidates(ready, passed_over)
+    return Candidates(ready, passed_over, named)
+
+
+def in_order(backends: Mapping[str, Backend]) -> list[str]:
+    """The names of all backends, in the order that `auto` tries them."""
+    order = [name for name in automatic_order() if name in backends]
+    return [*order, *(name for name in backends if name not in order)]
 
 
 def automatic_order() -> tuple[str, ...]:

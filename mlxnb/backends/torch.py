@@ -16,7 +16,7 @@ from ..errors import DamagedModelError, UnsupportedModelError
 from ..quiet import import_transformers
 from ..request import AS_STORED, DTYPES, Precision, Request
 from . import torch_quantize
-from .base import ModelInfo, Watch
+from .base import ModelInfo, Watch, in_folder
 from .batch import SUBJECT as BATCH
 from .batch import Batch
 from .local import LocalModel
@@ -73,6 +73,10 @@ class TorchBackend:
         if missing:
             return Absent(self.name, f"{' and '.join(missing)} not installed", "pip install 'mlxnb[torch]'")
         return Accepted(self.name, "torch and transformers are installed")
+
+    def find(self, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource | Rejected:
+        """See Backend.find."""
+        return in_folder(self.name, here())
 
     def load(self, source: ModelSource, precision: Precision = AS_STORED) -> TorchModel:
         """See Backend.load."""

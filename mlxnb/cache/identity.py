@@ -12,7 +12,8 @@ SAMPLES, SAMPLE = 64, 4096
 
 
 def model_identity(path: Path, revision: str | None = None) -> str:
-    """`commit:…` for a snapshot of a hub, whose commit names its content; else `files:…`, a hash over the folder.
+    """`commit:…` for a snapshot of a hub, whose commit names its content; else `files:…`, a hash over the folder,
+    or over the one file.
 
     The hash takes in the content of configuration, tokenizer, chat template and weights index, and of each weight file
     the size, the time of its last change, the first 64 KiB, where the header is, and 64 samples of 4 KiB from the rest:
@@ -20,12 +21,12 @@ def model_identity(path: Path, revision: str | None = None) -> str:
     folder with new times is another model, which costs a miss and nothing else. Works for adapters too.
 
     Raises:
-        OSError: the folder cannot be read.
+        OSError: it cannot be read.
     """
     if revision:
         return f"commit:{revision}"
     digest = hashlib.sha256()
-    for file in sorted(path.iterdir()):
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.name.startswith(".") or not file.is_file():
             continue
         if file.suffix in WEIGHTS:

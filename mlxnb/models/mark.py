@@ -14,10 +14,15 @@ DECIDING = (
 Mark = tuple[tuple[str, int, int, int], ...]
 
 
-def mark_of(folder: Path) -> Mark:
-    """Name, size in bytes, time of the last change in ns and inode of each deciding file; () for no such folder."""
+def mark_of(path: Path) -> Mark:
+    """Name, size in bytes, time of the last change in ns and inode of each deciding file of a folder, or of the file
+    itself; () where there is neither.
+    """
     try:
-        with os.scandir(folder) as entries:
+        if path.is_file():
+            stat = path.stat()
+            return ((path.name, stat.st_size, stat.st_mtime_ns, stat.st_ino),)
+        with os.scandir(path) as entries:
             stats = [(e.name, e.stat()) for e in entries if e.name.endswith(DECIDING) and e.is_file()]
     except OSError:
         return ()

@@ -12,6 +12,7 @@ SCHEME = "mlx://"
 SAFE = "the model's version with config.json and safetensors"
 HUB_PAGE = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<repo>[^/?#]+/[^/?#]+)", re.IGNORECASE)
 # As the Hub has them: letters, digits, dash, underscore and dot, no dash or dot at either end, at most 96 characters.
+SERVED = re.compile(r"(?:ollama|lmstudio|server):(?!//)|https?://", re.IGNORECASE)
 PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 REPOSITORY = re.compile(rf"(?=.{{1,96}}\Z)(?!.*(?:--|\.\.))(?!.*\.git\Z){PART}(?:/{PART})?", re.ASCII)
 REVISION = re.compile(r"(?!.*\.\.)[\w][\w./+-]{0,199}", re.ASCII)
@@ -55,12 +56,17 @@ def check_name(name: str, asked: str) -> None:
     if "\\" in name or ":" in name:
         _refuse(asked, f"it has a {'backslash' if chr(92) in name else 'colon'} in it", "Parts are joined by /.")
     if name.lower().endswith(".gguf"):
-        raise NotAModelError(f"{asked} names a GGUF file, which is for llama.cpp.", f"Take {SAFE}.")
+        raise NotAModelError(f"{asked} names a GGUF file that is not here.", "Give its path.")
     if any(part in ("", ".", "..") for part in name.split("/")):
         remedy = "Give a path if you mean a folder: ./folder or /folder."
         _refuse(asked, "one of its parts is empty or made of dots only", remedy)
     if name.startswith("~"):
         _refuse(asked, "it begins with ~", "Give a path if you mean a folder in a home: ~/folder.")
+
+
+def is_served(name: str) -> bool:
+    """Whether a name says that a server has the model: ollama:NAME, lmstudio:NAME, server:NAME, or a server's URL."""
+    return SERVED.match(name) is not None and HUB_PAGE.match(name) is None
 
 
 def is_name(name: str) -> bool:

@@ -9,9 +9,10 @@ from ..config import local_models_dir
 from ..errors import DownloadError, ModelNotFoundError, NotAModelError, OptionError
 from .cache import cache_dir, find_cached, storage_of
 from .find import close_names, find_models
+from .format import GGUF, format_of
 from .hub import download as fetch
 from .local import find_local
-from .names import SAFE, SCHEME, check_name, check_revision, check_text, is_repository
+from .names import SCHEME, check_name, check_revision, check_text, is_repository, is_served
 from .progress import Progress
 from .source import ModelSource
 
@@ -27,9 +28,10 @@ def resolve(
 ) -> ModelSource:
     """The folder of a model, looked for in this order; the first that has it is taken, and the source says which.
 
-    1. "pocket", which ships with mlxnb; 2. a path: absolute, or with ./ ../ or ~ in front, or of a folder that exists;
-    3. a name under LOCAL_MODELS_DIR, with or without "-4bit"; 4. the Hugging Face cache; 5. the Hugging Face Hub, for
-    ORGANISATION/NAME and if `download`. "mlx://NAME" stands for 3 and 4 only. Steps 1 to 4 use no network. `revision`
+    1. "pocket", which ships with mlxnb; 2. a path: absolute, or with ./ ../ or ~ in front, or of a folder or a GGUF
+    file that exists; 3. a name under LOCAL_MODELS_DIR, with or without "-4bit"; 4. the Hugging Face cache; 5. the
+    Hugging Face Hub, for ORGANISATION/NAME and if `download`. "mlx://NAME" stands for 3 and 4 only. Steps 1 to 4 use no
+    network. `revision`
     (branch, tag or commit) goes straight to 4.
 
     progress: called during a download with the bytes done and in all; what it raises stops the download.
@@ -47,6 +49,8 @@ def resolve(
         if revision is not None:
             raise OptionError(f"{text} has no revisions, but revision is {revision!r}.", "Leave it out.")
         return _pocket() if text == POCKET else _from_path(text)
+    if is_served(text):
+        raise ModelNotFoundError(f"{text} names a model of a server.", "Ask for it with --backend server.")
     plain = text.removeprefix(SCHEME)
     check_name(plain, text)
     found = _from_local(text, plain, revision) or _from_cache(text, plain, revision)
@@ -65,7 +69,7 @@ def folder_of(name: str | os.PathLike[str]) -> Path | None:
     """
     check_text(name)
     text = os.fspath(name)
-    if text == POCKET:
+    if text == POCKET or is_served(text):
         return None
     if _is_path(name):
         return Path(os.path.abspath(os.path.expanduser(text)))
@@ -90,9 +94,9 @@ def _is_path(name: str | os.PathLike[str]) -> bool:
 def _from_path(name: str) -> ModelSource:
     path = Path(os.path.abspath(os.path.expanduser(name)))
     if os.path.isdir(path):
-        return ModelSource(name, path, "path")
-    if path.suffix.lower() == ".gguf":
-        raise NotAModelError(f"{name} names a GGUF file, which is for llama.cpp.", f"Take {SAFE}.")
+        return ModelSource(name, path, "path", format=format_of(path))
+    if path.suffix.lower() == GGUF and path.is_file():
+        return ModelSource(name, path, "path", format="gguf")
     if os.path.exists(path):
         raise NotAModelError(f"{name} is a file, not a folder.", f"Give the folder of the model: {path.parent}.")
     close = close_names(path.name, _names_beside(path))
@@ -110,12 +114,12 @@ def _names_beside(path: Path) -> list[str]:
 def _from_local(name: str, plain: str, revision: str | None) -> ModelSource | None:
     root = local_models_dir()
     found = find_local(plain, root) if root and revision is None else None
-    return ModelSource(name, found[0], "local", note=found[1]) if found else None
+    return ModelSource(name, found[0], "local", note=found[1], format=format_of(found[0])) if found else None
 
 
 def _from_cache(name: str, plain: str, revision: str | None) -> ModelSource | None:
     found = find_cached(plain, revision) if is_repository(plain) else None
-    return ModelSource(name, found[0], "cache", found[1]) if found else None
+    return ModelSource(name, found[0], "cache", found[1], format=format_of(found[0])) if found else None
 
 
 def _from_hub(name: str, revision: str | None, progress: Progress | None) -> ModelSource:

@@ -13,7 +13,15 @@ from .. import hardware
 from ..backends.base import Backend, LoadedModel, ModelInfo
 from ..backends.select import Candidates, candidates
 from ..decision import Rejected
-from ..errors import MlxnbError, ModelNotFoundError, ModelTooLargeError, OptionError, UnsupportedModelError
+from ..errors import (
+    BackendError,
+    MlxnbError,
+    ModelError,
+    ModelNotFoundError,
+    ModelTooLargeError,
+    OptionError,
+    UnsupportedModelError,
+)
 from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
 from ..models.fit import KV_ALLOWANCE
 from ..models.mark import Mark, mark_of
@@ -21,6 +29,8 @@ from ..models.resolve import folder_of
 from ..request import AS_STORED, DTYPES, Precision
 from .caches import Caches
 
+# What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
+LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
 CHANGED = "its folder has changed since it was loaded, so it was loaded anew"
 
 # One load at a time in the process, whichever engine asks: a thread that imports transformers beside another may get
@@ -101,9 +111,10 @@ class LoadedModels:
             OptionError: with `strict`, it could not be quantised as asked.
         """
         chain, before = candidates(backend, self._backends, strict), self._loaded
-        notes = self._leave_changed(folder := folder_of(name))
+        notes = self._leave_changed(folder := _folder(name))
         found = self._in_memory(name, folder, chain, precision)
-        loaded = found or self._load(resolve(name, progress=progress), chain, precision, strict, notes)
+        here = _once(lambda: resolve(name, progress=progress))
+        loaded = found or self._load(name, here, chain, precision, strict, notes)
         if strict:
             try:
                 _check_as_asked(loaded)
@@ -142,26 +153,27 @@ class LoadedModels:
 
     def _load(
         self,
-        source: ModelSource,
+        name: str,
+        here: Callable[[], ModelSource],
         chain: Candidates,
         precision: Precision,
         strict: bool = False,
         notes: tuple[str, ...] = (),
     ) -> Loaded:
         refused: list[Rejected] = []
-        mark, checkpoint = mark_of(source.path), inspect(source.path)
+        errors: list[MlxnbError] = []
         for backend in chain.backends:
             try:
-                model = self._load_on(backend, source, checkpoint, precision, strict)
-            except UnsupportedModelError as err:
-                if len(chain.backends) == 1:
-                    raise
+                source = _found_by(backend, name, here, chain.named)
+                mark = mark_of(source.path) if source.format != "served" else ()
+                model = self._load_on(backend, source, precision, strict)
+            except LEAD_ON as err:
                 refused.append(Rejected(backend.name, err.message, err.remedy))
+                errors.append(err)
                 continue
             copy = self._kept(InMemory(model, source, mark, (*chain.passed_over, *refused), {}), precision)
             return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, notes)
-        reasons = "; ".join(f"{r.subject}: {r.reason.rstrip('.')}" for r in refused)
-        raise UnsupportedModelError(f"No backend here can run {source.name}. {reasons}.")
+        raise _none_could(name, errors, refused)
 
     def _kept(self, new: InMemory, precision: Precision) -> InMemory:
         """A model that was just loaded; or, where it came to the same as one in memory, that one."""
@@ -184,12 +196,11 @@ class LoadedModels:
         self._loaded = (*self._loaded, new)
         return new
 
-    def _load_on(
-        self, backend: Backend, source: ModelSource, checkpoint: Checkpoint, precision: Precision, strict: bool
-    ) -> LoadedModel:
+    def _load_on(self, backend: Backend, source: ModelSource, precision: Precision, strict: bool) -> LoadedModel:
         try:
             with _loading:
-                self._check_fits(checkpoint, backend, precision, strict)
+                if source.format == "safetensors":
+                    self._check_fits(inspect(source.path), backend, precision, strict)
                 return backend.load(source, precision)
         except MlxnbError:
             raise
@@ -241,6 +252,47 @@ class LoadedModels:
                 self._caches.leave(copy.model)
             copy.model.close()
         return [copy.info for copy in going]
+
+
+def _folder(name: str) -> Path | None:
+    """See folder_of; what is no local model's name may still be one of a server's."""
+    try:
+        return folder_of(name)
+    except ModelError:
+        return None
+
+
+def _once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
+    """`look`, done when first called and remembered, also where it failed."""
+    found: list[ModelSource | MlxnbError] = []
+
+    def here() -> ModelSource:
+        if not found:
+            try:
+                found.append(look())
+            except MlxnbError as err:
+                found.append(err)
+        if isinstance(found[0], MlxnbError):
+            raise found[0]
+        return found[0]
+
+    return here
+
+
+def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource:
+    found = backend.find(name, here, named)
+    if isinstance(found, Rejected):
+        raise UnsupportedModelError(f"{found.reason[:1].upper()}{found.reason[1:]}.", f"Try to {found.remedy}.")
+    return found
+
+
+def _none_could(name: str, errors: list[MlxnbError], refused: list[Rejected]) -> MlxnbError:
+    """What to raise where no backend of a chain took a model: their one trouble, or all of their reasons."""
+    troubles = {(type(err), err.message): err for err in errors if not isinstance(err, UnsupportedModelError)}
+    if len(errors) == 1 or len({kind for kind, _ in troubles}) == 1:
+        return next(iter(troubles.values()), errors[0])
+    reasons = "; ".join(f"{r.subject}: {r.reason.rstrip('.')}" for r in refused)
+    return UnsupportedModelError(f"No backend here can run {name}. {reasons}.")
 
 
 def _is_folder(source: ModelSource) -> bool:
