@@ -126,6 +126,23 @@ def quantised_torch() -> list[dict[str, Any]]:
     return [*rows, {"benchmark": "memory", "ours": ", ".join(f"{k} {v / 1e6:.0f} MB" for k, v in memory.items())}]
 
 
+def first_token() -> list[dict[str, Any]]:
+    """Seconds to the first token of a prompt, in each precision: cold, which is with the model's files to be read and
+    its weights quantised, and warm, the median of those after it. Nothing is compiled by any of them.
+    """
+    rows = []
+    with shaped("Qwen3Config", QWEN3_06B) as path:
+        for kind in (None, *QUANTIZE):
+            engine = Engine(caching=False)
+            options = {"model": path, "backend": "torch", "quantize": kind, "max_tokens": 1, "raw": True}
+            seen = [engine.generate("one two three " * (PROMPT // 3), **options).timings for _ in range(ROUNDS)]
+            cold, warm = seen[0].ttft or 0.0, float(np.median([timings.ttft or 0.0 for timings in seen[1:]]))
+            figure = f"{kind or 'bf16'}: cold {cold:.2f} s, of which loading {seen[0].load_time:.2f} s; warm {warm:.2f} s"
+            rows.append({"benchmark": "first token", "ours": figure, "pairs": len(seen) - 1})
+            engine.close()
+    return rows
+
+
 def taking_turns(arms: dict[str, Callable[[], Rates]], rounds: int = ROUNDS) -> dict[str, list[Rates]]:
     """The rates of each arm, after one run to warm up; every other round in the opposite order."""
     seen: dict[str, list[Rates]] = {name: [] for name in arms}
@@ -183,4 +200,4 @@ def heldout() -> list[dict[str, Any]]:
     return rows
 
 
-BENCHMARKS = {"quantised-torch": quantised_torch, "quantised-heldout": heldout}
+BENCHMARKS = {"quantised-torch": quantised_torch, "first-token": first_token, "quantised-heldout": heldout}
