@@ -15,7 +15,8 @@ from .torch_slots import Slots
 if TYPE_CHECKING:
     from .torch import TorchModel
 
-# What the logits of rows fed together may differ by from those fed alone, as a share of their spread.
+# What the logits of rows fed together may differ by from those fed alone, root mean square as a share of their spread.
+# The largest one would not do: among half a million logits after 28 layers in bfloat16 it is 0.10 by rounding alone.
 EXACT, ROUNDED = 1e-3, 0.1
 
 
@@ -169,7 +170,9 @@ def batchable(model: Any) -> Decision:
 
 
 def _difference(model: Any) -> float:
-    """How far the logits of three rows fed together are from those fed alone, as a share of their spread."""
+    """How far the logits of three rows fed together are from those fed alone, as a share of their spread; of the row
+    that is furthest.
+    """
     import torch
     from transformers import DynamicCache
 
@@ -186,4 +189,4 @@ def _difference(model: Any) -> float:
             alone.append(model(input_ids=given[:, -1:], past_key_values=cache, use_cache=True).logits[:, -1])
         assert slots is not None
         together, one = forward(model, slots, [ids[-1] for ids in prompts]).float(), torch.cat(alone).float()
-        return float((together - one).abs().max() / one.std())
+        return float(((together - one).square().mean(-1).sqrt() / one.std(-1)).max())

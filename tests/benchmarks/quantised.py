@@ -137,7 +137,7 @@ def first_token() -> list[dict[str, Any]]:
             options = {"model": path, "backend": "torch", "quantize": kind, "max_tokens": 1, "raw": True}
             seen = [engine.generate("one two three " * (PROMPT // 3), **options).timings for _ in range(ROUNDS)]
             cold, warm = seen[0].ttft or 0.0, float(np.median([timings.ttft or 0.0 for timings in seen[1:]]))
-            figure = f"{kind or 'bf16'}: cold {cold:.2f} s, of which loading {seen[0].load_time:.2f} s; warm {warm:.2f} s"
+            figure = f"{kind or 'bf16'}: cold {cold:.2f} s ({seen[0].load_time:.2f} s of it loading), warm {warm:.2f} s"
             rows.append({"benchmark": "first token", "ours": figure, "pairs": len(seen) - 1})
             engine.close()
     return rows
