@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import time
+from functools import partial
 from typing import Any
 
 from ..decision import Accepted, Decision, Rejected
+from .cpu_time import cpu_seconds
 
 # Of the result, in the dtype's eps: transformers rounds to it up to twice on the way, this once, each by half of one.
 BOUND = 2.0
@@ -93,11 +94,10 @@ def _speed(norm: Any, ours: Any, dtype: Any) -> float:
     import torch
 
     x = torch.ones((1, 1, _width(norm)), dtype=dtype)
-    times: list[list[float]] = [[], []]
-    for _ in range(ROUNDS):
-        for each, taken in zip((norm, ours), times, strict=True):
-            began = time.perf_counter()
-            for _ in range(TURNS):
-                each(x)
-            taken.append(time.perf_counter() - began)
-    return min(times[0]) / min(times[1])
+    theirs, own = (cpu_seconds(partial(_turns, each, x), ROUNDS) for each in (norm, ours))
+    return theirs / own
+
+
+def _turns(norm: Any, x: Any) -> None:
+    for _ in range(TURNS):
+        norm(x)

@@ -282,7 +282,7 @@ def _once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
 def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource:
     found = backend.find(name, here, named)
     if isinstance(found, Rejected):
-        raise UnsupportedModelError(f"{found.reason[:1].upper()}{found.reason[1:]}.", f"Try to {found.remedy}.")
+        raise UnsupportedModelError(f"{found.reason}.", f"Try to {found.remedy}.")
     return found
 
 

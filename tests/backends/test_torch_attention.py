@@ -25,9 +25,10 @@ MODULE = SimpleNamespace(is_causal=True, num_key_value_groups=2, training=False)
     width=st.sampled_from([8, 24, 64]),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
     scale=st.sampled_from([None, 0.3]),
+    masked=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_it_gives_what_transformers_own_does(batch, kv_heads, group, length, past, width, dtype, scale, seed):
+def test_it_gives_what_transformers_own_does(batch, kv_heads, group, length, past, width, dtype, scale, masked, seed):
     torch.manual_seed(seed)
     query = torch.randn(batch, kv_heads * group, length, width).to(dtype)
     key, value = (torch.randn(batch, kv_heads, past + length, width).to(dtype) for _ in range(2))
@@ -35,22 +36,30 @@ def test_it_gives_what_transformers_own_does(batch, kv_heads, group, length, pas
     mask = None
     if length > 1:
         mask = torch.ones(length, past + length, dtype=torch.bool).tril(past)[None, None].expand(batch, -1, -1, -1)
+    elif masked:  # rows of unlike length, as in a batch
+        seen = torch.arange(past + 1) <= torch.randint(0, past + 1, (batch, 1))
+        mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(dtype).min).to(dtype)[:, None, None]
     ours, weights = packed(module, query, key, value, mask, scaling=scale, dropout=0.0)
     theirs, _ = sdpa_attention_forward(module, query, key, value, mask, scaling=scale, dropout=0.0)
     assert weights is None
     assert ours.shape == theirs.shape == (batch, length, kv_heads * group, width)
-    exact, _ = sdpa_attention_forward(module, query.double(), key.double(), value.double(), mask, scaling=scale)
+    exact, _ = sdpa_attention_forward(module, *(t.double() for t in (query, key, value)), _double(mask), scaling=scale)
     # Both round their result; float32 sums differ by far less than that in bfloat16.
     bound = 4 * torch.finfo(dtype).eps * value.abs().max().item()
     assert (ours - exact).abs().max() <= bound
     assert (theirs - exact).abs().max() <= bound
 
 
-def test_a_mask_or_a_bias_goes_to_transformers_own():
+def _double(mask):
+    return mask if mask is None or mask.dtype == torch.bool else mask.double()
+
+
+def test_a_mask_for_each_head_or_a_bias_goes_to_transformers_own():
     query, key = torch.randn(1, 4, 1, 8), torch.randn(1, 2, 5, 8)
     mask = torch.tensor([True, False, True, True, True])[None, None, None]
     bias = torch.randn(1, 4, 1, 5)
-    for given_mask, options in ((mask, {}), (mask, {"position_bias": bias}), (None, {"position_bias": bias})):
+    each = mask.expand(1, 4, 1, 5)
+    for given_mask, options in ((each, {}), (mask, {"position_bias": bias}), (None, {"position_bias": bias})):
         ours = packed(MODULE, query, key, key, given_mask, **options)[0]
         assert torch.equal(ours, sdpa_attention_forward(MODULE, query, key, key, given_mask, **options)[0])
 

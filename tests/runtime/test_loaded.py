@@ -1,13 +1,16 @@
-"""Engines side by side in one process load their models one after the other."""
+"""Loading: engines side by side load one after the other, and a chain of backends is walked to its end."""
 
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from mlxnb.errors import UnsupportedModelError
-from mlxnb.runtime import Engine
+from mlxnb.decision import Rejected
+from mlxnb.errors import ModelNotFoundError, OptionError, UnsupportedModelError
+from mlxnb.models import ModelSource
+from mlxnb.runtime import Engine, loaded
 from tests.scripted import ScriptedBackend
 
 AT_ONCE = """
@@ -76,4 +79,59 @@ def test_a_load_that_fails_leaves_the_way_free():
     with pytest.raises(UnsupportedModelError, match="broken could not load pocket"):
         engine.load("pocket", "broken")
     assert engine.load("pocket", "scripted").backend == "scripted"
+    engine.close()
+
+
+class Elsewhere(ScriptedBackend):
+    """Has no model of any name."""
+
+    name = "elsewhere"
+
+    def find(self, name, here, named):
+        return Rejected(self.name, f"{name} is not listed here" + (" by name" if named else ""), "pull it")
+
+
+def test_a_chain_goes_on_where_a_backend_has_no_such_model():
+    engine = Engine({"elsewhere": Elsewhere(), "scripted": ScriptedBackend()}, caching=False)
+    result = engine.generate("Hi", backend="elsewhere, scripted")
+    assert [(r.subject, r.reason) for r in result.provenance.passed_over] == [
+        ("elsewhere", "pocket is not listed here by name.")
+    ]
+    assert result.text == "Hello, world."
+    with pytest.raises(UnsupportedModelError, match=r"not listed here by name\. Try to pull it"):
+        engine.generate("Hi", backend="elsewhere")
+    with pytest.raises(OptionError, match="no backend 'x'"):
+        engine.generate("Hi", backend="scripted,x")
+    engine.close()
+
+
+def test_a_model_of_a_server_needs_no_folder():
+    class Server(ScriptedBackend):
+        name = "server"
+
+        def find(self, name, here, named):
+            with pytest.raises(ModelNotFoundError, match="names a model of a server"):
+                here()
+            return ModelSource(name, Path(), "server", format="served", url="http://x", served_as="m")
+
+    engine = Engine({"server": Server(), "scripted": ScriptedBackend()}, caching=False)
+    assert engine.generate("Hi", model="ollama:m:1b", backend="server").text == "Hello, world."
+    assert engine.generate("Hi", model="ollama:m:1b").text == "Hello, world."
+    engine.close()
+
+
+def test_a_model_that_is_nowhere_is_looked_for_once(monkeypatch):
+    looked = []
+
+    def nowhere(name, **options):
+        looked.append(name)
+        raise ModelNotFoundError("nowhere")
+
+    monkeypatch.setattr(loaded, "resolve", nowhere)
+    second = ScriptedBackend()
+    second.name = "second"
+    engine = Engine({"scripted": ScriptedBackend(), "second": second}, caching=False)
+    with pytest.raises(ModelNotFoundError, match="nowhere"):
+        engine.generate("Hi", model="org/name")
+    assert looked == ["org/name"]
     engine.close()
