@@ -61,7 +61,7 @@ def test_no_module_imports_from_a_higher_layer():
 
 
 # These define classes of torch's, which cannot be done without it; they are themselves imported inside functions only.
-OF_TORCH = {"torch_int4", "torch_int8", "torch_joined", "torch_norm"}
+OF_TORCH = {"torch_blocked", "torch_int4", "torch_int8", "torch_joined", "torch_norm"}
 
 
 def test_heavy_libraries_are_imported_inside_functions():

@@ -28,6 +28,7 @@ from .speculative import proposer, speculate
 from .tokenizer import Tokenizer
 from .torch_attention import take_packed
 from .torch_batch import TorchBatch, batchable
+from .torch_blocking import blocked, bytes_in_blocks
 from .torch_decoder import TorchDecoder
 from .torch_kv import STEP, expect, new_cache
 from .torch_mlx import StoredByMlx, stored_by_mlx
@@ -112,9 +113,13 @@ class TorchBackend:
 
         # What MLX stored quantised is unpacked by now, so that it can be quantised for torch.
         held = checkpoint.quantization if stored is None else None
+        decision: Decision | None = None
+        blocks: Decision | None = None
         if plan.in_parts:
             model = full()
-            decision: Decision | None = quantised_in_parts(model, str(precision.quantize), device)
+            decision = quantised_in_parts(model, str(precision.quantize), device)
+        elif precision.quantize is None and device == "cpu" and not plan.device_map:
+            model, blocks = blocked(full)
         else:
             model, decision = _quantised(full, held, precision.quantize)
         short_norms = len(set(spread(model).values())) < 2 and any(take_norms(model))
@@ -125,6 +130,8 @@ class TorchBackend:
             info = replace(info, attention=f"{info.attention}, {packed.subject}")
         if short_norms:  # told here for the caches' keys: last bits differ
             info = replace(info, attention=f"{info.attention}, short norms")
+        if blocks:
+            info = replace(info, attention=f"{info.attention}, {blocks.subject}")
         if stored is not None:
             info = replace(info, quantization=None, notes=(*info.notes, *stored.notes(again=bool(decision))))
         if said := spread_words(model):
@@ -237,7 +244,7 @@ def _info(source: ModelSource, model: Any, checkpoint: Checkpoint, device: str) 
         dtype=str(model.dtype).removeprefix("torch."),
         quantization=checkpoint.quantization,
         parameters=checkpoint.parameters,
-        memory=sum(t.numel() * t.element_size() for t in tensors),
+        memory=sum(t.numel() * t.element_size() for t in tensors) + bytes_in_blocks(model),
         context_length=checkpoint.context_length,
         attention=f"transformers {model.config._attn_implementation}",
         notes=(source.note,) if source.note else (),

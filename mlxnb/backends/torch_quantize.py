@@ -28,7 +28,7 @@ def quantised(load: Callable[[], Any], kind: str) -> tuple[Any, Decision]:
     """The model that `load` loads, with linear layers in `kind`; or in full precision, with what was in the way."""
     model = load()
     decision = quantise(model, kind)
-    problem = _broken(model) if decision else None
+    problem = broken(model) if decision else None
     if problem is None:
         return model, decision
     del model  # its full weights are gone, and a second model must not stand beside it
@@ -145,7 +145,7 @@ def _trial(linear: Any, kind: str) -> str | None:
     return f"in the trial of one layer {kind} was {error:.0%} off the full precision; up to {BOUNDS[kind]:.0%} is right"
 
 
-def _broken(model: Any) -> str | None:
+def broken(model: Any) -> str | None:
     """Why the quantised model cannot be used; None if a few tokens go through it and give numbers."""
     import torch
 
@@ -155,4 +155,4 @@ def _broken(model: Any) -> str | None:
             finite = bool(model(input_ids=tokens, use_cache=False).logits.isfinite().all())
     except Exception as err:  # noqa: BLE001 - a backend's probe: a family may use a layer's weights by itself
         return f"the model does not run so: {' '.join(f'{type(err).__name__}: {err}'.split()[:30])}"
-    return None if finite else "the quantised model gives numbers that are none"
+    return None if finite else "the model so changed gives numbers that are none"
