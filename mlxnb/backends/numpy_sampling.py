@@ -73,7 +73,6 @@ def _top_p(logprobs: np.ndarray, top_p: float) -> np.ndarray:
     """Keep the smallest set of likeliest tokens whose probability reaches `top_p` of the total, ties included."""
     descending = np.sort(logprobs)[::-1]
     so_far = np.exp(descending).cumsum()
-    number = int(
-        (so_far - np.exp(descending) < top_p * so_far[-1]).sum()
-    )  # those that less than top_p is likelier than
+    likelier = so_far - np.exp(descending)  # the probability of all tokens before each
+    number = int((likelier < top_p * so_far[-1]).sum())
     return np.where(logprobs < descending[max(0, number - 1)], -np.inf, logprobs)

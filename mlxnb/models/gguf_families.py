@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def family_of(checkpoint: Checkpoint, name: str) -> Family:
     return family
 
 
-def refuse(name: str, what: str) -> None:
+def refuse(name: str, what: str) -> NoReturn:
     """Raise an UnsupportedModelError: what the model has and llama.cpp does not compute."""
     raise UnsupportedModelError(f"{name} has {what}, which llama.cpp does not compute for it.", TAKE)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import TokenizerMissingError, UnsupportedModelError
 from ..quiet import import_transformers
@@ -213,5 +213,5 @@ def _template(given: Any) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _refuse(name: str, problem: str) -> None:
+def _refuse(name: str, problem: str) -> NoReturn:
     raise UnsupportedModelError(f"The tokenizer of {name} {problem}.", "Run the model on the torch or mlx backend.")
