@@ -15,7 +15,8 @@ MESSAGES = [
 TEMPLATES = {
     "chatml": "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m.content + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
-    "lines and a break": "{{ bos_token }}\n  {%- for m in messages %}\n    {% if loop.index > 3 %}{% break %}{% endif %}\n"
+    "lines and a break": "{{ bos_token }}\n  {%- for m in messages %}\n    "
+    "{% if loop.index > 3 %}{% break %}{% endif %}\n"
     "    {{ m.role | upper }}: {{ m.content | trim }}{{ eos_token }}\n  {% endfor %}\n",
     "json and namespace": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
     "{{ m | tojson }}{% endfor %}{{ ns.n }}{% if tools %}tools{% endif %}{{ messages[1:] | length }}",

@@ -162,8 +162,7 @@ def test_a_cut_or_spoilt_file_is_read_or_damaged(good: Path, at: float, value: b
         path.write_bytes(content)
         try:
             info = gguf_info(path)
-        except (DamagedModelError, NotAModelError) as err:
-            assert "x.gguf" in str(err)
+        except (DamagedModelError, NotAModelError):
             return
     assert value is not None or len(content) >= len(good.read_bytes()) - 32  # only padding may be missing
     assert info.parameters >= 0
