@@ -8,6 +8,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn
 
+from ..errors import in_words
+
 
 def render(template: str, messages: Sequence[dict[str, str]], *, prompt: bool, **tokens: str) -> str:
     """The text of a conversation; with `prompt` up to where the model's turn begins. `tokens` are the special tokens
@@ -16,9 +18,16 @@ def render(template: str, messages: Sequence[dict[str, str]], *, prompt: bool, *
     Raises:
         jinja2.TemplateError: the template is no template, or refused the messages.
     """
-    return compiled(template).render(
-        messages=list(messages), add_generation_prompt=prompt, tools=None, documents=None, **tokens
-    )
+    import jinja2
+
+    try:
+        return compiled(template).render(
+            messages=list(messages), add_generation_prompt=prompt, tools=None, documents=None, **tokens
+        )
+    except jinja2.TemplateError:
+        raise
+    except Exception as err:  # an edge: a template is a stranger's code, and may fail in any way
+        raise jinja2.TemplateError(in_words(err)) from err
 
 
 @lru_cache(maxsize=8)

@@ -54,7 +54,7 @@ class LlamaContext:
         self._resident: weakref.ref[LlamaState] | None = None
         self._stop: Event | None = None
         self._asked = self._api.ggml_abort_callback(lambda _: self._stop is not None and self._stop.is_set())
-        self._never = ctypes.cast(0, self._api.ggml_abort_callback)
+        self._never = self._api.ggml_abort_callback()  # NULL
         self.room = 0
         self.vocabulary = int(self._api.llama_vocab_n_tokens(self._api.llama_model_get_vocab(model)))
         self._make(min(settings.room, LEAST))

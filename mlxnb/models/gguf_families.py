@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -105,10 +106,8 @@ def write_figures(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
     from gguf import RopeScalingType
 
     config, shape = checkpoint.config, checkpoint.shape
-    context = checkpoint.context_length or shape.context
-    if shape.windowed_layers and shape.window:
-        context = min(context, shape.window) if context else shape.window
-    writer.add_context_length(context)
+    window = window_of(config)
+    writer.add_context_length(min(checkpoint.context_length or window, window or sys.maxsize))
     writer.add_block_count(shape.layers)
     writer.add_embedding_length(config["hidden_size"])
     writer.add_feed_forward_length(config["intermediate_size"])
@@ -126,6 +125,15 @@ def write_figures(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
         writer.add_rope_scaling_factor(rope["factor"])
     if rope["rope_type"] == "yarn":
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+
+
+def window_of(config: Mapping[str, Any]) -> int:
+    """Tokens that some layer looks back at most; 0 where every layer sees all."""
+    if config.get("use_sliding_window") is False or not config.get("sliding_window"):
+        return 0
+    types = config.get("layer_types")
+    sliding = types is None or any("sliding" in str(kind) for kind in types)
+    return int(config["sliding_window"]) if sliding else 0
 
 
 def llama3_divisors(config: Mapping[str, Any], head_dim: int) -> np.ndarray | None:

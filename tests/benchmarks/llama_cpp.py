@@ -19,7 +19,7 @@ KINDS = (None, "q8_0", "q4_0")  # None for bfloat16, as it is stored
 
 
 def llama_cpp(engine: Engine, file: Path, lengths: tuple[int, int] = (PROMPT, TOKENS)) -> Callable[[], Rates]:
-    """Our stream on the llamacpp backend, as the times of its tokens tell; `lengths` of prompt and answer, in tokens."""
+    """Our stream on the llamacpp backend, by the times of its tokens; `lengths` of prompt and answer, in tokens."""
     loaded = engine.call(lambda: engine._models.get(str(file), "llamacpp"))
     loaded.model.tokenizer.end_ids = frozenset()
     prompt = prompt_of(loaded.model.tokenizer.inner, lengths[0])

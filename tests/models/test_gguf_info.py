@@ -108,7 +108,7 @@ BAD = {
     "version 1": (b"GGUF" + struct.pack("<III", 1, 0, 0), "version 1"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
     "too many entries": (build([], counts=(0, MAX_ENTRIES + 1)), "claims to have"),
-    "more entries than there are": (build([ARCH], counts=(0, 2)), "cut off"),
+    "more entries than there are": (build([ARCH], counts=(0, 2)), "without a name"),
     "a long text": (build([entry(b"k", 8, struct.pack("<Q", 2**40))]), "text of"),
     "a long list": (build([entry(b"k", 9, struct.pack("<IQ", 4, 2**40))]), "cut off inside the list 'k'"),
     "a list of lists": (build([entry(b"k", 9, struct.pack("<IQ", 9, 1))]), "unknown type 9"),
