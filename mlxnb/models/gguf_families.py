@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -107,7 +106,10 @@ def write_figures(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
 
     config, shape = checkpoint.config, checkpoint.shape
     window = window_of(config)
-    writer.add_context_length(min(checkpoint.context_length or window, window or sys.maxsize))
+    context = checkpoint.context_length or window
+    if not context:
+        raise UnsupportedModelError(f"{checkpoint.path.name} does not say how long its context is.", TAKE)
+    writer.add_context_length(min(context, window or context))
     writer.add_block_count(shape.layers)
     writer.add_embedding_length(config["hidden_size"])
     writer.add_feed_forward_length(config["intermediate_size"])
