@@ -148,7 +148,8 @@ def _loaded(
     kind, per_token = _cache_dtype(described), _kv_bytes(described)
     context, note = _context_length(llama, model, per_token)
     counts = choices()
-    cells = LlamaContext(llama, model, Settings(context, counts[-1], KV_TYPES[kind][0], gpu))
+    exact = kind == "float32"
+    cells = LlamaContext(llama, model, Settings(context, counts[-1], KV_TYPES[kind][0], not exact, gpu))
     metadata = read_gguf(described.path).metadata
     tokenizer = LlamaTokenizer(LlamaVocabulary(llama, model), metadata)
     recurrent = llama.module.llama_model_is_recurrent(model) or llama.module.llama_model_is_hybrid(model)
@@ -186,7 +187,7 @@ def _info(
         parameters=described.parameters,
         memory=int(llama.module.llama_model_size(model)),
         context_length=context,
-        attention="llama.cpp",
+        attention="llama.cpp" if _cache_dtype(described) == "float32" else "llama.cpp flash",
         notes=tuple(said for said in (source.note, note) if said),
     )
 

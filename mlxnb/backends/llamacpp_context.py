@@ -19,6 +19,7 @@ SEQUENCE = 0
 BATCH = 512  # tokens that are fed at once, at most
 OUTPUTS = 64  # of them that logits are asked for after, at most: room for each is made beforehand
 LEAST = 1024  # tokens that a context has room for at first, where the model has more
+FLASH_AUTO, FLASH_OFF = -1, 0
 NO_SLOT, ABORTED = 1, 2  # llama_decode's words for a KV cache that is full, and for having been stopped
 
 
@@ -35,12 +36,15 @@ class LlamaState:
 
 @dataclass(slots=True)
 class Settings:
-    """What each context of a model is made with. `room`: tokens at most; `kind`: ggml's type of keys and values."""
+    """What each context of a model is made with. `room`: tokens at most; `kind`: ggml's type of keys and values;
+    `flash`: whether llama.cpp may take its fused attention, which on a CPU rounds queries to float16.
+    """
 
     room: int
     threads: int
     kind: int
-    gpu: bool = False
+    flash: bool
+    gpu: bool
 
 
 class LlamaContext:
@@ -70,6 +74,7 @@ class LlamaContext:
         params.n_outputs_max = OUTPUTS
         params.n_threads = params.n_threads_batch = self._settings.threads
         params.type_k = params.type_v = self._settings.kind
+        params.flash_attn_type = FLASH_AUTO if self._settings.flash else FLASH_OFF
         params.offload_kqv = params.op_offload = self._settings.gpu
         params.swa_full = params.no_perf = True  # a window that keeps all can be cut back
         with self._llama.listening():

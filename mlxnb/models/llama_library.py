@@ -14,7 +14,7 @@ from ..decision import Absent, Accepted, Decision
 
 SUBJECT = "llamacpp"
 INSTALL = "pip install 'mlxnb[llamacpp]', which compiles llama.cpp for some minutes and needs a C++ compiler"
-WARNING, ERROR, CONTINUED = 2, 3, 5  # of ggml_log_level
+ERROR, CONTINUED = 4, 5  # of ggml_log_level
 
 
 def installed() -> Decision:
