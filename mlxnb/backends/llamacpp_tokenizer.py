@@ -55,7 +55,7 @@ class Inner:
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """The text of ids."""
-        text = self._vocabulary.decode(ids, special=not skip_special_tokens)
+        text = self._vocabulary.decode(ids, lambda token: not skip_special_tokens)
         return text[1:] if self._leading_space and text.startswith(" ") else text
 
     def apply_chat_template(
@@ -76,7 +76,7 @@ class Inner:
         vocabulary, leading = self._vocabulary, self._leading_space
 
         def decode(ids: Sequence[int]) -> str:
-            text = b"".join(vocabulary.piece(i, special=i in kept) for i in ids).decode("utf-8", "replace")
+            text = vocabulary.decode(ids, kept.__contains__)
             return text[1:] if leading and text.startswith(" ") else text
 
         return decode

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 from ..errors import BackendMissingError, UnsupportedModelError
-from .gguf_vocabulary import CONTROL, USER_DEFINED, GgufVocabulary
+from .gguf_vocabulary import CONTROL, NORMAL, USER_DEFINED, GgufVocabulary
 from .llama_library import INSTALL, installed
 from .llama_vocabulary import vocabulary_in
 
@@ -24,6 +25,7 @@ SAMPLES = (
     "\n\n\n", " ", "a", " a", "a ", "",
 )  # fmt: skip
 SPECIALS = 24  # special tokens that are put between other text
+DRAWN, EACH = 64, 50  # texts of so many tokens of the vocabulary, drawn at random
 
 
 def check_tokens(file: Path, tokenizer: Any, vocabulary: GgufVocabulary, name: str) -> None:
@@ -40,8 +42,11 @@ def check_tokens(file: Path, tokenizer: Any, vocabulary: GgufVocabulary, name: s
         return
     special = [t for t, k in zip(vocabulary.tokens, vocabulary.kinds, strict=True) if k in (CONTROL, USER_DEFINED)]
     between = [f"{token}one {token} two{token}\n{token}" for token in (*special[:SPECIALS], *special[-1:])]
+    ordinary = [i for i, kind in enumerate(vocabulary.kinds) if kind == NORMAL]
+    draw = random.Random(0)
+    drawn = [tokenizer.decode(draw.choices(ordinary, k=EACH)) for _ in range(DRAWN)]
     with vocabulary_in(file) as theirs:
-        for sample in (*SAMPLES, *between):
+        for sample in (*SAMPLES, *between, *drawn):
             text = unicodedata.normalize("NFC", sample) if vocabulary.normalizer else sample
             own = tokenizer.encode(text, add_special_tokens=False)
             if text and theirs.encode(text, add_special=False) != own:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..errors import DamagedModelError
 from .llama_library import Library, library
 
 SENTENCEPIECE = 1  # of llama_vocab_type
+BYTE = 32  # of llama_token_attr
 NONE = -1  # the id that llama.cpp gives for a token that there is none of
 
 
@@ -77,9 +79,25 @@ class LlamaVocabulary:
         """The tokens that llama.cpp takes for the end of a turn."""
         return [token for token in range(self.size) if self._api.llama_vocab_is_eog(self._vocab, token)]
 
-    def decode(self, ids: Sequence[int], special: bool = True) -> str:
-        """The text of ids; bytes that are no character become U+FFFD."""
-        return b"".join(self.piece(i, special) for i in ids).decode("utf-8", "replace")
+    def is_byte(self, token: int) -> bool:
+        """Whether a token stands for one byte of a character that has no token."""
+        return bool(self._api.llama_vocab_get_attr(self._vocab, token) & BYTE) if 0 <= token < self.size else False
+
+    def decode(self, ids: Iterable[int], shown: Callable[[int], bool] = lambda token: True) -> str:
+        """The text of ids, special ones only where `shown`. Bytes that are no character become U+FFFD: where tokens are
+        pieces of bytes the shortest stretches, and where single bytes stand in for characters each of a whole run of
+        them, as the tokenizers library has it.
+        """
+        if not self.sentencepiece:
+            return b"".join(self.piece(i, shown(i)) for i in ids).decode("utf-8", "replace")
+        text, seen = [], [i for i in ids if self.piece(i, shown(i))]
+        for single, run in groupby(seen, self.is_byte):
+            data = b"".join(self.piece(i, shown(i)) for i in run)
+            try:
+                text.append(data.decode())
+            except UnicodeDecodeError:
+                text.append("\ufffd" * len(data) if single else data.decode("utf-8", "replace"))
+        return "".join(text)
 
 
 @contextmanager
