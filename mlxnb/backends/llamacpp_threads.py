@@ -19,17 +19,20 @@ def choices() -> tuple[int, ...]:
 
 
 def measured(counts: tuple[int, ...], context: LlamaContext, parameters: int) -> Threads:
-    """The seconds that a token took on each of some numbers of threads; a large model is not tried on a single one."""
-    tried = [count for count in counts if count > 1 or parameters < MEASURED_BELOW] or [1]
-    if len(tried) == 1:
-        return Threads({tried[0]: 0.0})
+    """The seconds that a token took on each of some numbers of threads. A large model is not tried on a single one,
+    which is taken to be as much slower as there are fewer: where others want the cores, and threads that wait for one
+    another lose more than that, the next request decodes on one.
+    """
+    small = parameters < MEASURED_BELOW
+    tried = [count for count in counts if count > 1 or small] or [1]
     seconds: dict[int, list[float]] = {count: [] for count in tried}
-    for turn in range(WARM_UP + ROUNDS):
+    for turn in range(WARM_UP + (ROUNDS if len(tried) > 1 else 1)):
         for count, taken in seconds.items():
             step = _step_time(context, count)
             if turn >= WARM_UP:
                 taken.append(step)
-    return Threads({count: sorted(taken)[ROUNDS // 2] for count, taken in seconds.items()})
+    found = {count: sorted(taken)[len(taken) // 2] for count, taken in seconds.items()}
+    return Threads({1: found[tried[0]] * tried[0], **found})
 
 
 def _step_time(context: LlamaContext, threads: int) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,23 +40,40 @@ QUANTIZE = (*HERE, *BY_LLAMA_CPP)
 FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "BF16": 32}
 QUANTISATION_VERSION = 2
 
+# One expert's weight: llama.cpp wants those of a layer in one tensor.
+EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(\w+\.\w+)")
+ALONE = -1
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One tensor to write: its name in GGUF, where it comes from, its type there; `heads` whose rows change places."""
+    """One tensor to write: its name in GGUF and in the model, where it comes from, its type in GGUF; `heads` whose rows
+    change places. Experts are several, `stacked` into one.
+    """
 
     name: str
     key: str
-    place: Place
+    places: tuple[Place, ...]
+    stacked: bool
     kind: str
     heads: int | None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape in GGUF, the fastest dimension last."""
+        each = self.places[0].tensor.shape
+        return (len(self.places), *each) if self.stacked else each
+
     def read(self) -> np.ndarray:
         """Its numbers, as they are written."""
-        numbers = self.place.read()
+        made = [self._one(place) for place in self.places]
+        return np.stack(made) if self.stacked else made[0]
+
+    def _one(self, place: Place) -> np.ndarray:
+        numbers = place.read()
         if self.heads is not None:
             numbers = permuted(numbers, self.heads)
-        return in_type(numbers, self.place.tensor.dtype, self.kind, self.key)
+        return in_type(numbers, place.tensor.dtype, self.kind, self.key)
 
 
 def to_gguf(
@@ -126,8 +145,13 @@ def _plan(
     arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == family.arch)
     names = gguf.get_tensor_name_map(arch, checkpoint.layers)
     kind = quantize.upper() if quantize else None
-    planned = []
+    stacks: dict[str, dict[int, Place]] = {}
     for key, place in places(weight_files(source.path, listing(source.path)), source.name).items():
+        expert = EXPERT.fullmatch(key)
+        name, number = (f"{expert[1]}.{expert[3]}", int(expert[2])) if expert else (key, ALONE)
+        stacks.setdefault(name, {})[number] = place
+    planned = []
+    for key, stack in stacks.items():
         if key.endswith("rotary_emb.inv_freq") or (
             key == "lm_head.weight" and checkpoint.config.get("tie_word_embeddings")
         ):
@@ -139,7 +163,9 @@ def _plan(
                 f"{source.name} has {key}, which llama.cpp does not know in a {family.arch}.",
                 "Run it on the torch or mlx backend.",
             )
-        planned.append(Planned(name, key, place, type_of(place, key, floats, kind), _heads(key, checkpoint, family)))
+        here = tuple(place for _, place in sorted(stack.items()))
+        how = type_of(here[0], key, floats, kind)
+        planned.append(Planned(name, key, here, ALONE not in stack, how, _heads(key, checkpoint, family)))
     return sorted(planned, key=lambda tensor: _order(tensor.name))
 
 
@@ -168,12 +194,12 @@ def _writer(
     writer.add_name(source.name if source.kind != "path" else source.path.name)
     sizes: dict[str, int] = {}
     for tensor in plan:
-        sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.place.tensor.elements
+        sizes[tensor.kind] = sizes.get(tensor.kind, 0) + math.prod(tensor.shape)
     most = quantize.upper() if quantize else max(sizes, key=lambda kind: sizes[kind])
     writer.add_file_type(FILE_TYPES[most])
     if quantize:
         writer.add_quantization_version(QUANTISATION_VERSION)
-    write_figures(writer, checkpoint)
+    write_figures(writer, checkpoint, family)
     return writer
 
 
@@ -185,9 +211,9 @@ def _write(writer: GGUFWriter, plan: list[Planned], extra: dict[str, np.ndarray]
     for name, numbers in extra.items():
         writer.add_tensor_info(name, numbers.shape, numbers.dtype, numbers.nbytes)
     for tensor in plan:
-        shape, size = tensor.place.tensor.shape, size_of(tensor.place.tensor.shape, tensor.kind)
+        size = size_of(tensor.shape, tensor.kind)
         raw = gguf.GGMLQuantizationType(NUMBERS[tensor.kind])
-        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), size, raw_dtype=raw)
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), size, raw_dtype=raw)
         total += size
     try:
         writer.write_header_to_file()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -23,13 +23,16 @@ YARN_BETAS = {"beta_fast": 32.0, "beta_slow": 1.0}  # llama.cpp reads others for
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How llama.cpp knows a model type: its architecture, the layers that may have a bias there, and whether it rotates
-    neighbouring pairs of a head's numbers, so that the rows of queries and keys change places.
+    """How llama.cpp knows a model type: its architecture, the layers that may have a bias there, whether it rotates
+    neighbouring pairs of a head's numbers, so that the rows of queries and keys change places, further figures by what
+    configurations, new ones and old ones, and the writer of metadata call them, and what it takes for granted of one.
     """
 
     arch: str
     biases: tuple[str, ...] = ()
     permuted: bool = False
+    figures: Mapping[str, str] = field(default_factory=dict)
+    granted: Mapping[str, Any] = field(default_factory=dict)
 
 
 LLAMA = Family("llama", (*QKV, "self_attn.o_proj", *MLP), permuted=True)
@@ -38,6 +41,28 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3": Family("qwen3", QKV),
     "llama": LLAMA,
     "mistral": LLAMA,
+    "olmo2": Family("olmo2"),
+    "granite": Family(
+        "granite",
+        LLAMA.biases,
+        permuted=True,
+        figures={
+            "attention_multiplier": "add_attention_scale",
+            "embedding_multiplier": "add_embedding_scale",
+            "residual_multiplier": "add_residual_scale",
+            "logits_scaling": "add_logit_scale",
+        },
+    ),
+    "qwen3_moe": Family(
+        "qwen3moe",
+        QKV,
+        figures={
+            "num_experts|num_local_experts": "add_expert_count",
+            "num_experts_per_tok": "add_expert_used_count",
+            "moe_intermediate_size": "add_expert_feed_forward_length",
+        },
+        granted={"norm_topk_prob": True, "mlp_only_layers": [], "decoder_sparse_step": 1},
+    ),
 }
 
 
@@ -55,6 +80,9 @@ def family_of(checkpoint: Checkpoint, name: str) -> Family:
             f"Written as GGUF are {known}; take llama.cpp's own converter for others.",
         )
     config = checkpoint.config
+    for key, value in family.granted.items():
+        if config.get(key) != value:
+            refuse(name, f"{key} {config.get(key)!r}")
     if config.get("hidden_act", "silu") != "silu":
         refuse(name, f"the activation {config['hidden_act']}")
     if rope_of(config).get("partial_rotary_factor", 1.0) != 1.0:
@@ -96,7 +124,7 @@ def check_rope(rope: Mapping[str, Any], name: str) -> None:
             refuse(name, f"YaRN with the attention factor {rope['attention_factor']}")
 
 
-def write_figures(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
+def write_figures(writer: GGUFWriter, checkpoint: Checkpoint, family: Family) -> None:
     """Put the figures of a configuration into the metadata.
 
     llama.cpp looks back without a window in these architectures, so the context ends where the window would begin to
@@ -120,6 +148,8 @@ def write_figures(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_rope_dimension_count(shape.head_dim)
+    for keys, method in family.figures.items():
+        getattr(writer, method)(next(config[key] for key in keys.split("|") if key in config))
     rope = rope_of(config)
     writer.add_rope_freq_base(rope["rope_theta"])
     if rope["rope_type"] in ("linear", "yarn"):

@@ -15,6 +15,7 @@ from .headers import Tensor, read_header
 STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
 FLOAT_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 LARGEST_F16 = 65504.0
+ROUTER = "mlp.gate.weight"  # what chooses among experts, kept as exact as vectors
 ROWS = 1 << 25  # numbers that are quantised at a time: 128 MB in float32
 
 
@@ -61,7 +62,7 @@ def type_of(place: Place, key: str, floats: str | None, kind: str | None) -> str
     """
     tensor = place.tensor
     stored = tensor.dtype if tensor.dtype != "F64" else "F32"
-    if len(tensor.shape) < 2:
+    if len(tensor.shape) < 2 or key.endswith(ROUTER):
         return "F32"
     if kind is not None and key.endswith(("embed_tokens.weight", "lm_head.weight")):
         kind = "Q8_0"

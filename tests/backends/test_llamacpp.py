@@ -39,6 +39,29 @@ MADE = {
     "qwen2-yarn": ("Qwen2Config", {"rope_parameters": YARN, "tie_word_embeddings": True}),
     "llama-linear-biases": FAMILIES["llama-biases"],
     "llama-yarn": ("LlamaConfig", {"rope_parameters": YARN, "head_dim": 32, "tie_word_embeddings": False}),
+    "olmo2": ("Olmo2Config", {"rope_parameters": rope(8000.0)}),
+    "granite": (
+        "GraniteConfig",
+        {
+            "rope_parameters": rope(6000.0),
+            "attention_multiplier": 0.3,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.7,
+            "logits_scaling": 2.5,
+        },
+    ),
+    "qwen3-moe": (
+        "Qwen3MoeConfig",
+        {
+            "rope_parameters": rope(7000.0),
+            "head_dim": 32,
+            "num_experts": 8,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 32,
+            "norm_topk_prob": True,
+            "tie_word_embeddings": False,
+        },
+    ),
     "qwen3-odd": ("Qwen3Config", {"rope_parameters": rope(12345.0), "head_dim": 24, "num_key_value_heads": 1}),
 }
 
