@@ -367,6 +367,19 @@ def test_memory_bounds_the_context_and_that_is_said(
         model.close()
 
 
+def test_threads_that_wait_for_one_another_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlxnb.backends import llamacpp_threads
+
+    tried: list[int] = []
+    monkeypatch.setattr(llamacpp_threads, "_step_time", lambda context, count: tried.append(count) or 0.1)
+    threads = llamacpp_threads.measured((1, 2, 4), None, parameters=10**9)
+    assert set(tried) == {2, 4}  # one alone would take long
+    assert threads.best > 1
+    threads.saw(4, 5.0)
+    threads.saw(2, 5.0)
+    assert threads.best == 1
+
+
 # States.
 
 
