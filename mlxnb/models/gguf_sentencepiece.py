@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import UnsupportedModelError
@@ -10,8 +11,13 @@ from ..errors import UnsupportedModelError
 SPACE = "\u2581"  # what stands for a space in a token
 
 
-def sentencepiece(described: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Fields of a GgufVocabulary, and with `score_of` the score of every token that merging makes.
+def is_byte(token: str) -> bool:
+    """Whether a token stands for one byte of a character that has no token."""
+    return re.fullmatch("<0x[0-9A-F]{2}>", token) is not None
+
+
+def sentencepiece(described: Mapping[str, Any], tokens: Sequence[str], name: str) -> dict[str, Any]:
+    """The fields of a GgufVocabulary, the score of each of `tokens` among them.
 
     SentencePiece merges the pair whose token scores highest, the tokenizers library the pair that comes first in its
     list: the same as long as all pairs of one token stand together there, as they do where the list was made from
@@ -24,7 +30,12 @@ def sentencepiece(described: Mapping[str, Any], name: str) -> dict[str, Any]:
     for rank, pair in enumerate(described["model"]["merges"]):
         left, right = pair if isinstance(pair, list) else pair.split(" ", 1)
         scores.setdefault(left + right, -float(rank))
-    return {"model": "llama", "pre": "default", "score_of": scores, "space_prefix": _space_prefix(described, name)}
+    return {
+        "model": "llama",
+        "pre": "default",
+        "scores": [scores.get(token, 0.0) for token in tokens],
+        "space_prefix": _space_prefix(described, name),
+    }
 
 
 def _space_prefix(described: Mapping[str, Any], name: str) -> bool:

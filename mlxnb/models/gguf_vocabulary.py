@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..errors import TokenizerMissingError, UnsupportedModelError
 from ..quiet import import_transformers
 from .files import read_json
+from .gguf_sentencepiece import is_byte, sentencepiece
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -115,20 +116,15 @@ def vocabulary_of(tokenizer: Any, folder: Path, size: int, name: str) -> GgufVoc
     model = described["model"]
     if model.get("type") != "BPE":
         _refuse(name, f"is of the kind {model.get('type')}, not BPE")
-    if model.get("byte_fallback"):
-        from .gguf_sentencepiece import sentencepiece
-
-        special = sentencepiece(described, name)
-    else:
-        special = _byte_level(described, name)
     added = {entry["id"]: entry for entry in described["added_tokens"]}
     tokens, kinds = _tokens(model["vocab"], added, size, name)
-    if special["model"] == "llama":
-        scores = special.pop("score_of")
-        special["scores"] = [scores.get(token, 0.0) for token in tokens]
-        kinds = [BYTE if _is_byte(t) and k == NORMAL else k for t, k in zip(tokens, kinds, strict=True)]
+    if model.get("byte_fallback"):
+        fields = sentencepiece(described, tokens, name)
+        kinds = [BYTE if is_byte(token) else kind for token, kind in zip(tokens, kinds, strict=True)]
         if tokenizer.unk_token_id is not None:
             kinds[tokenizer.unk_token_id] = UNKNOWN
+    else:
+        fields = _byte_level(described, name)
     bare = tokenizer.encode("a")
     return GgufVocabulary(
         tokens=tokens,
@@ -138,10 +134,10 @@ def vocabulary_of(tokenizer: Any, folder: Path, size: int, name: str) -> GgufVoc
         pad=tokenizer.pad_token_id,
         unknown=tokenizer.unk_token_id,
         ends=tuple(sorted(end_ids(folder, tokenizer.eos_token_id))),
-        adds_bos=tokenizer.bos_token_id is not None and bare[0] == tokenizer.bos_token_id,
+        adds_bos=tokenizer.bos_token_id is not None and bare[:1] == [tokenizer.bos_token_id],
         adds_eos=len(bare) > 1 and bare[-1] == tokenizer.eos_token_id,
         template=_template(tokenizer.chat_template),
-        **special,
+        **fields,
     )
 
 
@@ -200,10 +196,6 @@ def _tokens(
         if kind == UNUSED:
             tokens[number] = f"[unused {number}]"
     return tokens, kinds
-
-
-def _is_byte(token: str) -> bool:
-    return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
 
 
 def _template(given: Any) -> str:

@@ -241,3 +241,54 @@ def test_llama3_divisors_are_transformers() -> None:
     assert divisors is not None
     assert np.allclose(plain.numpy() / divisors, theirs.numpy(), rtol=1e-5)
     assert llama3_divisors({"rope_theta": 1e4}, 32) is None
+
+
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
+
+
+def split(regex: str) -> dict[str, Any]:
+    first = {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [first, {**BYTES, "use_regex": False}]}
+
+
+EACH_DIGIT = {"type": "Digits", "individual_digits": True}
+DIGITS = {"type": "Sequence", "pretokenizers": [EACH_DIGIT, {**BYTES, "use_regex": True}]}
+WAYS = {
+    "qwen2": (split(WORDS + r"\p{N}" + REST), False, {"type": "NFC"}),
+    "llama-bpe": (split(WORDS + r"\p{N}{1,3}" + REST), True, None),
+    "dbrx": (split(WORDS + r"\p{N}{1,3}" + REST), False, None),
+    "smollm": (DIGITS, False, None),
+}
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("pre", WAYS)
+def test_ways_to_split_text(folder: Path, room: Path, pre: str) -> None:
+    """Each that llama.cpp has a name for here, on text of any kind."""
+    from hypothesis import example, given, settings
+    from hypothesis import strategies as st
+
+    from mlxnb.backends.llamacpp_tokenizer import LlamaTokenizer
+    from mlxnb.backends.tokenizer import Tokenizer
+    from mlxnb.models.llama_vocabulary import vocabulary_in
+
+    way, ignores, normalizer = WAYS[pre]
+    spec = json.loads((folder / "tokenizer.json").read_text())
+    spec["model"]["ignore_merges"] = ignores
+    (folder / "tokenizer.json").write_text(json.dumps({**spec, "pre_tokenizer": way, "normalizer": normalizer}))
+    file = to_gguf(source(folder), room / "m.gguf")
+    metadata, theirs = read_gguf(file).metadata, Tokenizer(folder)
+    assert metadata["tokenizer.ggml.pre"] == pre
+    with vocabulary_in(file) as vocabulary:
+        ours = LlamaTokenizer(vocabulary, metadata)
+
+        @settings(max_examples=150)
+        @given(st.text(st.sampled_from([*"aeT'sS 019\n\r\t.,!_", "e\u0301", "é", "中", "🙂"]), max_size=30))
+        @example("It'S 12345 cafe\u0301s,  \r\n\n x")
+        def holds(text: str) -> None:
+            ids = theirs.inner.encode(text, add_special_tokens=False)
+            assert ours.inner.encode(text, add_special_tokens=False) == ids
+
+        holds()
