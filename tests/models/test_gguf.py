@@ -285,7 +285,7 @@ def test_ways_to_split_text(folder: Path, room: Path, pre: str) -> None:
         ours = LlamaTokenizer(vocabulary, metadata)
 
         @settings(max_examples=150)
-        @given(st.text(st.sampled_from([*"aeT'sS 019\n\r\t.,!_", "e\u0301", "é", "中", "🙂"]), max_size=30))
+        @given(st.text(st.sampled_from([*"aeT'sS 019\n\r\t.,!_", "\u0301", "é", "中", "🙂"]), max_size=30))
         @example("It'S 12345 cafe\u0301s,  \r\n\n x")
         def holds(text: str) -> None:
             ids = theirs.inner.encode(text, add_special_tokens=False)
