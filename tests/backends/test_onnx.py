@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from mlxnb.backends.onnx import OnnxBackend
 from mlxnb.backends.onnx_sequence import LEAST, capacity_for
+from mlxnb.backends.onnx_session import thread_options
 from mlxnb.config import cache_dir
 from mlxnb.decision import Absent, Rejected
 from mlxnb.errors import DamagedModelError, ModelTooLargeError, OptionError, UnsupportedModelError
+from mlxnb.hardware import Cores
 from mlxnb.models import resolve
 from mlxnb.models.onnx_export import exportable, to_onnx
 from mlxnb.runtime import Engine
@@ -292,6 +294,14 @@ def test_a_provider_that_this_build_has_not_is_passed_over_and_said(engine, pock
     if info.device == "cpu":
         assert any(note.startswith("CUDA passed over: ") for note in info.notes)
     assert "itertools.chain" in engine.generate(QUESTIONS[0], model=str(folder)).text
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads"),
+    [(Cores(16, 8), 8), (Cores(2, 8), 2), (Cores(4), 4), (Cores(12, 12, 8, 4), 8), (Cores(1, None), 1)],
+)
+def test_as_many_threads_as_fast_cores_that_it_may_use(cores, threads):
+    assert thread_options(cores)["intra_op_num_threads"] == threads
 
 
 def test_a_model_larger_than_memory_is_refused_before_it_is_loaded(engine, pocket, monkeypatch):
