@@ -12,7 +12,7 @@ from typing import Any
 
 from mlxnb import hardware
 
-from . import batch, caches, decode, gpu, llama_cpp, load_ext, quantised, quantized_cache, speculative
+from . import batch, caches, decode, gpu, llama_cpp, load_ext, onnx_genai, quantised, quantized_cache, speculative
 from .pairs import Comparison
 
 BENCHMARKS: dict[str, Callable[[], Any]] = {
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **batch.BENCHMARKS,
     **quantised.BENCHMARKS,
     **llama_cpp.BENCHMARKS,
+    **onnx_genai.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
 
