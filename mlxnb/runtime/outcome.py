@@ -87,6 +87,7 @@ class Outcome:
             load_time=self.load_time,
             thinking_tokens=self._thinking_tokens,
             first_visible=self._first_visible,
+            counted=watch.counted,
         )
 
     def _provenance(self) -> Provenance:
