@@ -79,6 +79,10 @@ class Watch:
         """Prefill starts now, over `prompt_tokens` tokens."""
         self.start, self.prompt_tokens = time.perf_counter(), prompt_tokens
 
+    def anew(self) -> Watch:
+        """An empty one for another try of the same request, which is cancelled together with this one."""
+        return Watch(cancelled=self.cancelled)
+
 
 class Cancelled(Exception):
     """Raised to leave a download or a prefill that was cancelled; it never reaches a front."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from .. import hardware
-from ..backends.base import Backend, LoadedModel, ModelInfo
+from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.select import Candidates, candidates
 from ..decision import Rejected
 from ..errors import (
@@ -21,6 +21,7 @@ from ..errors import (
     ModelTooLargeError,
     OptionError,
     UnsupportedModelError,
+    in_words,
 )
 from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
 from ..models.fit import KV_ALLOWANCE
@@ -102,15 +103,17 @@ class LoadedModels:
         precision: Precision = AS_STORED,
         strict: bool = False,
         progress: Progress | None = None,
+        tried: Collection[str] = (),
     ) -> Loaded:
-        """The loaded model, loading it first if need be. With `auto` a model in memory is taken where it is.
+        """The loaded model, loading it first if need be. With `auto` a model in memory is taken where it is. `tried`
+        are backends that failed the request already, or were passed over for it.
 
         Raises:
             ModelError: it cannot be found, read, or does not fit.
             BackendError: no backend takes it.
             OptionError: with `strict`, it could not be quantised as asked.
         """
-        chain, before = candidates(backend, self._backends, strict), self._loaded
+        chain, before = candidates(backend, self._backends, strict).without(tried), self._loaded
         notes = self._leave_changed(folder := _folder(name))
         found = self._in_memory(name, folder, chain, precision)
         here = _once(lambda: resolve(name, progress=progress))
@@ -122,6 +125,13 @@ class LoadedModels:
                 self._leave([copy for copy in self._loaded if copy not in before])
                 raise
         return loaded
+
+    def has_others(self, backend: str, strict: bool, tried: Collection[str]) -> bool:
+        """Whether a chain has a backend beside those that were tried."""
+        try:
+            return bool(candidates(backend, self._backends, strict).without(tried).backends)
+        except BackendError:
+            return False  # what was there a moment ago is gone
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -202,7 +212,7 @@ class LoadedModels:
                 if source.format == "safetensors":
                     self._check_fits(inspect(source.path), backend, precision, strict)
                 return backend.load(source, precision)
-        except MlxnbError:
+        except (MlxnbError, Cancelled):
             raise
         except Exception as err:  # a library fails in its own ways: on import, or on files it does not understand
             reason = " ".join(f"{type(err).__name__}: {err}".split())
@@ -280,7 +290,21 @@ def _once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
 
 
 def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource:
-    found = backend.find(name, here, named)
+    raised: list[BaseException] = []
+
+    def looked() -> ModelSource:
+        try:
+            return here()
+        except BaseException as err:
+            raised.append(err)
+            raise
+
+    try:
+        found = backend.find(name, looked, named)
+    except Exception as err:  # a library or a server fails in its own ways; how the look here fails is no fault of it
+        if isinstance(err, MlxnbError | Cancelled) or err in raised:
+            raise
+        raise UnsupportedModelError(f"{backend.name} could not look for {name}: {in_words(err)}.") from err
     if isinstance(found, Rejected):
         raise UnsupportedModelError(f"{found.reason[:1].upper()}{found.reason[1:]}.", f"Try to {found.remedy}.")
     return found
