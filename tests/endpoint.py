@@ -227,12 +227,10 @@ BEFORE = (
 # Every way to fail in the middle of an answer: what was said by then is kept.
 BEGUN = (piece("", role="assistant"), piece("Half "), piece("an"))
 AFTER = (
-    Fault("half an answer", (Reply(BEGUN),), "ConnectionError: {host} ended the stream before the answer was whole"),
-    Fault("reset", (Reply((*BEGUN, 0.05, RESET)),), "ConnectionError: {host} could not be reached"),
-    Fault("hung", (Reply((*BEGUN, HANG)),), "TimeoutError: {host} went silent for"),
-    Fault("no JSON", (Reply((*BEGUN, b"data: {oops\n\n")),), "ValueError: {host} sent an event that is no JSON"),
-    Fault("huge", (Reply((*BEGUN, *HUGE_LINE)),), "ValueError: {host} sent an event of more than 1 MB"),
-    Fault(
-        "error", (Reply((*BEGUN, {"error": {"message": "kaput"}})),), "ConnectionError: {host} reported an error: kaput"
-    ),
+    Fault("half an answer", (Reply(BEGUN),), "{host} ended the stream before the answer was whole"),
+    Fault("reset", (Reply((*BEGUN, 0.05, RESET)),), "{host} could not be reached"),
+    Fault("hung", (Reply((*BEGUN, HANG)),), "{host} went silent for"),
+    Fault("no JSON", (Reply((*BEGUN, b"data: {oops\n\n")),), "{host} sent an event that is no JSON"),
+    Fault("huge", (Reply((*BEGUN, *HUGE_LINE)),), "{host} sent an event of more than 1 MB"),
+    Fault("error", (Reply((*BEGUN, {"error": {"message": "kaput"}})),), "{host} reported an error: kaput"),
 )

@@ -87,7 +87,7 @@ class ServerModel:
         except Cancelled:
             watch.finish_reason = "interrupted"
         except Fault as fault:  # under which lie a client's own errors, which know the key
-            raise (fault.broken if watch.token_times else fault.error) from None
+            raise fault.error from None
         last = answer.finish()
         if last is not None:
             yield last

@@ -17,8 +17,7 @@ WORDS = 300  # characters of a server's own message
 class Fault(Exception):
     """A try that failed. `again`: another may do better, in `wait` seconds where the server says so.
 
-    Before the first token `error` is what is raised; after it the answer has broken off, and `broken` is. `tries` is
-    how often the server was asked.
+    `tries` is how often the server was asked.
     """
 
     def __init__(
@@ -30,25 +29,19 @@ class Fault(Exception):
         wait: float | None = None,
         short: str = "",
         kind: type[MlxnbError] = ServerError,
-        broken: type[Exception] = ConnectionError,
     ) -> None:
         super().__init__(message)
         self.again = again
         self.wait = wait
         self.short = short or message.rstrip(".")
         self.tries = 1
-        self._remedy, self._kind, self._broken = remedy, kind, broken
+        self._remedy, self._kind = remedy, kind
 
     @property
     def error(self) -> MlxnbError:
-        """What a request that got no token ends with."""
+        """What the request ends with."""
         asked = f" It was asked {self.tries} times." if self.tries > 1 else ""
         return self._kind(f"{self}{asked}", self._remedy)
-
-    @property
-    def broken(self) -> Exception:
-        """What an answer that has begun breaks off with."""
-        return self._broken(str(self).rstrip("."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +101,7 @@ def in_stream(event: str, where: str) -> Fault:
 def silent(where: str, seconds: float, begun: bool) -> Fault:
     """Nothing came for too long. The server may still be at work on it, so that it is not asked once more."""
     until = "went silent" if begun else "did not begin to answer"
-    return Fault(f"{where} {until} for {seconds:g} s.", "See what it is doing, or ask for less.", broken=TimeoutError)
+    return Fault(f"{where} {until} for {seconds:g} s.", "See what it is doing, or ask for less.")
 
 
 def unreachable(where: str, cause: BaseException) -> Fault:
@@ -126,7 +119,7 @@ def cut_off(where: str) -> Fault:
 
 def malformed(where: str, what: str) -> Fault:
     """What came is no stream of an OpenAI-compatible server."""
-    return Fault(f"{where} sent {what}.", "Check that it is an OpenAI-compatible server.", broken=ValueError)
+    return Fault(f"{where} sent {what}.", "Check that it is an OpenAI-compatible server.")
 
 
 def _said(text: str) -> tuple[str, str]:
