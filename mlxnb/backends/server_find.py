@@ -88,10 +88,12 @@ def _anywhere(name: str) -> ModelSource | Rejected:
             return _source(server, found, name)
     answering = [server for _, server in there if isinstance(server, Server)]
     if not answering:
-        named = next((found for place, found in there if place.named and isinstance(found, Rejected)), None)
+        for place, found in there:
+            if place.named and isinstance(found, Rejected):
+                return found
         where = " or ".join(place.address.shown for place, _ in there)
         remedy = "start LM Studio or Ollama, or set MLXNB_SERVER_URL to the address of another server"
-        return named or Rejected(SUBJECT, f"no server answers at {where}", remedy)
+        return Rejected(SUBJECT, f"no server answers at {where}", remedy)
     if len(answering) == 1:
         return _unlisted(answering[0], name)
     labels = " and ".join(server.label for server in answering)

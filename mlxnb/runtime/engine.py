@@ -350,7 +350,7 @@ class Engine:
         if loaded is None or not outcome.asked or outcome.began or job.watch.cancelled.is_set():
             return False
         why = passed_over(loaded, err)
-        names = [each.subject for each in (*job.tried, *loaded.passed_over, *([why] if why else []))]
+        names = [each.subject for each in (*job.tried, *loaded.passed_over, *([why] if why is not None else []))]
         if why is None or not self._models.has_others(request.backend, request.strict, names):
             return False
         let_go(err)
