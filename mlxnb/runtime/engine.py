@@ -350,8 +350,10 @@ class Engine:
         if loaded is None or not outcome.asked or outcome.began or job.watch.cancelled.is_set():
             return False
         why = passed_over(loaded, err)
-        names = [each.subject for each in (*job.tried, *loaded.passed_over, *([why] if why else []))]
-        if why is None or not self._models.has_others(request.backend, request.strict, names):
+        if why is None:
+            return False
+        names = [each.subject for each in (*job.tried, *loaded.passed_over, why)]
+        if not self._models.has_others(request.backend, request.strict, names):
             return False
         let_go(err)
         if memory_ran_out(err) and isinstance(loaded.model, LocalModel):
