@@ -73,8 +73,11 @@ def refuses(status: int, message: str = "no", **headers: str) -> Reply:
 class Endpoint:
     """Answers each POST with the next reply of its script, the last of them for ever; GETs by their path."""
 
-    def __init__(self, *script: Reply, models: Any = ("tiny",), gets: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *script: Reply, models: Any = ("tiny",), gets: dict[str, Any] | None = None, software: str = "Scripted"
+    ) -> None:
         listed = [{"id": name, "object": "model"} for name in models]
+        self.software = software
         self.gets: dict[str, Any] = {"/v1/models": {"object": "list", "data": listed}, **(gets or {})}
         self.script = list(script)
         self.asked: list[Asked] = []
@@ -122,7 +125,7 @@ def nobody() -> str:
 
 def _handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        server_version = "Scripted"  # mlx_lm.server is told by Python's own
+        server_version = endpoint.software
 
         def log_message(self, *_: Any) -> None:
             return

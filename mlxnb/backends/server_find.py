@@ -62,7 +62,8 @@ def _at_address(name: str) -> ModelSource | Rejected:
         return _source(server, next(iter(server.listed)), name)
     if not server.listed:
         reason = f"{server.address.shown} does not say which models it has"
-        return Rejected(SUBJECT, reason, f"name one: {server.address.url}#MODEL")
+        one = "default_model" if server.kind == "mlx-lm" else "MODEL"
+        return Rejected(SUBJECT, reason, f"name one: {server.address.url}#{one}")
     reason = f"{server.address.shown} has {_some(server.listed)}"
     return Rejected(SUBJECT, reason, f"name one: {server.address.url}#{next(iter(server.listed))}")
 
@@ -84,8 +85,8 @@ def _at_place(prefix: str, model: str, name: str) -> ModelSource | Rejected:
 def _anywhere(name: str) -> ModelSource | Rejected:
     there = servers()
     for _, server in there:
-        if isinstance(server, Server) and (found := _listed(server, name)):
-            return _source(server, found, name)
+        if isinstance(server, Server) and (model := _listed(server, name)):
+            return _source(server, model, name)
     answering = [server for _, server in there if isinstance(server, Server)]
     if not answering:
         for place, found in there:
@@ -109,6 +110,8 @@ def _on(server: Server, model: str, name: str) -> ModelSource | Rejected:
 
 def _listed(server: Server, model: str) -> str | None:
     """The name by which a server has a model: as it is, with Ollama's `:latest`, or the only path that ends so."""
+    if server.kind == "mlx-lm" and model == "default_model":
+        return model  # the one that it was started with
     for spelling in (model, f"{model}:latest"):
         if spelling in server.listed:
             return spelling

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..config import server_url
+from ..config import api_key, server_url
 from ..errors import OptionError
 from .server_address import Address, parse
 
@@ -18,10 +18,10 @@ def key_for(address: Address) -> str:
     Raises:
         OptionError: the variable holds what no header can; the message does not repeat it.
     """
-    if _configured() == address.origin and (key := _read("MLXNB_API_KEY")):
+    if _configured() == address.origin and (key := _checked("MLXNB_API_KEY", api_key() or "")):
         return key
     if address.host == OPENAI and address.scheme == "https":
-        return _read("OPENAI_API_KEY")
+        return _checked("OPENAI_API_KEY", os.environ.get("OPENAI_API_KEY", "").strip())
     return ""
 
 
@@ -35,8 +35,7 @@ def _configured() -> tuple[str, str, int] | None:
     return parse(url, "MLXNB_SERVER_URL").origin if url else None
 
 
-def _read(variable: str) -> str:
-    key = os.environ.get(variable, "").strip()
+def _checked(variable: str, key: str) -> str:
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise OptionError(f"{variable} holds what is no key.", "It takes letters, digits and signs, without spaces.")
     return key

@@ -76,4 +76,4 @@ def kind_of(address: Address, listed: list[dict[str, Any]], software: str) -> st
     found = {OWNERS[owner] for owner in owners if isinstance(owner, str) and owner in OWNERS}
     if len(found) == 1:
         return found.pop()
-    return "mlx-lm" if owners == {None} and software.startswith("BaseHTTP/") else "other"
+    return "mlx-lm" if owners <= {None} and software.startswith("BaseHTTP/") else "other"

@@ -18,6 +18,7 @@ from ..backends.local import LocalModel
 from ..backends.memory import memory_ran_out
 from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
 from ..backends.select import candidates
+from ..config import batch_size
 from ..errors import BackendError, EngineClosedError, MlxnbError
 from ..request import Message, Precision, Request
 from ..result import Chunk, Result
@@ -139,18 +140,20 @@ class Engine:
         """Queue many prompts, see `batch`, as one piece of work; iterate the BatchJob for (index, Result or error).
 
         Raises:
-            OptionError: an option that no prompt could be asked with, or one string in the place of prompts.
+            OptionError: an option that no prompt could be asked with, one string in the place of prompts, or a setting
+                batch_size that is no number.
             PromptError: options that go with no prompt, such as `raw` with `system`.
             BackendMissingError: the backend that is named cannot run here.
             EngineClosedError: after `close`.
         """
         self._check_open()
+        most = batch_size()
         batch = BatchJob(as_jobs(prompts, options, self._job, self._check_backend))
         batch.follow()
         jobs = batch.jobs
         self._jobs += jobs
         try:
-            self._worker.submit(lambda: self._run_batch(jobs))
+            self._worker.submit(lambda: self._run_batch(jobs, most))
         except EngineClosedError:
             for job in jobs:
                 self._jobs.remove(job)
@@ -315,12 +318,12 @@ class Engine:
     def _job(self, request: Request) -> Job:
         return Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
 
-    def _run_batch(self, jobs: list[Job]) -> None:
+    def _run_batch(self, jobs: list[Job], most: int | None) -> None:
         try:
             for group in by_model(jobs):
                 with self._models.steady():
                     while group:
-                        self._batch = BatchRun(self, group)
+                        self._batch = BatchRun(self, group, most)
                         group = self._batch.run()
         except Exception as err:
             for job in jobs:  # nobody may wait for what will never come
@@ -350,8 +353,10 @@ class Engine:
         if loaded is None or not outcome.asked or outcome.began or job.watch.cancelled.is_set():
             return False
         why = passed_over(loaded, err)
-        names = [each.subject for each in (*job.tried, *loaded.passed_over, *([why] if why is not None else []))]
-        if why is None or not self._models.has_others(request.backend, request.strict, names):
+        if why is None:
+            return False
+        names = [each.subject for each in (*job.tried, *loaded.passed_over, why)]
+        if not self._models.has_others(request.backend, request.strict, names):
             return False
         let_go(err)
         if memory_ran_out(err) and isinstance(loaded.model, LocalModel):

@@ -10,7 +10,7 @@ from mlxnb.backends.server_models import REMEMBERED, Known, Server, ollama_place
 from mlxnb.decision import Absent, Rejected
 from mlxnb.errors import OptionError
 from tests.backends.served import engine_for, nothing_set  # noqa: F401
-from tests.endpoint import Reply, deaf, nobody, refuses, says, serving
+from tests.endpoint import Reply, deaf, refuses, says, serving
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import mlxnb.pocket
 from mlxnb.backends.server import ServerBackend
 from mlxnb.backends.server_models import known
+from mlxnb.errors import UnsupportedModelError
 from mlxnb.runtime import Engine
 from tests.backends.served import nothing_set  # noqa: F401
 
@@ -30,7 +32,9 @@ def mlx_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of mlx_lm.server with the pocket model."""
     pytest.importorskip("mlx_lm", reason="mlx-lm is not there for this machine")
     command = ["-m", "mlx_lm", "server", "--model", str(mlxnb.pocket.path()), "--log-level", "WARNING"]
-    yield from served(command, tmp_path_factory.mktemp("mlx"))
+    folder = tmp_path_factory.mktemp("mlx")
+    (folder / "hub").mkdir()  # without a cache to list it answers its list with nothing
+    yield from served(command, folder)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,17 @@ def test_mlx_lm_server_says_what_we_say(mlx_server: str, mine: Engine, engine: E
     assert theirs.finish_reason == ours.finish_reason
     assert theirs.provenance.prompt_tokens == ours.provenance.prompt_tokens
     assert theirs.provenance.device.startswith("mlx_lm.server at 127.0.0.1:")
+
+
+@pytest.mark.slow
+def test_mlx_lm_server_without_a_list(mine: Engine, tmp_path: Path):
+    pytest.importorskip("mlx_lm", reason="mlx-lm is not there for this machine")
+    command = ["-m", "mlx_lm", "server", "--model", str(mlxnb.pocket.path()), "--log-level", "WARNING"]
+    with contextlib.contextmanager(served)(command, tmp_path) as url:
+        with pytest.raises(UnsupportedModelError, match="does not say which models it has") as caught:
+            mine.generate("Hi", model=url)
+        assert caught.value.remedy == f"Try to name one: {url}#default_model."
+        assert mine.generate("Hi", model=f"{url}#default_model", max_tokens=2).generation_tokens == 2
 
 
 @pytest.mark.slow
