@@ -116,9 +116,11 @@ def unreachable(where: str, cause: BaseException) -> Fault:
     return Fault(message, "See whether it still runs.", again=True, short=short)
 
 
-def cut_off(where: str) -> Fault:
+def cut_off(where: str, begun: bool) -> Fault:
     """The stream ended before the answer did."""
-    return Fault(f"{where} ended the stream before the answer was whole.", "Ask again.", again=True, short="cut off")
+    # llama-cpp-python's server 0.3 does that with a prompt longer than its context, and writes the reason into its log.
+    remedy = "Ask again." if begun else "Look at the server's own log: some end so where the prompt is too long."
+    return Fault(f"{where} ended the stream before the answer was whole.", remedy, again=True, short="cut off")
 
 
 def malformed(where: str, what: str) -> Fault:

@@ -113,7 +113,7 @@ class Line:
                 if data:
                     continue
                 if not events.done and not ended():
-                    raise cut_off(self._address.shown)
+                    raise cut_off(self._address.shown, bool(watch.token_times))
                 return
         except BadStream as err:
             raise malformed(self._address.shown, scrubbed(str(err), self._key)) from None

@@ -18,7 +18,7 @@ import pytest
 import mlxnb.pocket
 from mlxnb.backends.server import ServerBackend
 from mlxnb.backends.server_models import known
-from mlxnb.errors import UnsupportedModelError
+from mlxnb.errors import ServerError, UnsupportedModelError
 from mlxnb.runtime import Engine
 from tests.backends.served import nothing_set  # noqa: F401
 
@@ -153,8 +153,25 @@ def test_llama_cpp_pythons_server_says_what_we_say(llama_server: str, mine: Engi
 
 
 @pytest.mark.slow
-def test_llama_cpp_pythons_server_refuses_what_is_too_long(llama_server: str, mine: Engine):
-    from mlxnb.errors import PromptTooLongError
+def test_llama_cpp_pythons_server_stops_repeats_and_lets_go(llama_server: str, mine: Engine, engine: Engine):
+    ours = engine.generate("A list is", backend="torch", dtype="float32", raw=True, max_tokens=30)
+    theirs = mine.generate("A list is", model=llama_server, raw=True, max_tokens=30)
+    assert (theirs.text, theirs.finish_reason) == (ours.text, ours.finish_reason)
+    options = {"model": llama_server, "max_tokens": 40, "temperature": 1.0, "top_k": 40, "min_p": 0.01, "seed": 7}
+    first, second = (mine.generate("Tell me a story.", **options) for _ in range(2))
+    assert first.text == second.text
+    stop = first.text.split()[2]
+    cut = mine.generate("Tell me a story.", **options, stop=stop)
+    assert (cut.text, cut.finish_reason) == (first.text.partition(stop)[0], "stop")
+    job = mine.stream("Tell me a long story.", model=llama_server, max_tokens=400)
+    next(iter(job))
+    job.cancel()
+    assert job.result().finish_reason == "interrupted"
+    assert mine.generate("Hi", model=llama_server, max_tokens=2).finish_reason == "length"
 
-    with pytest.raises(PromptTooLongError):
+
+@pytest.mark.slow
+def test_llama_cpp_pythons_server_says_nothing_of_a_prompt_that_is_too_long(llama_server: str, mine: Engine):
+    with pytest.raises(ServerError, match="ended the stream before the answer was whole") as caught:
         mine.generate("fox " * 2000, model=llama_server, max_tokens=5)
+    assert "the prompt is too long" in caught.value.remedy
