@@ -56,6 +56,7 @@ class Contest:
         self._find, self._load, self._check, self._tell = find, load, check, tell
         self._loaded: dict[str, LoadedModel] = {}
         self._stopped: BaseException | None = None  # what `check` raised
+        self._order: list[str] = []  # of those that were measured, the fastest first
         self.note = ""
 
     def in_order(self, chain: Candidates) -> Candidates:
@@ -76,12 +77,17 @@ class Contest:
         order = by_speed(names, rates)
         if measured or (order != names and len(rates) > 1):
             self.note = (MEASURED if measured else REMEMBERED) + in_words(rates)
+        self._order = [name for name in order if name in rates]
         self._leave([name for name in self._loaded if name != order[0]])
         return replace(chain, backends=tuple(sorted(chain.backends, key=lambda backend: order.index(backend.name))))
 
     def take(self, backend: Backend) -> LoadedModel | None:
         """The model that a measurement left in memory on a backend, if it did."""
         return self._loaded.pop(backend.name, None)
+
+    def slower_than(self, name: str) -> list[str]:
+        """The backends that come after one for what was measured."""
+        return self._order[self._order.index(name) + 1 :] if name in self._order else []
 
     def close(self) -> None:
         """Give back what nobody took."""
@@ -113,7 +119,7 @@ class Contest:
             refused = Rejected(name, err.message.rstrip("."), err.remedy)
         else:
             refused = Rejected(name, f"the measurement failed: {failure(err)}")
-        if not isinstance(err, ModelTooLargeError) and not memory_ran_out(err):
+        if not isinstance(err, ModelTooLargeError) and not memory_ran_out(err.__cause__ or err):
             self._book.refuse(refused, entrant.source, self._precision)
         return refused
 

@@ -65,6 +65,7 @@ class InMemory:
     """One copy of a model. `serves`: every precision that it is the answer to, with what to say of it then.
 
     A model that could not be quantised as asked, or was stored so already, is what it would be unasked: one copy.
+    `slower` are the backends that it was measured to be faster than.
     """
 
     model: LoadedModel
@@ -72,6 +73,7 @@ class InMemory:
     mark: Mark
     passed_over: tuple[Rejected, ...]
     serves: dict[Precision, ModelInfo]
+    slower: frozenset[str] = frozenset()
 
     @property
     def info(self) -> ModelInfo:
@@ -193,7 +195,11 @@ class LoadedModels:
         with self.contest(name, here, precision, progress) as contest:
             chain = contest.in_order(chain)
             notes = (*notes, contest.note) if contest.note else notes
-            return self._load(name, here, chain, precision, strict, notes, contest.take)
+            loaded = self._load(name, here, chain, precision, strict, notes, contest.take)
+            for copy in self._loaded:
+                if copy.model is loaded.model:
+                    copy.slower = frozenset(contest.slower_than(loaded.info.backend))
+            return loaded
 
     @contextmanager
     def contest(
@@ -395,6 +401,6 @@ def _found(copy: InMemory, chain: Candidates, place: int, precision: Precision) 
     """A model in memory as this request sees it: only backends that come before its own in this chain count."""
     before = {backend.name for backend in chain.backends[:place]}
     refused = tuple(r for r in copy.passed_over if r.subject in before)
-    merely_elsewhere = before - {r.subject for r in refused}
+    merely_elsewhere = before - {r.subject for r in refused} - (frozenset() if chain.named else copy.slower)
     note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
     return Loaded(copy.model, copy.serves[precision], copy.source, precision, (*chain.passed_over, *refused), note)
