@@ -64,7 +64,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "batch_size": _plain(None, values.count(), "MLX_BATCH_SIZE"),
         "memory_mb": _plain(None, values.megabytes, "MLX_MEMORY_POOL_SIZE"),
         "server_url": Setting(None, values.url, {"LLM_CHAT_API_URL": values.chat_url}),
-        "api_key": Setting(None, values.name, secret=True),
+        "api_key": Setting(None, values.key, secret=True),
         "probe": _plain("auto", values.choice("auto", "off")),
         "local_models_dir": _plain(None, values.folder, "LOCAL_MODELS_DIR"),
         "cache_dir": _plain(_cache_dir, values.folder),
@@ -108,7 +108,7 @@ class Settings:
     None for ever. `lm` is what answers the calls of `mlxnb.lm`: "auto", "mlx" or "torch". `batch_size` is the most rows
     that are computed at once, `memory_mb` what the models in memory may take together, each None for as much as memory
     holds. `server_url` is an OpenAI-compatible server. With `probe` "auto" a small model is measured on first use on
-    each backend that takes it; "off" never does.
+    each backend that takes it, and long answers are on the way; with "off" nothing is, and the built-in order holds.
 
     Raises:
         OptionError: on access, a variable holds what the setting does not take; the message names the variable.

@@ -32,6 +32,14 @@ def name(variable: str, value: Any) -> str:
     return value.strip()
 
 
+def key(variable: str, value: Any) -> str:
+    """A key that a server can be sent. What is none is not repeated: it may be one, and a letter too much."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not (text and text.isascii() and text.isprintable()) or " " in text:
+        raise OptionError(f"{variable} holds what is no key.", "It takes letters, digits and signs, without spaces.")
+    return text
+
+
 def option(field: str) -> Reader:
     """As the Request's option of that name takes it."""
     meta = option_fields()[field].metadata

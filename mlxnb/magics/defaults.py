@@ -93,7 +93,7 @@ class MLXNB(Configurable):
     server_url = Given("address of an OpenAI-compatible server").tag(config=True)
     batch_size = Given("most rows of a batch that are computed at once").tag(config=True)
     memory_mb = Given("megabytes that the models in memory may take together").tag(config=True)
-    probe = Given("auto: measure a small model on each backend on first use; off: never").tag(config=True)
+    probe = Given("auto: measure which backend is the fastest; off: keep the built-in order").tag(config=True)
 
     @cached_property
     def environment(self) -> Settings:

@@ -18,8 +18,9 @@ from ..request import Precision
 from ..result import Chunk, Result
 from .batch_width import Width
 from .caches import Caches
-from .fallthrough import ended_by, let_go
+from .fallthrough import ended_by
 from .job import Job
+from .let_go import let_go
 from .loaded import Loaded
 from .outcome import Outcome
 from .worker import report

@@ -17,6 +17,7 @@ from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.local import LocalModel
 from ..backends.memory import memory_ran_out
 from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
+from ..backends.rates import rate_book
 from ..backends.select import candidates
 from ..config import batch_size
 from ..errors import BackendError, EngineClosedError, MlxnbError
@@ -26,8 +27,9 @@ from .batch import Answer, BatchJob, as_jobs
 from .batch_run import BatchRun, by_model
 from .caches import Caches
 from .drafts import draft_for
-from .fallthrough import ended_by, let_go, passed_over
+from .fallthrough import ended_by, passed_over
 from .job import Job
+from .let_go import let_go
 from .loaded import Loaded, LoadedModels
 from .outcome import Outcome
 from .signature import names_its_options
@@ -56,9 +58,11 @@ class Engine:
         self._worker = Worker("mlxnb-engine")
         # Without `caching` nothing is looked up or kept, in memory or on disk, whatever a request says.
         self.cache = Caches(self.call) if caching else None
-        self._models = LoadedModels(self.backends, self.cache)
+        self._models = LoadedModels(self.backends, self.cache, rate_book() if caching else None)
         self._jobs: list[Job] = []  # queued and running, in order
         self._batch: BatchRun | None = None  # the one that runs
+        self._asking: Job | None = None  # whose model is being looked for
+        self._models.tell = self._tell
         self._closed = False
         self._pid = os.getpid()
 
@@ -402,6 +406,8 @@ class Engine:
 
     def _after(self, job: Job, outcome: Outcome, whole: bool) -> None:
         """What nobody has to wait for: keep the answer if it came to its end, and the KV state."""
+        if whole and self._batch is None and outcome.loaded is not None:
+            self._models.ran(outcome.loaded, job.request, job.result())
         if self.cache is not None and outcome.loaded is not None and job.watch.start is not None:
             try:
                 if whole:
@@ -443,5 +449,14 @@ class Engine:
 
     def _loaded_for(self, job: Job) -> Loaded:
         request = job.request
-        names = [each.subject for each in job.tried]
-        return self._models.get(request.model, request.backend, request.precision, request.strict, job.loading, names)
+        names, self._asking = [each.subject for each in job.tried], job
+        try:
+            return self._models.get(
+                request.model, request.backend, request.precision, request.strict, job.loading, names
+            )
+        finally:
+            self._asking = None
+
+    def _tell(self, doing: str) -> None:
+        if self._asking is not None:
+            self._asking.watch.doing = doing

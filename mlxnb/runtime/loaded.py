@@ -11,6 +11,7 @@ from threading import Lock
 
 from .. import hardware
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
+from ..backends.rates import RateBook, of_run
 from ..backends.select import Candidates, candidates
 from ..decision import Rejected
 from ..errors import (
@@ -27,8 +28,10 @@ from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
 from ..models.fit import KV_ALLOWANCE
 from ..models.mark import Mark, mark_of
 from ..models.resolve import folder_of
-from ..request import AS_STORED, DTYPES, Precision
+from ..request import AS_STORED, DTYPES, Precision, Request
+from ..result import Result
 from .caches import Caches
+from .contest import Contest, measuring_is_off
 
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
 LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
@@ -62,6 +65,7 @@ class InMemory:
     """One copy of a model. `serves`: every precision that it is the answer to, with what to say of it then.
 
     A model that could not be quantised as asked, or was stored so already, is what it would be unasked: one copy.
+    `slower` are the backends that it was measured to be faster than.
     """
 
     model: LoadedModel
@@ -69,6 +73,7 @@ class InMemory:
     mark: Mark
     passed_over: tuple[Rejected, ...]
     serves: dict[Precision, ModelInfo]
+    slower: frozenset[str] = frozenset()
 
     @property
     def info(self) -> ModelInfo:
@@ -85,9 +90,13 @@ class InMemory:
 class LoadedModels:
     """Every method but `infos` belongs to the engine's thread."""
 
-    def __init__(self, backends: Mapping[str, Backend], caches: Caches | None = None) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], caches: Caches | None = None, rates: RateBook | None = None
+    ) -> None:
         self._backends = backends
         self._caches = caches
+        self.rates = rates  # None where nothing is measured or remembered
+        self.tell: Callable[[str], None] = lambda text: None  # hears what is under way beside loading
         self._loaded: tuple[InMemory, ...] = ()
         self._checked: set[Path] | None = None
         self.loads = 0  # how often a model was read, ever
@@ -117,7 +126,7 @@ class LoadedModels:
         notes = self._leave_changed(folder := _folder(name))
         found = self._in_memory(name, folder, chain, precision)
         here = _once(lambda: resolve(name, progress=progress))
-        loaded = found or self._load(name, here, chain, precision, strict, notes)
+        loaded = found or self._load_fastest(name, here, chain, precision, strict, notes, progress)
         if strict:
             try:
                 _check_as_asked(loaded)
@@ -132,6 +141,15 @@ class LoadedModels:
             return bool(candidates(backend, self._backends, strict).without(tried).backends)
         except BackendError:
             return False  # what was there a moment ago is gone
+
+    def ran(self, loaded: Loaded, request: Request, result: Result) -> None:
+        """A generation came to its end: remember how fast it was, where it was a plain one on this machine."""
+        plain = request.draft is None and request.kv_bits is None and not result.provenance.attention_calls
+        if self.rates is None or loaded.source.format == "served" or not plain:
+            return
+        rates = of_run(result.timings, loaded.info.device)
+        if rates is not None and not measuring_is_off():
+            self.rates.add(loaded.info.backend, loaded.source, loaded.precision, rates)
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -161,6 +179,54 @@ class LoadedModels:
                     return _found(copy, chain, place, precision)
         return None
 
+    def _load_fastest(
+        self,
+        name: str,
+        here: Callable[[], ModelSource],
+        chain: Candidates,
+        precision: Precision,
+        strict: bool,
+        notes: tuple[str, ...],
+        progress: Progress | None,
+    ) -> Loaded:
+        """`_load` along a chain in the order of speed, as far as that is known."""
+        if self.rates is None:
+            return self._load(name, here, chain, precision, strict, notes)
+        with self.contest(name, here, precision, progress) as contest:
+            chain = contest.in_order(chain)
+            notes = (*notes, contest.note) if contest.note else notes
+            loaded = self._load(name, here, chain, precision, strict, notes, contest.take)
+            for copy in self._loaded:
+                if copy.model is loaded.model:
+                    copy.slower = frozenset(contest.slower_than(loaded.info.backend))
+            return loaded
+
+    @contextmanager
+    def contest(
+        self, name: str, here: Callable[[], ModelSource], precision: Precision, progress: Progress | None
+    ) -> Iterator[Contest]:
+        """What measures a model on several backends; nothing of it is left in memory that was not taken."""
+        assert self.rates is not None
+
+        def find(backend: Backend) -> ModelSource | None:
+            try:
+                return _found_by(backend, name, here, named=False)
+            except MlxnbError:
+                return None  # whoever asks it in earnest hears why
+
+        def load(backend: Backend, source: ModelSource) -> LoadedModel:
+            return self._load_on(backend, source, precision, strict=True)
+
+        def check() -> None:
+            if progress is not None:
+                progress(0, 0)
+
+        contest = Contest(self.rates, precision, find, load, check, self.tell)
+        try:
+            yield contest
+        finally:
+            contest.close()
+
     def _load(
         self,
         name: str,
@@ -169,6 +235,7 @@ class LoadedModels:
         precision: Precision,
         strict: bool = False,
         notes: tuple[str, ...] = (),
+        taken: Callable[[Backend], LoadedModel | None] = lambda backend: None,
     ) -> Loaded:
         refused: list[Rejected] = []
         errors: list[MlxnbError] = []
@@ -176,7 +243,7 @@ class LoadedModels:
             try:
                 source = _found_by(backend, name, here, chain.named)
                 mark = mark_of(source.path) if source.format != "served" else ()
-                model = self._load_on(backend, source, precision, strict)
+                model = taken(backend) or self._load_on(backend, source, precision, strict)
             except LEAD_ON as err:
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 errors.append(err)
@@ -334,6 +401,6 @@ def _found(copy: InMemory, chain: Candidates, place: int, precision: Precision) 
     """A model in memory as this request sees it: only backends that come before its own in this chain count."""
     before = {backend.name for backend in chain.backends[:place]}
     refused = tuple(r for r in copy.passed_over if r.subject in before)
-    merely_elsewhere = before - {r.subject for r in refused}
+    merely_elsewhere = before - {r.subject for r in refused} - (frozenset() if chain.named else copy.slower)
     note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
     return Loaded(copy.model, copy.serves[precision], copy.source, precision, (*chain.passed_over, *refused), note)
