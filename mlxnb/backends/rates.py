@@ -59,14 +59,17 @@ class Rates:
 
 
 class RateBook:
-    """What was measured, by backend, model and precision. Every method belongs to the engine's thread."""
+    """What was measured, by backend, model and precision; without `records`, for as long as the book is kept. Every
+    method belongs to the engine's thread.
+    """
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records | None = None) -> None:
         self._records = records
+        self._own: dict[str, Record] = {}
 
     def get(self, backend: str, source: ModelSource, precision: Precision) -> Rates | Rejected | None:
         """The rates of a model on a backend, or why it has none there; None where it was not measured yet."""
-        record = self._records.get(_key(backend, source, precision))
+        record = self._read(_key(backend, source, precision))
         try:
             return None if record is None else _read(backend, record)
         except (KeyError, TypeError, ValueError):
@@ -75,14 +78,23 @@ class RateBook:
     def add(self, backend: str, source: ModelSource, precision: Precision, rates: Rates) -> None:
         """Remember one more run."""
         key = _key(backend, source, precision)
-        record = self._records.get(key) or {}
+        record = self._read(key) or {}
         kept = {name: _last(record.get(name), getattr(rates, name)) for name in ("prefill", "decode")}
-        self._records.put(key, {**kept, "device": rates.device, "at": time.time()})
+        self._write(key, {**kept, "device": rates.device, "at": time.time()})
 
     def refuse(self, rejected: Rejected, source: ModelSource, precision: Precision) -> None:
         """Remember that a backend cannot run a model, so that nobody measures it there again."""
         found = {"failed": rejected.reason, "remedy": rejected.remedy, "at": time.time()}
-        self._records.put(_key(rejected.subject, source, precision), found)
+        self._write(_key(rejected.subject, source, precision), found)
+
+    def _read(self, key: str) -> Record | None:
+        return self._own.get(key) if self._records is None else self._records.get(key)
+
+    def _write(self, key: str, record: Record) -> None:
+        if self._records is None:
+            self._own[key] = record
+        else:
+            self._records.put(key, record)
 
 
 def rate_book() -> RateBook:

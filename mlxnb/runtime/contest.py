@@ -93,13 +93,22 @@ class Contest:
         """Give back what nobody took."""
         self._leave(list(self._loaded))
 
-    def measure(self, entrant: Entrant, fastest: Rates | None = None) -> Rates | Rejected:
-        """Load a model and measure it; what a backend cannot run is remembered too."""
+    def known(self, entrant: Entrant) -> Rates | Rejected | None:
+        """What is remembered of a backend with its model."""
+        return self._book.get(entrant.backend.name, entrant.source, self._precision)
+
+    def measure(
+        self, entrant: Entrant, fastest: Rates | None = None, model: LoadedModel | None = None
+    ) -> Rates | Rejected:
+        """Measure a model, loaded first unless it is given, and remember what came of it: the rates with this run in
+        them, or why there are none.
+        """
         name = entrant.backend.name
         self._tell(f"measuring {name}")
         try:
             self._checked()
-            model = self._loaded[name] = self._load(entrant.backend, entrant.source)
+            if model is None:
+                model = self._loaded[name] = self._load(entrant.backend, entrant.source)
             rates = probe(model, self._checked, fastest)
         except Exception as err:
             if err is self._stopped:
@@ -108,10 +117,10 @@ class Contest:
         finally:
             self._tell("")
         self._book.add(name, entrant.source, self._precision, rates)
-        return rates
+        return self.known(entrant) or rates
 
     def _refused(self, entrant: Entrant, err: Exception) -> Rejected:
-        """Why there are no rates; what is for now only, such as too little memory, is not remembered."""
+        """Why there are no rates. What is for now only is not remembered: too little memory, a server that is away."""
         name = entrant.backend.name
         self._leave([name])
         let_go(err)
@@ -119,7 +128,8 @@ class Contest:
             refused = Rejected(name, err.message.rstrip("."), err.remedy)
         else:
             refused = Rejected(name, f"the measurement failed: {failure(err)}")
-        if not isinstance(err, ModelTooLargeError) and not memory_ran_out(err.__cause__ or err):
+        for_now = isinstance(err, ModelTooLargeError) or memory_ran_out(err.__cause__ or err)
+        if not for_now and entrant.source.format != "served":
             self._book.refuse(refused, entrant.source, self._precision)
         return refused
 
@@ -134,7 +144,7 @@ class Contest:
         """Measure, on first use, those that take the same folder as the first; whether there was anything to do."""
         first = entrants[0].source
         same = [each for each in entrants if each.source.path == first.path and each.source.format == first.format]
-        unknown = [each for each in same if self._book.get(each.backend.name, each.source, self._precision) is None]
+        unknown = [each for each in same if self.known(each) is None]
         if len(same) < 2 or not unknown or not _small(first):
             return False
         for each in unknown:
@@ -143,9 +153,7 @@ class Contest:
         return True
 
     def _rates(self, entrants: list[Entrant]) -> dict[str, Rates]:
-        found = {
-            each.backend.name: self._book.get(each.backend.name, each.source, self._precision) for each in entrants
-        }
+        found = {each.backend.name: self.known(each) for each in entrants}
         return {name: rates for name, rates in found.items() if isinstance(rates, Rates)}
 
     def _leave(self, names: Iterable[str]) -> None:

@@ -19,8 +19,9 @@ from ..backends.memory import memory_ran_out
 from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
 from ..backends.rates import rate_book
 from ..backends.select import candidates
-from ..config import batch_size
+from ..config import batch_size, settings
 from ..errors import BackendError, EngineClosedError, MlxnbError
+from ..models import resolve
 from ..request import Message, Precision, Request
 from ..result import Chunk, Result
 from .batch import Answer, BatchJob, as_jobs
@@ -30,9 +31,11 @@ from .drafts import draft_for
 from .fallthrough import ended_by, passed_over
 from .job import Job
 from .let_go import let_go
-from .loaded import Loaded, LoadedModels
+from .loaded import Loaded, LoadedModels, once
 from .outcome import Outcome
+from .remedies import Recommendation, recommendations
 from .signature import names_its_options
+from .standing import Standing, standings
 from .worker import Worker
 
 T = TypeVar("T")
@@ -271,6 +274,38 @@ class Engine:
 
         return self.call(measure)
 
+    def backends_table(
+        self,
+        model: str = "pocket",
+        *,
+        dtype: str | None = None,
+        quantize: str | None = None,
+        measure: bool = False,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> list[Standing]:
+        """Every backend with what it needs for a model, and how fast it was measured with it, in the order that `auto`
+        takes them. Nothing is downloaded.
+
+        Args:
+            model, dtype, quantize: as for `generate`.
+            measure: measure each backend that is ready first. It loads the model on one after the other.
+            progress: hears of backends done, backends in all and what is under way; what it raises ends it.
+
+        Raises:
+            OptionError: there is no such dtype, or nothing to quantise to by that name.
+        """
+        precision, here = Precision(dtype, quantize), once(lambda: resolve(model, download=False))
+        steps = (progress or _quiet) if measure else None
+        return self.call(lambda: standings(self._models, self.backends, model, here, precision, steps))
+
+    def setup_recommendations(self, model: str = "pocket") -> list[Recommendation]:
+        """What would make a model run faster here, or on more backends: the largest measured gain first, then what the
+        hardware speaks for, then what was not measured.
+        """
+        now = settings()
+        pinned, by = now.backend, now.origin["backend"]
+        return recommendations(self.backends_table(model), hardware.accelerators(), pinned, by)
+
     def models(self) -> list[ModelInfo]:
         """The models in memory."""
         return self._models.infos()
@@ -460,3 +495,7 @@ class Engine:
     def _tell(self, doing: str) -> None:
         if self._asking is not None:
             self._asking.watch.doing = doing
+
+
+def _quiet(done: int, total: int, doing: str) -> None:
+    """Nobody asked how far it is."""

@@ -125,7 +125,7 @@ class LoadedModels:
         chain, before = candidates(backend, self._backends, strict).without(tried), self._loaded
         notes = self._leave_changed(folder := _folder(name))
         found = self._in_memory(name, folder, chain, precision)
-        here = _once(lambda: resolve(name, progress=progress))
+        here = once(lambda: resolve(name, progress=progress))
         loaded = found or self._load_fastest(name, here, chain, precision, strict, notes, progress)
         if strict:
             try:
@@ -134,6 +134,10 @@ class LoadedModels:
                 self._leave([copy for copy in self._loaded if copy not in before])
                 raise
         return loaded
+
+    def in_memory(self, name: str, backend: str, precision: Precision) -> Loaded | None:
+        """A model that is in memory on a backend, as `get` would give it, without loading it."""
+        return self._in_memory(name, _folder(name), candidates(backend, self._backends), precision)
 
     def has_others(self, backend: str, strict: bool, tried: Collection[str]) -> bool:
         """Whether a chain has a backend beside those that were tried."""
@@ -206,7 +210,6 @@ class LoadedModels:
         self, name: str, here: Callable[[], ModelSource], precision: Precision, progress: Progress | None
     ) -> Iterator[Contest]:
         """What measures a model on several backends; nothing of it is left in memory that was not taken."""
-        assert self.rates is not None
 
         def find(backend: Backend) -> ModelSource | None:
             try:
@@ -221,7 +224,8 @@ class LoadedModels:
             if progress is not None:
                 progress(0, 0)
 
-        contest = Contest(self.rates, precision, find, load, check, self.tell)
+        book = self.rates if self.rates is not None else RateBook()
+        contest = Contest(book, precision, find, load, check, self.tell)
         try:
             yield contest
         finally:
@@ -339,7 +343,7 @@ def _folder(name: str) -> Path | None:
         return None
 
 
-def _once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
+def once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
     """`look`, done when first called and remembered, also where it failed."""
     found: list[ModelSource | MlxnbError] = []
 

@@ -211,3 +211,15 @@ def test_quantize_none_undoes_a_default_for_one_cell(
     shell.run_cell(f"{magic} --quantize none {'hello' if 'generate' in magic else ''}").raise_error()
     shell.run_cell(f"{magic} {'hello' if 'generate' in magic else ''}").raise_error()
     assert asked == [None, "int4"]
+
+
+@pytest.mark.usefixtures("script")
+def test_backends_stand_in_a_table(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(shell, capsys, "%mlxnb backends")
+    assert re.search(r"scripted +● ready .* not measured", text)
+    assert "Backends for pocket" in text
+    text = shown(shell, capsys, "%mlxnb backends pocket --measure")
+    assert re.search(r"scripted +● ready +cpu +[\d.\u202f]+ +[\d.\u202f]+ +[\d.e\u202f-]+ +20", text)
+    text = shown(shell, capsys, "%mlxnb backends no/such")
+    assert "No model goes by 'no/such'" in text
+    assert "What would help" in text
