@@ -122,7 +122,7 @@ class LoadedModels:
             BackendError: no backend takes it.
             OptionError: with `strict`, it could not be quantised as asked.
         """
-        chain, before = candidates(backend, self._backends, strict).without(tried), self._loaded
+        chain, before = candidates(backend, self._backends, strict, name).without(tried), self._loaded
         notes = self._leave_changed(folder := _folder(name))
         found = self._in_memory(name, folder, chain, precision)
         here = once(lambda: resolve(name, progress=progress))
@@ -139,10 +139,10 @@ class LoadedModels:
         """A model that is in memory on a backend, as `get` would give it, without loading it."""
         return self._in_memory(name, _folder(name), candidates(backend, self._backends), precision)
 
-    def has_others(self, backend: str, strict: bool, tried: Collection[str]) -> bool:
-        """Whether a chain has a backend beside those that were tried."""
+    def has_others(self, name: str, backend: str, strict: bool, tried: Collection[str]) -> bool:
+        """Whether a model's chain has a backend beside those that were tried."""
         try:
-            return bool(candidates(backend, self._backends, strict).without(tried).backends)
+            return bool(candidates(backend, self._backends, strict, name).without(tried).backends)
         except BackendError:
             return False  # what was there a moment ago is gone
 
