@@ -265,7 +265,7 @@ def test_a_person_says_how_many_rows_at_once(engine, checkpoint: Maker, monkeypa
     assert said(engine.batch(asked)) == expected
     assert most[0] == 2
     monkeypatch.setenv("MLXNB_BATCH_SIZE", "many")
-    with pytest.raises(OptionError, match="MLXNB_BATCH_SIZE is 'many'. It takes a whole number"):
+    with pytest.raises(OptionError, match="MLXNB_BATCH_SIZE is 'many'"):
         engine.batch(asked)
 
 
