@@ -44,6 +44,12 @@ _loading = Lock()
 Progress = Callable[[int, int], None]
 
 
+class NotItsOwnError(UnsupportedModelError):
+    """A backend has no such model in a format that it reads. Under `auto` it was then none to be tried with it, and is
+    passed over without a word; a chain that a person named answers for each of its parts.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A model in memory as one request sees it: in the precision that it asked for, after the backends passed over."""
@@ -243,6 +249,7 @@ class LoadedModels:
     ) -> Loaded:
         refused: list[Rejected] = []
         errors: list[MlxnbError] = []
+        tried: list[Rejected] = []
         for backend in chain.backends:
             try:
                 source = _found_by(backend, name, here, chain.named)
@@ -251,8 +258,10 @@ class LoadedModels:
             except LEAD_ON as err:
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 errors.append(err)
+                if chain.named or not isinstance(err, NotItsOwnError):
+                    tried.append(refused[-1])
                 continue
-            copy = self._kept(InMemory(model, source, mark, (*chain.passed_over, *refused), {}), precision)
+            copy = self._kept(InMemory(model, source, mark, (*chain.passed_over, *tried), {}), precision)
             return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, notes)
         raise _none_could(name, errors, refused)
 
@@ -377,7 +386,7 @@ def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], name
             raise
         raise UnsupportedModelError(f"{backend.name} could not look for {name}: {in_words(err)}.") from err
     if isinstance(found, Rejected):
-        raise UnsupportedModelError(f"{found.reason[:1].upper()}{found.reason[1:]}.", f"Try to {found.remedy}.")
+        raise NotItsOwnError(f"{found.reason[:1].upper()}{found.reason[1:]}.", f"Try to {found.remedy}.")
     return found
 
 
