@@ -23,7 +23,7 @@ SMALL = 1_500_000_000
 
 MEASURED, REMEMBERED = "chosen by a first measurement: ", "chosen by what was measured here: "
 
-Find = Callable[[Backend], ModelSource | None]
+Find = Callable[[Backend, bool], ModelSource | None]
 Load = Callable[[Backend, ModelSource], LoadedModel]
 
 
@@ -39,8 +39,8 @@ class Contest:
     """One model's way through the backends of a chain. `fastest` is the winner of a measurement that was just made, in
     memory already; whoever takes it from there closes it.
 
-    `find` gives a backend's source or None, `load` loads; `check` is called all the time, and ends a measurement by
-    what it raises; `tell` hears what is under way.
+    `find` gives a backend's source or None, and may download it where it is told so; `load` loads; `check` is called
+    all the time, and ends a measurement by what it raises; `tell` hears what is under way.
     """
 
     def __init__(
@@ -68,7 +68,8 @@ class Contest:
         """
         if chain.named or len(chain.backends) < 2 or settings().probe == "off":
             return chain
-        entrants = [Entrant(b, source) for b in chain.backends if (source := self._find(b)) is not None]
+        # What a server has need not be downloaded to see whether it would be faster here.
+        entrants = self._entrants(chain, download=False) or self._entrants(chain, download=True)
         if len(entrants) < 2:
             return chain
         measured = self._measure_first(entrants)
@@ -80,6 +81,10 @@ class Contest:
         self._order = [name for name in order if name in rates]
         self._leave([name for name in self._loaded if name != order[0]])
         return replace(chain, backends=tuple(sorted(chain.backends, key=lambda backend: order.index(backend.name))))
+
+    def _entrants(self, chain: Candidates, download: bool) -> list[Entrant]:
+        found = [(backend, self._find(backend, download)) for backend in chain.backends]
+        return [Entrant(backend, source) for backend, source in found if source is not None]
 
     def take(self, backend: Backend) -> LoadedModel | None:
         """The model that a measurement left in memory on a backend, if it did."""

@@ -119,6 +119,26 @@ def test_nothing_is_measured_beside_another_copy_of_the_model(tmp_path: Path) ->
     assert (first.loads, second.loads) == (1, 0)
 
 
+def test_nothing_is_downloaded_for_the_sake_of_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Serves(ScriptedBackend):
+        def find(self, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource:
+            return ModelSource(name, Path(), "server", format="served", url="http://localhost:9", served_as=name)
+
+    fetched: list[str] = []
+
+    def fetch(name: str, revision: str | None, progress: object) -> tuple[Path, str]:
+        fetched.append(name)
+        return POCKET.path, "1"
+
+    monkeypatch.setattr("mlxnb.models.resolve.fetch", fetch)
+    with engine_of(Serves(MANY, name="served"), fast()) as engine:
+        assert engine.generate("go", model="some/model", max_tokens=2).provenance.backend == "served"
+    assert fetched == []
+    with engine_of(slow(), fast()) as engine:  # neither has it: then it is fetched, once, and measured
+        assert engine.generate("go", model="some/model", max_tokens=2).provenance.backend == "fast"
+    assert fetched == ["some/model"]
+
+
 def test_a_model_in_memory_is_still_taken_where_it_is() -> None:
     first, second = slow(), fast()
     with engine_of(first, second) as engine:
