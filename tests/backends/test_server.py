@@ -3,8 +3,8 @@
 import pytest
 
 from mlxnb.errors import OptionError, PromptError
-from tests.backends.served import ask, engine_for, nothing_set  # noqa: F401
-from tests.endpoint import DONE, HANG, Reply, piece, says, serving, usage
+from tests.backends.served import LONG, ask, engine_for, nothing_set  # noqa: F401
+from tests.endpoint import DONE, HANG, Reply, nobody, piece, says, serving, usage
 
 pytest.importorskip("openai", reason="the server backend needs the openai package")
 
@@ -272,3 +272,22 @@ def test_mlx_lm_server_is_not_trusted_with_stop_strings():
     assert "stop" not in endpoint.asked[0].body
     assert (result.text, result.finish_reason) == ("one ", "stop")
     assert result.provenance.device == f"mlx_lm.server at {endpoint.host}"
+
+
+def test_a_slow_server_is_waited_for_and_its_pace_is_told():
+    parts = (0.3, piece("", role="assistant"), 0.3, piece("a"), 0.2, piece("b"), 0.2, piece(finish="stop"), DONE)
+    with serving(Reply(parts)) as endpoint:
+        result = ask(endpoint, patience=LONG)
+    first, second = result.timings.token_times
+    assert result.text == "ab"
+    assert first - result.timings.start > 0.5
+    assert second - first > 0.1
+
+
+def test_no_proxy_stands_before_this_machine(monkeypatch):
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, nobody())
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with serving(says("here")) as endpoint:
+        assert ask(endpoint).text == "here"
