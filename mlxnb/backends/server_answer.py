@@ -116,6 +116,7 @@ class Answer:
     def _chunk(self, text: str, thinking: str) -> Chunk:
         now = time.perf_counter()
         self._watch.token_times.append(now)
+        self._watch.counted = len(self._watch.token_times)  # for as long as the server has not told
         thought, answer = self._opening.feed(self._halves["text"].feed(text)) if text else ("", "")
         thought = self._halves["thinking"].feed(thinking) + thought if thinking else thought
         self._thought = self._thought or bool(thought)

@@ -55,7 +55,7 @@ KINDS: Mapping[str, Kind] = {
     # It takes a stop string out of the text wherever it stands, but ends only where the model wrote it in the very
     # tokens that the string has alone (mlx-lm 0.32.2, generate.make_stop_sequences): the rest would be glued together.
     "mlx-lm": Kind("mlx_lm.server", ALL, stops=False),
-    "other": Kind("server", SEED),
+    "other": Kind("the server", SEED),
 }
 
 # What the servers write into `owned_by` of the models that they list.
