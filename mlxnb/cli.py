@@ -1,4 +1,4 @@
-"""The `mlxnb` command: the quick-start notebook in the terminal, the notebooks in JupyterLab, the machine's state."""
+"""The `mlxnb` command: the quick-start notebook in the terminal, the notebooks in JupyterLab, what runs here."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return demo()
             case "doctor":
                 return doctor(options.again)
+            case "backends":
+                return backends(options.model, options.measure)
             case _:
                 return lab(Path(options.folder), rest)
     except MlxnbError as error:
@@ -49,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("demo", help="run the quick-start notebook and show its answers in this terminal")
     look = commands.add_parser("doctor", help="show what this machine is, how fast, and what is missing")
     look.add_argument("--again", action="store_true", help="measure the speeds anew")
+    table = commands.add_parser("backends", help="show how each backend stands with a model, and how fast it is")
+    table.add_argument("model", metavar="MODEL", nargs="?", help="default: the settings' model, or pocket")
+    table.add_argument("--measure", action="store_true", help="measure those that are ready")
     epilog = "Further options go to JupyterLab: mlxnb lab --no-browser, for example."
     lab = commands.add_parser("lab", help="open a copy of the notebooks in JupyterLab", epilog=epilog)
     where = f"folder for the copy (default {DEFAULT_FOLDER})"
@@ -78,6 +83,30 @@ def doctor(again: bool = False) -> int:
     from .render.doctor import doctor_tables
 
     print("\n\n".join(table.text() for table in doctor_tables(diagnose(again))))
+    return 0
+
+
+def backends(model: str | None = None, measure: bool = False) -> int:
+    """Print how each backend stands with a model, and what would help."""
+    from .config import settings
+    from .render.backends import backends_table, recommendations_table
+    from .runtime import Engine
+
+    engine, name = Engine(), model or settings().model
+
+    def say(done: int, total: int, doing: str) -> None:
+        if doing not in said:
+            said.add(doing)
+            print(f"{doing} ({done + 1} of {total})", file=sys.stderr)
+
+    said: set[str] = set()
+    try:
+        tables = [backends_table(engine.backends_table(name, measure=measure, progress=say), name)]
+        found = engine.setup_recommendations(name)
+    finally:
+        engine.close()
+    tables += [recommendations_table(found)] if found else []
+    print("\n\n".join(table.text() for table in tables))
     return 0
 
 

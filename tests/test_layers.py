@@ -7,7 +7,19 @@ import mlxnb
 
 ROOT = Path(mlxnb.__file__).parent
 LAYERS = [
-    {"errors", "decision", "request", "result", "config", "hardware", "comparison", "quiet", "records"},
+    {
+        "errors",
+        "decision",
+        "request",
+        "result",
+        "config",
+        "config_values",
+        "env_file",
+        "hardware",
+        "comparison",
+        "quiet",
+        "records",
+    },
     {"models", "cache", "kernels", "pocket"},
     {"backends"},
     {"runtime", "doctor"},
@@ -16,6 +28,7 @@ LAYERS = [
 ]
 SISTERS_MAY_NOT = {"magics", "widgets"}  # fronts never import each other
 HEAVY = {"mlx", "mlx_lm", "torch", "transformers", "matplotlib", "ipywidgets", "huggingface_hub", "tokenizers"}
+HEAVY |= {"openai", "ollama", "httpx"}
 
 
 def layer_of(part: str) -> int:

@@ -8,9 +8,10 @@ def default_backends() -> dict[str, Backend]:
     from .llamacpp import LlamaCppBackend
     from .mlx import MlxBackend
     from .onnx import OnnxBackend
+    from .server import ServerBackend
     from .torch import TorchBackend
 
-    made: tuple[Backend, ...] = (MlxBackend(), LlamaCppBackend(), TorchBackend(), OnnxBackend())
+    made: tuple[Backend, ...] = (MlxBackend(), ServerBackend(), LlamaCppBackend(), TorchBackend(), OnnxBackend())
     return {backend.name: backend for backend in made}
 
 

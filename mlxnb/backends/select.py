@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from .. import hardware
 from ..decision import Rejected
 from ..errors import BackendMissingError, OptionError
+from ..models.names import is_served
 from .base import Backend
+
+SERVER = "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +22,27 @@ class Candidates:
     passed_over: tuple[Rejected, ...] = ()
     named: bool = False
 
+    def without(self, names: Collection[str]) -> Candidates:
+        """They, less those that a request has been to already, or that were passed over for it."""
+        return replace(
+            self,
+            backends=tuple(backend for backend in self.backends if backend.name not in names),
+            passed_over=tuple(rejected for rejected in self.passed_over if rejected.subject not in names),
+        )
 
-def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = False) -> Candidates:
+
+def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = False, name: str = "") -> Candidates:
     """Backends for `wanted`: a name, several with commas between, or `auto`; with `strict` only the first of them.
 
-    A name is a chain of one: it runs there or the request fails.
+    A name is a chain of one: it runs there or the request fails. So is `auto` for a model whose `name` says that a
+    server has it: that the others do not have it tells nobody anything.
 
     Raises:
         OptionError: no backend has that name.
         BackendMissingError: none of them can run here.
     """
+    if wanted == "auto" and SERVER in backends and is_served(name):
+        wanted = SERVER
     named = wanted != "auto"
     names = [part.strip() for part in wanted.split(",")] if named else in_order(backends)
     for name in names:
@@ -55,12 +69,14 @@ def in_order(backends: Mapping[str, Backend]) -> list[str]:
 
 
 def automatic_order() -> tuple[str, ...]:
-    """MLX first on Apple silicon; elsewhere torch first.
+    """The order where nothing is measured, and between backends that are equally fast: MLX on Apple silicon, then
+    servers (LM Studio before Ollama), llama.cpp, transformers, and ONNX; elsewhere MLX comes after transformers.
 
     Away from Metal MLX is the slower one: on a 2-core Linux CPU a 0.6B-shaped bf16 model decoded at 2.8 tok/s in MLX
     and 19.7 tok/s in torch, the pocket model at 198 and 370 tok/s (`python -m tests.benchmarks decode`).
     """
-    return ("mlx", "torch") if hardware.is_apple_silicon() else ("torch", "mlx")
+    others = ("server", "llamacpp", "torch")
+    return ("mlx", *others, "onnx") if hardware.is_apple_silicon() else (*others, "mlx", "onnx")
 
 
 def _ready(backend: Backend) -> Backend:

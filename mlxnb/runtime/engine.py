@@ -15,19 +15,27 @@ from .. import hardware
 from ..backends import default_backends
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.local import LocalModel
+from ..backends.memory import memory_ran_out
 from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
+from ..backends.rates import rate_book
 from ..backends.select import candidates
+from ..config import batch_size, settings
 from ..errors import BackendError, EngineClosedError, MlxnbError
+from ..models import resolve
 from ..request import Message, Precision, Request
 from ..result import Chunk, Result
 from .batch import Answer, BatchJob, as_jobs
 from .batch_run import BatchRun, by_model
 from .caches import Caches
 from .drafts import draft_for
+from .fallthrough import ended_by, passed_over
 from .job import Job
-from .loaded import Loaded, LoadedModels
+from .let_go import let_go
+from .loaded import Loaded, LoadedModels, once
 from .outcome import Outcome
+from .remedies import Recommendation, recommendations
 from .signature import names_its_options
+from .standing import Standing, standings
 from .worker import Worker
 
 T = TypeVar("T")
@@ -53,9 +61,11 @@ class Engine:
         self._worker = Worker("mlxnb-engine")
         # Without `caching` nothing is looked up or kept, in memory or on disk, whatever a request says.
         self.cache = Caches(self.call) if caching else None
-        self._models = LoadedModels(self.backends, self.cache)
+        self._models = LoadedModels(self.backends, self.cache, rate_book() if caching else None)
         self._jobs: list[Job] = []  # queued and running, in order
         self._batch: BatchRun | None = None  # the one that runs
+        self._asking: Job | None = None  # whose model is being looked for
+        self._models.tell = self._tell
         self._closed = False
         self._pid = os.getpid()
 
@@ -137,18 +147,20 @@ class Engine:
         """Queue many prompts, see `batch`, as one piece of work; iterate the BatchJob for (index, Result or error).
 
         Raises:
-            OptionError: an option that no prompt could be asked with, or one string in the place of prompts.
+            OptionError: an option that no prompt could be asked with, one string in the place of prompts, or a setting
+                batch_size that is no number.
             PromptError: options that go with no prompt, such as `raw` with `system`.
             BackendMissingError: the backend that is named cannot run here.
             EngineClosedError: after `close`.
         """
         self._check_open()
+        most = batch_size()
         batch = BatchJob(as_jobs(prompts, options, self._job, self._check_backend))
         batch.follow()
         jobs = batch.jobs
         self._jobs += jobs
         try:
-            self._worker.submit(lambda: self._run_batch(jobs))
+            self._worker.submit(lambda: self._run_batch(jobs, most))
         except EngineClosedError:
             for job in jobs:
                 self._jobs.remove(job)
@@ -262,6 +274,38 @@ class Engine:
 
         return self.call(measure)
 
+    def backends_table(
+        self,
+        model: str = "pocket",
+        *,
+        dtype: str | None = None,
+        quantize: str | None = None,
+        measure: bool = False,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> list[Standing]:
+        """Every backend with what it needs for a model, and how fast it was measured with it, in the order that `auto`
+        takes them. Nothing is downloaded.
+
+        Args:
+            model, dtype, quantize: as for `generate`.
+            measure: measure each backend that is ready first. It loads the model on one after the other.
+            progress: hears of backends done, backends in all and what is under way; what it raises ends it.
+
+        Raises:
+            OptionError: there is no such dtype, or nothing to quantise to by that name.
+        """
+        precision, here = Precision(dtype, quantize), once(lambda: resolve(model, download=False))
+        steps = (progress or _quiet) if measure else None
+        return self.call(lambda: standings(self._models, self.backends, model, here, precision, steps))
+
+    def setup_recommendations(self, model: str = "pocket") -> list[Recommendation]:
+        """What would make a model run faster here, or on more backends: the largest measured gain first, then what the
+        hardware speaks for, then what was not measured.
+        """
+        now = settings()
+        pinned, by = now.backend, now.origin["backend"]
+        return recommendations(self.backends_table(model), hardware.accelerators(), pinned, by)
+
     def models(self) -> list[ModelInfo]:
         """The models in memory."""
         return self._models.infos()
@@ -313,12 +357,12 @@ class Engine:
     def _job(self, request: Request) -> Job:
         return Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
 
-    def _run_batch(self, jobs: list[Job]) -> None:
+    def _run_batch(self, jobs: list[Job], most: int | None) -> None:
         try:
             for group in by_model(jobs):
                 with self._models.steady():
                     while group:
-                        self._batch = BatchRun(self, group)
+                        self._batch = BatchRun(self, group, most)
                         group = self._batch.run()
         except Exception as err:
             for job in jobs:  # nobody may wait for what will never come
@@ -342,6 +386,25 @@ class Engine:
         """See Host."""
         return self.backends[loaded.info.backend]
 
+    def goes_on(self, job: Job, outcome: Outcome, err: Exception) -> bool:
+        """See Host."""
+        loaded, request = outcome.loaded, job.request
+        if loaded is None or not outcome.asked or outcome.began or job.watch.cancelled.is_set():
+            return False
+        why = passed_over(loaded, err)
+        if why is None:
+            return False
+        names = [each.subject for each in (*job.tried, *loaded.passed_over, why)]
+        if not self._models.has_others(request.model, request.backend, request.strict, names):
+            return False
+        let_go(err)
+        if memory_ran_out(err) and isinstance(loaded.model, LocalModel):
+            loaded.model.give_back()
+        job.pass_over((*loaded.passed_over, why))
+        job.state = "loading"
+        outcome.loaded, outcome.asked = None, False
+        return True
+
     def run_alone(self, job: Job) -> None:
         """See Host."""
         self._run(job)
@@ -354,7 +417,7 @@ class Engine:
     def _run(self, job: Job) -> None:
         outcome, whole = Outcome(job), False
         try:
-            if job.start() and (found := self._generate(job, outcome)) is not None:
+            if job.start() and (found := self._along_the_chain(job, outcome)) is not None:
                 job.put(Chunk(found.text, None, found.timings.start, found.thinking))
                 job.finish(found)
                 assert self.cache is not None
@@ -364,10 +427,10 @@ class Engine:
         except Cancelled:
             job.finish(outcome.result())
         except MlxnbError as err:
-            job.finish(None, err)
+            job.finish(None, ended_by(err, job, outcome))
         except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
             traceback.clear_frames(err.__traceback__)  # whoever keeps the error must not keep a KV state with it
-            job.finish(None, outcome.failed(err))
+            job.finish(None, ended_by(err, job, outcome))
         else:
             whole = True
             job.finish(outcome.result())
@@ -378,6 +441,8 @@ class Engine:
 
     def _after(self, job: Job, outcome: Outcome, whole: bool) -> None:
         """What nobody has to wait for: keep the answer if it came to its end, and the KV state."""
+        if whole and self._batch is None and outcome.loaded is not None:
+            self._models.ran(outcome.loaded, job.request, job.result())
         if self.cache is not None and outcome.loaded is not None and job.watch.start is not None:
             try:
                 if whole:
@@ -385,22 +450,32 @@ class Engine:
             finally:
                 self.cache.finished(outcome.loaded.model, job)
 
+    def _along_the_chain(self, job: Job, outcome: Outcome) -> Result | None:
+        """`_generate`, on the next backend where one fails before the first token."""
+        while True:
+            try:
+                return self._generate(job, outcome)
+            except Exception as err:
+                if not self.goes_on(job, outcome, err):
+                    raise
+
     def _generate(self, job: Job, outcome: Outcome) -> Result | None:
         """Generate into `outcome`; or the answer as it was kept."""
         began, before = time.perf_counter(), self._models.loads
         outcome.loaded = self._loaded_for(job)
         if self._models.loads > before:
-            outcome.load_time = time.perf_counter() - began
+            outcome.load_time += time.perf_counter() - began
         if job.watch.cancelled.is_set():
             return None
         if self.cache is not None:
             found = self.cache.find(outcome.loaded.model, job, outcome.load_time)
             if found is not None:
-                return found
+                return outcome.found(found)
         outcome.load_time += draft_for(self._models, job, outcome.loaded)
         if self.cache is not None:
             self.cache.relieve(outcome.loaded.model, job, self.backends[outcome.loaded.info.backend].memory_free)
         job.state = "prefill"
+        outcome.asked = True
         for chunk in outcome.loaded.model.stream(job.request, job.watch):
             job.state = "decode"
             outcome.add(chunk)
@@ -409,4 +484,18 @@ class Engine:
 
     def _loaded_for(self, job: Job) -> Loaded:
         request = job.request
-        return self._models.get(request.model, request.backend, request.precision, request.strict, job.loading)
+        names, self._asking = [each.subject for each in job.tried], job
+        try:
+            return self._models.get(
+                request.model, request.backend, request.precision, request.strict, job.loading, names
+            )
+        finally:
+            self._asking = None
+
+    def _tell(self, doing: str) -> None:
+        if self._asking is not None:
+            self._asking.watch.doing = doing
+
+
+def _quiet(done: int, total: int, doing: str) -> None:
+    """Nobody asked how far it is."""

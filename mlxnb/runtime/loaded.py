@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Lock
 
 from .. import hardware
-from ..backends.base import Backend, LoadedModel, ModelInfo
+from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
+from ..backends.rates import RateBook, of_run
 from ..backends.select import Candidates, candidates
 from ..decision import Rejected
 from ..errors import (
@@ -21,13 +22,16 @@ from ..errors import (
     ModelTooLargeError,
     OptionError,
     UnsupportedModelError,
+    in_words,
 )
 from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
 from ..models.fit import KV_ALLOWANCE
 from ..models.mark import Mark, mark_of
 from ..models.resolve import folder_of
-from ..request import AS_STORED, DTYPES, Precision
+from ..request import AS_STORED, DTYPES, Precision, Request
+from ..result import Result
 from .caches import Caches
+from .contest import Contest, measuring_is_off
 
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
 LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
@@ -38,6 +42,12 @@ CHANGED = "its folder has changed since it was loaded, so it was loaded anew"
 _loading = Lock()
 
 Progress = Callable[[int, int], None]
+
+
+class NotItsOwnError(UnsupportedModelError):
+    """A backend has no such model in a format that it reads. Under `auto` it was then none to be tried with it, and is
+    passed over without a word; a chain that a person named answers for each of its parts.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ class InMemory:
     """One copy of a model. `serves`: every precision that it is the answer to, with what to say of it then.
 
     A model that could not be quantised as asked, or was stored so already, is what it would be unasked: one copy.
+    `slower` are the backends that it was measured to be faster than.
     """
 
     model: LoadedModel
@@ -68,6 +79,7 @@ class InMemory:
     mark: Mark
     passed_over: tuple[Rejected, ...]
     serves: dict[Precision, ModelInfo]
+    slower: frozenset[str] = frozenset()
 
     @property
     def info(self) -> ModelInfo:
@@ -84,9 +96,13 @@ class InMemory:
 class LoadedModels:
     """Every method but `infos` belongs to the engine's thread."""
 
-    def __init__(self, backends: Mapping[str, Backend], caches: Caches | None = None) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], caches: Caches | None = None, rates: RateBook | None = None
+    ) -> None:
         self._backends = backends
         self._caches = caches
+        self.rates = rates  # None where nothing is measured or remembered
+        self.tell: Callable[[str], None] = lambda text: None  # hears what is under way beside loading
         self._loaded: tuple[InMemory, ...] = ()
         self._checked: set[Path] | None = None
         self.loads = 0  # how often a model was read, ever
@@ -102,19 +118,21 @@ class LoadedModels:
         precision: Precision = AS_STORED,
         strict: bool = False,
         progress: Progress | None = None,
+        tried: Collection[str] = (),
     ) -> Loaded:
-        """The loaded model, loading it first if need be. With `auto` a model in memory is taken where it is.
+        """The loaded model, loading it first if need be. With `auto` a model in memory is taken where it is. `tried`
+        are backends that failed the request already, or were passed over for it.
 
         Raises:
             ModelError: it cannot be found, read, or does not fit.
             BackendError: no backend takes it.
             OptionError: with `strict`, it could not be quantised as asked.
         """
-        chain, before = candidates(backend, self._backends, strict), self._loaded
+        chain, before = candidates(backend, self._backends, strict, name).without(tried), self._loaded
         notes = self._leave_changed(folder := _folder(name))
         found = self._in_memory(name, folder, chain, precision)
-        here = _once(lambda: resolve(name, progress=progress))
-        loaded = found or self._load(name, here, chain, precision, strict, notes)
+        here = once(lambda: resolve(name, progress=progress))
+        loaded = found or self._load_fastest(name, here, chain, precision, strict, notes, progress)
         if strict:
             try:
                 _check_as_asked(loaded)
@@ -122,6 +140,26 @@ class LoadedModels:
                 self._leave([copy for copy in self._loaded if copy not in before])
                 raise
         return loaded
+
+    def in_memory(self, name: str, backend: str, precision: Precision) -> Loaded | None:
+        """A model that is in memory on a backend, as `get` would give it, without loading it."""
+        return self._in_memory(name, _folder(name), candidates(backend, self._backends), precision)
+
+    def has_others(self, name: str, backend: str, strict: bool, tried: Collection[str]) -> bool:
+        """Whether a model's chain has a backend beside those that were tried."""
+        try:
+            return bool(candidates(backend, self._backends, strict, name).without(tried).backends)
+        except BackendError:
+            return False  # what was there a moment ago is gone
+
+    def ran(self, loaded: Loaded, request: Request, result: Result) -> None:
+        """A generation came to its end: remember how fast it was, where it was a plain one on this machine."""
+        plain = request.draft is None and request.kv_bits is None and not result.provenance.attention_calls
+        if self.rates is None or loaded.source.format == "served" or not plain:
+            return
+        rates = of_run(result.timings, loaded.info.device)
+        if rates is not None and not measuring_is_off():
+            self.rates.add(loaded.info.backend, loaded.source, loaded.precision, rates)
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -151,6 +189,56 @@ class LoadedModels:
                     return _found(copy, chain, place, precision)
         return None
 
+    def _load_fastest(
+        self,
+        name: str,
+        here: Callable[[], ModelSource],
+        chain: Candidates,
+        precision: Precision,
+        strict: bool,
+        notes: tuple[str, ...],
+        progress: Progress | None,
+    ) -> Loaded:
+        """`_load` along a chain in the order of speed, as far as that is known."""
+        if self.rates is None:
+            return self._load(name, here, chain, precision, strict, notes)
+        with self.contest(name, here, precision, progress) as contest:
+            chain = contest.in_order(chain)
+            notes = (*notes, contest.note) if contest.note else notes
+            loaded = self._load(name, here, chain, precision, strict, notes, contest.take)
+            for copy in self._loaded:
+                if copy.model is loaded.model:
+                    copy.slower = frozenset(contest.slower_than(loaded.info.backend))
+            return loaded
+
+    @contextmanager
+    def contest(
+        self, name: str, here: Callable[[], ModelSource], precision: Precision, progress: Progress | None
+    ) -> Iterator[Contest]:
+        """What measures a model on several backends; nothing of it is left in memory that was not taken."""
+
+        on_disk = once(lambda: resolve(name, download=False))
+
+        def find(backend: Backend, download: bool) -> ModelSource | None:
+            try:
+                return _found_by(backend, name, here if download else on_disk, named=False)
+            except MlxnbError:
+                return None  # whoever asks it in earnest hears why
+
+        def load(backend: Backend, source: ModelSource) -> LoadedModel:
+            return self._load_on(backend, source, precision, strict=True)
+
+        def check() -> None:
+            if progress is not None:
+                progress(0, 0)
+
+        book = self.rates if self.rates is not None else RateBook()
+        contest = Contest(book, precision, find, load, check, self.tell)
+        try:
+            yield contest
+        finally:
+            contest.close()
+
     def _load(
         self,
         name: str,
@@ -159,19 +247,23 @@ class LoadedModels:
         precision: Precision,
         strict: bool = False,
         notes: tuple[str, ...] = (),
+        taken: Callable[[Backend], LoadedModel | None] = lambda backend: None,
     ) -> Loaded:
         refused: list[Rejected] = []
         errors: list[MlxnbError] = []
+        tried: list[Rejected] = []
         for backend in chain.backends:
             try:
                 source = _found_by(backend, name, here, chain.named)
                 mark = mark_of(source.path) if source.format != "served" else ()
-                model = self._load_on(backend, source, precision, strict)
+                model = taken(backend) or self._load_on(backend, source, precision, strict)
             except LEAD_ON as err:
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 errors.append(err)
+                if chain.named or not isinstance(err, NotItsOwnError):
+                    tried.append(refused[-1])
                 continue
-            copy = self._kept(InMemory(model, source, mark, (*chain.passed_over, *refused), {}), precision)
+            copy = self._kept(InMemory(model, source, mark, (*chain.passed_over, *tried), {}), precision)
             return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, notes)
         raise _none_could(name, errors, refused)
 
@@ -202,7 +294,7 @@ class LoadedModels:
                 if source.format == "safetensors":
                     self._check_fits(inspect(source.path), backend, precision, strict)
                 return backend.load(source, precision)
-        except MlxnbError:
+        except (MlxnbError, Cancelled):
             raise
         except Exception as err:  # a library fails in its own ways: on import, or on files it does not understand
             reason = " ".join(f"{type(err).__name__}: {err}".split())
@@ -262,7 +354,7 @@ def _folder(name: str) -> Path | None:
         return None
 
 
-def _once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
+def once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
     """`look`, done when first called and remembered, also where it failed."""
     found: list[ModelSource | MlxnbError] = []
 
@@ -280,9 +372,23 @@ def _once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
 
 
 def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource:
-    found = backend.find(name, here, named)
+    raised: list[BaseException] = []
+
+    def looked() -> ModelSource:
+        try:
+            return here()
+        except BaseException as err:
+            raised.append(err)
+            raise
+
+    try:
+        found = backend.find(name, looked, named)
+    except Exception as err:  # a library or a server fails in its own ways; how the look here fails is no fault of it
+        if isinstance(err, MlxnbError | Cancelled) or err in raised:
+            raise
+        raise UnsupportedModelError(f"{backend.name} could not look for {name}: {in_words(err)}.") from err
     if isinstance(found, Rejected):
-        raise UnsupportedModelError(f"{found.reason}.", f"Try to {found.remedy}.")
+        raise NotItsOwnError(f"{found.reason}.", f"Try to {found.remedy}.")
     return found
 
 
@@ -310,6 +416,6 @@ def _found(copy: InMemory, chain: Candidates, place: int, precision: Precision) 
     """A model in memory as this request sees it: only backends that come before its own in this chain count."""
     before = {backend.name for backend in chain.backends[:place]}
     refused = tuple(r for r in copy.passed_over if r.subject in before)
-    merely_elsewhere = before - {r.subject for r in refused}
+    merely_elsewhere = before - {r.subject for r in refused} - (frozenset() if chain.named else copy.slower)
     note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
     return Loaded(copy.model, copy.serves[precision], copy.source, precision, (*chain.passed_over, *refused), note)

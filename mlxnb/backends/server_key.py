@@ -1,0 +1,36 @@
+"""The key that a server gets: from the environment, only the server that it is meant for, and never shown."""
+
+from __future__ import annotations
+
+import os
+
+from ..config import api_key, server_url
+from ..config_values import key
+from .server_address import Address, parse
+
+OPENAI = "api.openai.com"
+
+
+def key_for(address: Address) -> str:
+    """The key for a server, empty for none: MLXNB_API_KEY goes to the server of MLXNB_SERVER_URL alone, so that a
+    notebook that names another one cannot collect it; OPENAI_API_KEY to api.openai.com over https alone.
+
+    Raises:
+        OptionError: the variable holds what no header can; the message does not repeat it.
+    """
+    if _configured() == address.origin and (given := api_key()):
+        return given
+    theirs = os.environ.get("OPENAI_API_KEY", "").strip()
+    if theirs and address.host == OPENAI and address.scheme == "https":
+        return key("OPENAI_API_KEY", theirs)
+    return ""
+
+
+def scrubbed(text: str, secret: str) -> str:
+    """Text of a server without the key, which some repeat in their errors."""
+    return text.replace(secret, "(the key)") if secret else text
+
+
+def _configured() -> tuple[str, str, int] | None:
+    url = server_url()
+    return parse(url, "MLXNB_SERVER_URL").origin if url else None
