@@ -36,8 +36,7 @@ class Entrant:
 
 
 class Contest:
-    """One model's way through the backends of a chain. `fastest` is the winner of a measurement that was just made, in
-    memory already; whoever takes it from there closes it.
+    """One model on the backends of a chain. The winner of a measurement stays in memory, to be taken from here.
 
     `find` gives a backend's source or None, and may download it where it is told so; `load` loads; `check` is called
     all the time, and ends a measurement by what it raises; `tell` hears what is under way.
@@ -74,13 +73,19 @@ class Contest:
             return chain
         measured = self._measure_first(entrants)
         rates = self._rates(entrants)
+        # One that failed when it was measured comes after those that did not.
+        failed = {
+            each.backend.name: why for each in entrants if isinstance(why := self.known(each), Rejected) and rates
+        }
         names = [backend.name for backend in chain.backends]
-        order = by_speed(names, rates)
-        if measured or (order != names and len(rates) > 1):
-            self.note = (MEASURED if measured else REMEMBERED) + in_words(rates)
+        order = [*by_speed([name for name in names if name not in failed], rates), *failed]
         self._order = [name for name in order if name in rates]
+        if len(rates) > 1 and (measured or self._order != [name for name in names if name in rates]):
+            self.note = (MEASURED if measured else REMEMBERED) + in_words(rates)
         self._leave([name for name in self._loaded if name != order[0]])
-        return replace(chain, backends=tuple(sorted(chain.backends, key=lambda backend: order.index(backend.name))))
+        passed_over = [failed[name] for name in names[: names.index(order[0])] if name in failed]
+        backends = tuple(sorted(chain.backends, key=lambda backend: order.index(backend.name)))
+        return replace(chain, backends=backends, passed_over=(*chain.passed_over, *passed_over))
 
     def _entrants(self, chain: Candidates, download: bool) -> list[Entrant]:
         found = [(backend, self._find(backend, download)) for backend in chain.backends]
