@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -130,7 +131,7 @@ def test_nothing_is_downloaded_for_the_sake_of_a_measurement(monkeypatch: pytest
         fetched.append(name)
         return POCKET.path, "1"
 
-    monkeypatch.setattr("mlxnb.models.resolve.fetch", fetch)
+    monkeypatch.setattr(sys.modules["mlxnb.models.resolve"], "fetch", fetch)  # its package has a function of that name
     with engine_of(Serves(MANY, name="served"), fast()) as engine:
         assert engine.generate("go", model="some/model", max_tokens=2).provenance.backend == "served"
     assert fetched == []
