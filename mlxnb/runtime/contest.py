@@ -29,10 +29,18 @@ Load = Callable[[Backend, ModelSource], LoadedModel]
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A backend that takes a model, and where from."""
+    """A backend that takes a model, and where from. What is measured is remembered for `name_of`, where that is given:
+    the model as it is here, which a backend that was named made its own `source` of.
+    """
 
     backend: Backend
     source: ModelSource
+    name_of: ModelSource | None = None
+
+    @property
+    def measured_as(self) -> ModelSource:
+        """What its figures are remembered for."""
+        return self.name_of or self.source
 
 
 class Contest:
@@ -105,7 +113,7 @@ class Contest:
 
     def known(self, entrant: Entrant) -> Rates | Rejected | None:
         """What is remembered of a backend with its model."""
-        return self._book.get(entrant.backend.name, entrant.source, self._precision)
+        return self._book.get(entrant.backend.name, entrant.measured_as, self._precision)
 
     def measure(
         self, entrant: Entrant, fastest: Rates | None = None, model: LoadedModel | None = None
@@ -126,7 +134,7 @@ class Contest:
             return self._refused(entrant, err)
         finally:
             self._tell("")
-        self._book.add(name, entrant.source, self._precision, rates)
+        self._book.add(name, entrant.measured_as, self._precision, rates)
         return self.known(entrant) or rates
 
     def _refused(self, entrant: Entrant, err: Exception) -> Rejected:
@@ -140,7 +148,7 @@ class Contest:
             refused = Rejected(name, f"the measurement failed: {failure(err)}")
         for_now = isinstance(err, ModelTooLargeError) or memory_ran_out(err.__cause__ or err)
         if not for_now and entrant.source.format != "served":
-            self._book.refuse(refused, entrant.source, self._precision)
+            self._book.refuse(refused, entrant.measured_as, self._precision)
         return refused
 
     def _checked(self) -> None:
