@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .errors import OptionError
-from .request import check_option, option_fields
+from .request import FOREVER, check_keep_alive, check_option, option_fields
 
 VARIABLES: Mapping[str, str] = MappingProxyType(
     {
@@ -24,6 +24,8 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "cache_states_mb": "MLXNB_CACHE_STATES_MB",
         "cache_days": "MLXNB_CACHE_DAYS",
         "lm": "MLXNB_LM",
+        "memory_mb": "MLXNB_MEMORY_MB",
+        "keep_alive": "MLXNB_KEEP_ALIVE",
     }
 )
 
@@ -35,6 +37,8 @@ class Settings:
     `local_models_dir` is None unless LOCAL_MODELS_DIR is set: no folder of a person's home is searched unasked. On disk
     finished answers may take `cache_answers_mb` and KV states `cache_states_mb` megabytes; an answer counts for
     `cache_days`, None for ever. `lm` is what answers the calls of `mlxnb.lm`: "auto", "mlx" or "torch".
+    The models in memory may take `memory_mb` megabytes together, None for what is free; one that was idle for
+    `keep_alive` seconds is given back, "forever" for none.
     """
 
     model: str
@@ -47,6 +51,8 @@ class Settings:
     cache_states_mb: int
     cache_days: int | None
     lm: str
+    memory_mb: int | None
+    keep_alive: float | str
     origin: Mapping[str, str]
 
 
@@ -68,6 +74,8 @@ def settings() -> Settings:
         cache_states_mb=_count("MLXNB_CACHE_STATES_MB", 4000) or 0,
         cache_days=_count("MLXNB_CACHE_DAYS", None),
         lm=lm(),
+        memory_mb=_count("MLXNB_MEMORY_MB", None),
+        keep_alive=_keep_alive(),
         origin=MappingProxyType({field: given.get(field, "default") for field in VARIABLES}),
     )
 
@@ -97,6 +105,11 @@ def lm() -> str:
     if word not in ("auto", "mlx", "torch"):
         raise OptionError(f"MLXNB_LM is {word!r}.", "It takes auto, mlx or torch.")
     return word
+
+
+def _keep_alive() -> float | str:
+    given = os.environ.get("MLXNB_KEEP_ALIVE", "").strip() or FOREVER
+    return check_keep_alive(given, "MLXNB_KEEP_ALIVE") or 0.0
 
 
 def _folder(variable: str) -> Path | None:

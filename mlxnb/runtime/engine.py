@@ -7,8 +7,9 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .. import hardware
@@ -18,15 +19,20 @@ from ..backends.local import LocalModel
 from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
 from ..backends.select import candidates
 from ..errors import BackendError, EngineClosedError, MlxnbError
-from ..request import Message, Precision, Request
+from ..models.entry import Entry
+from ..models.recommended import Recommendation
+from ..request import Message, Precision, Request, check_keep_alive
 from ..result import Chunk, Result
+from .alarm import Alarm
 from .batch import Answer, BatchJob, as_jobs
 from .batch_run import BatchRun, by_model
 from .caches import Caches
 from .drafts import draft_for
+from .here import models_here, recommended_here
 from .job import Job
 from .loaded import Loaded, LoadedModels
 from .outcome import Outcome
+from .residency import Resident
 from .signature import names_its_options
 from .worker import Worker
 
@@ -54,6 +60,7 @@ class Engine:
         # Without `caching` nothing is looked up or kept, in memory or on disk, whatever a request says.
         self.cache = Caches(self.call) if caching else None
         self._models = LoadedModels(self.backends, self.cache)
+        self._alarm = Alarm(self._wake)
         self._jobs: list[Job] = []  # queued and running, in order
         self._batch: BatchRun | None = None  # the one that runs
         self._closed = False
@@ -110,7 +117,7 @@ class Engine:
         job = self._job(request)
         self._jobs.append(job)
         try:
-            self._worker.submit(lambda: self._run(job))
+            self._worker.submit(lambda: self._take(job))
         except EngineClosedError:
             self._jobs.remove(job)
             raise
@@ -163,8 +170,13 @@ class Engine:
         quantize: str | None = None,
         progress: Callable[[int, int], None] | None = None,
         strict: bool = False,
+        keep_alive: float | str | None = None,
+        pin: bool | None = None,
     ) -> ModelInfo:
         """Load a model ahead of its first request. `progress` hears of a download: bytes done and in all.
+
+        `keep_alive`: seconds that it stays when idle, or "forever". `pin`: whether it stays when another model needs
+        its memory, see `keep`; None leaves what holds.
 
         What could not be done as asked is in the `refused` and the `notes` of what it gives; with `strict` it raises.
 
@@ -174,7 +186,7 @@ class Engine:
                 where the model could not be quantised as asked, and then it is not kept.
         """
         self._check_open()
-        precision = Precision(dtype, quantize)
+        precision, keep_alive = Precision(dtype, quantize), check_keep_alive(keep_alive)
 
         def watched(done: int, total: int) -> None:
             if self._closed:
@@ -182,10 +194,35 @@ class Engine:
             if progress is not None:
                 progress(done, total)
 
+        def now() -> ModelInfo:
+            with self._using():
+                loaded = self._models.get(name, backend, precision, strict, watched, keep_alive)
+                if pin is not None:
+                    self._models.keep(name, pin)
+            return replace(loaded.info, notes=(*loaded.info.notes, *loaded.notes)) if loaded.notes else loaded.info
+
         try:
-            return self._worker.call(lambda: self._models.get(name, backend, precision, strict, watched).info)
+            return self._worker.call(now)
         except Cancelled:
             raise EngineClosedError(f"The engine was closed while {name} was being fetched.") from None
+
+    def keep(self, name: str, pinned: bool = True) -> list[ModelInfo]:
+        """Pin a model that is in memory: it stays when it is idle, and when another one needs its memory; only `unload`
+        takes it. With `pinned` False it may go again. What was pinned, on every backend it is loaded on.
+
+        Raises:
+            ModelNotFoundError: it is not loaded.
+        """
+
+        def now() -> list[ModelInfo]:
+            with self._using():
+                return self._models.keep(name, pinned)
+
+        return self.call(now)
+
+    def residents(self) -> list[Resident]:
+        """The models in memory with how long they have been idle, when they go, and whether they are pinned."""
+        return self._models.residents()
 
     def unload(self, name: str) -> list[ModelInfo]:
         """Give a model's memory back, on every backend it is loaded on; what was unloaded.
@@ -229,7 +266,12 @@ class Engine:
             OptionError: there is no such backend or dtype, or nothing to quantise to by that name.
         """
         precision = Precision(dtype, quantize)
-        return self.call(lambda: function(self._models.get(name, backend, precision).model))
+
+        def used() -> T:
+            with self._using():
+                return function(self._models.get(name, backend, precision).model)
+
+        return self.call(used)
 
     def perplexity(
         self,
@@ -252,15 +294,28 @@ class Engine:
             BackendError: the backend does not tell how likely a token is.
         """
         given = [texts] if isinstance(texts, str | tuple) else list(texts)
-        precision = Precision(dtype, quantize)
 
-        def measure() -> Perplexity:
-            loaded = self._models.get(model, backend, precision).model
+        def measure(loaded: LoadedModel) -> Perplexity:
             if not isinstance(loaded, LocalModel):
                 raise BackendError(f"{loaded.info.backend} does not tell how likely a token is.", "Take mlx or torch.")
             return perplexity(loaded, [in_tokens(loaded, text) for text in given])
 
-        return self.call(measure)
+        return self.call_with(model, measure, backend, dtype, quantize)
+
+    def inventory(self, context: int | None = None) -> list[Entry]:
+        """The models on this machine, each with its size, shape and whether it fits with a context of so many tokens,
+        None for 4,096. Reads headers only; one that is damaged says so.
+        """
+        return models_here(self.backends, context)
+
+    def recommend(self, use: str = "chat", context: int | None = None) -> list[Recommendation]:
+        """Models to take for a use ("chat", "code", "reasoning" or "drafting") on this machine as it is now, from the
+        catalogue, the best first.
+
+        Raises:
+            OptionError: there is no such use.
+        """
+        return recommended_here(self.backends, use, context)
 
     def models(self) -> list[ModelInfo]:
         """The models in memory."""
@@ -283,6 +338,7 @@ class Engine:
         if self.closed:
             return
         self._closed = True
+        self._alarm.close()
         for job in list(self._jobs):
             job.cancel()
         # MLX objects must die on the thread that made them: an abort at interpreter exit was seen otherwise.
@@ -319,7 +375,8 @@ class Engine:
                 with self._models.steady():
                     while group:
                         self._batch = BatchRun(self, group)
-                        group = self._batch.run()
+                        with self._using():
+                            group = self._batch.run()
         except Exception as err:
             for job in jobs:  # nobody may wait for what will never come
                 job.finish(None, Outcome(job).failed(err))
@@ -350,6 +407,34 @@ class Engine:
         """See Host."""
         self._jobs.remove(job)
         self._after(job, outcome, whole)
+
+    # How long models stay.
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """What is got within stays in memory until the end; then whatever has been idle for long enough goes."""
+        try:
+            with self._models.in_use():
+                yield
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Give back what was idle for its keep_alive and is not asked for by what waits; wake up for the next."""
+        if self.closed:
+            return
+        wanted = {name for job in list(self._jobs) for name in (job.request.model, job.request.draft)}
+        following = self._models.give_back_idle(wanted)
+        if following is not None:
+            self._alarm.set(following)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(EngineClosedError):  # it was closed just now, and has nothing left to give back
+            self._worker.submit(self._rest)
+
+    def _take(self, job: Job) -> None:
+        with self._using():
+            self._run(job)
 
     def _run(self, job: Job) -> None:
         outcome, whole = Outcome(job), False
@@ -409,4 +494,6 @@ class Engine:
 
     def _loaded_for(self, job: Job) -> Loaded:
         request = job.request
-        return self._models.get(request.model, request.backend, request.precision, request.strict, job.loading)
+        return self._models.get(
+            request.model, request.backend, request.precision, request.strict, job.loading, request.keep_alive
+        )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from .. import hardware
 from ..backends.base import Backend, LoadedModel, ModelInfo
 from ..backends.select import Candidates, candidates
+from ..config import settings
 from ..decision import Rejected
 from ..errors import (
     BackendError,
@@ -22,12 +25,14 @@ from ..errors import (
     OptionError,
     UnsupportedModelError,
 )
-from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
-from ..models.fit import KV_ALLOWANCE
+from ..hardware import human_bytes
+from ..models import Checkpoint, ModelSource, check_fits, fits, inspect, resolve
+from ..models.fit import KV_ALLOWANCE, MARGIN_BYTES, MARGIN_SHARE
 from ..models.mark import Mark, mark_of
 from ..models.resolve import folder_of
 from ..request import AS_STORED, DTYPES, Precision
 from .caches import Caches
+from .residency import Clock, Residency, Resident, Stay, in_seconds, taken_by
 
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
 LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
@@ -68,6 +73,7 @@ class InMemory:
     mark: Mark
     passed_over: tuple[Rejected, ...]
     serves: dict[Precision, ModelInfo]
+    stay: Stay
 
     @property
     def info(self) -> ModelInfo:
@@ -82,11 +88,15 @@ class InMemory:
 
 
 class LoadedModels:
-    """Every method but `infos` belongs to the engine's thread."""
+    """Every method but `infos` and `residents` belongs to the engine's thread."""
 
-    def __init__(self, backends: Mapping[str, Backend], caches: Caches | None = None) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], caches: Caches | None = None, clock: Clock = time.monotonic
+    ) -> None:
         self._backends = backends
         self._caches = caches
+        self._residency = Residency(clock)
+        self.in_use = self._residency.in_use  # whatever is got within stays until its end
         self._loaded: tuple[InMemory, ...] = ()
         self._checked: set[Path] | None = None
         self.loads = 0  # how often a model was read, ever
@@ -95,6 +105,10 @@ class LoadedModels:
         """What is loaded now; safe on any thread, since the tuple is only ever replaced."""
         return [copy.info for copy in self._loaded]
 
+    def residents(self) -> list[Resident]:
+        """The same with what is known of their stay; safe on any thread too."""
+        return self._residency.residents(self._loaded)
+
     def get(
         self,
         name: str,
@@ -102,8 +116,12 @@ class LoadedModels:
         precision: Precision = AS_STORED,
         strict: bool = False,
         progress: Progress | None = None,
+        keep_alive: float | str | None = None,
     ) -> Loaded:
         """The loaded model, loading it first if need be. With `auto` a model in memory is taken where it is.
+
+        Where memory is short for it, models that are idle are given back, the one not used for longest first; the
+        notes name them. `keep_alive`: see Request; None leaves what holds for a model that is in memory.
 
         Raises:
             ModelError: it cannot be found, read, or does not fit.
@@ -121,7 +139,11 @@ class LoadedModels:
             except OptionError:
                 self._leave([copy for copy in self._loaded if copy not in before])
                 raise
+        self._residency.use(self._copy(loaded).stay, None if keep_alive is None else in_seconds(keep_alive))
         return loaded
+
+    def _copy(self, loaded: Loaded) -> InMemory:
+        return next(copy for copy in self._loaded if copy.model is loaded.model)
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -162,17 +184,19 @@ class LoadedModels:
     ) -> Loaded:
         refused: list[Rejected] = []
         errors: list[MlxnbError] = []
+        stay = self._residency.begin(in_seconds(settings().keep_alive))
         for backend in chain.backends:
             try:
                 source = _found_by(backend, name, here, chain.named)
                 mark = mark_of(source.path) if source.format != "served" else ()
-                model = self._load_on(backend, source, precision, strict)
+                model, went = self._load_with_room(backend, source, mark, precision, strict)
             except LEAD_ON as err:
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 errors.append(err)
                 continue
-            copy = self._kept(InMemory(model, source, mark, (*chain.passed_over, *refused), {}), precision)
-            return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, notes)
+            passed_over = (*chain.passed_over, *refused)
+            copy = self._kept(InMemory(model, source, mark, passed_over, {}, stay), precision)
+            return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, (*notes, *went))
         raise _none_could(name, errors, refused)
 
     def _kept(self, new: InMemory, precision: Precision) -> InMemory:
@@ -209,17 +233,65 @@ class LoadedModels:
             message = f"{backend.name} could not load {source.name}: {reason}."
             raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
 
+    def _load_with_room(
+        self, backend: Backend, source: ModelSource, mark: Mark, precision: Precision, strict: bool
+    ) -> tuple[LoadedModel, tuple[str, ...]]:
+        """`_load_on`; where there is no memory for it, idle models go until there is. Also what to say of them."""
+        went: list[str] = []
+        size = sum(nbytes for _, nbytes, *_ in mark)
+        self._check_budget(source.name, _in_precision(size, precision))
+        while True:
+            try:
+                self._room_in_budget(_in_precision(size, precision), went)
+                model = self._load_on(backend, source, precision, strict)
+                self._room_in_budget(model.info.memory, went)  # what it came to
+                return model, tuple(went)
+            except ModelTooLargeError:
+                idle = self._worth_unloading(backend)
+                if not idle or not _would_fit(source, size, precision, _free(backend, idle)):
+                    raise
+                self._unload_for_room(idle[0], went)
+
+    def _unload_for_room(self, copy: InMemory, went: list[str]) -> None:
+        [resident] = self._residency.residents([copy])
+        went.append(f"{copy.info.name} ({copy.info.backend}) was unloaded to make room: idle for {resident.idle:.0f} s")
+        self._leave([copy])
+
+    def _worth_unloading(self, backend: Backend) -> list[InMemory]:
+        """The idle models whose memory would help a backend, oldest first: a card's own memory is no one else's."""
+        idle = [copy for copy in self._residency.oldest_first(self._loaded) if copy.info.memory]
+        on_device = backend.memory_free()
+        if on_device is None or on_device >= hardware.memory_free():
+            return [copy for copy in idle if not _on_card(copy)]
+        return [copy for copy in idle if copy.info.backend == backend.name]
+
+    def _check_budget(self, name: str, size: float) -> None:
+        """Refuse what the budget could not hold with every idle model unloaded."""
+        budget = _budget()
+        staying = [copy for copy in self._loaded if not copy.stay.idle]
+        if budget is None or size + taken_by(staying) <= budget:
+            return
+        beside = f" beside {', '.join(sorted({copy.info.name for copy in staying}))}" if staying else ""
+        message = f"{name} takes about {human_bytes(size)}, and the models in memory may take {human_bytes(budget)}"
+        remedy = "Raise MLXNB_MEMORY_MB, or take a smaller model."
+        raise ModelTooLargeError(f"{message}{beside}.", remedy)
+
+    def _room_in_budget(self, size: float, went: list[str]) -> None:
+        """Unload what is idle, oldest first, until a model of `size` bytes is within the budget."""
+        budget = _budget()
+        idle = self._residency.oldest_first(self._loaded)
+        while budget is not None and idle and size + taken_by(self._loaded) > budget:
+            self._unload_for_room(idle.pop(0), went)
+
     def _check_fits(self, checkpoint: Checkpoint, backend: Backend, precision: Precision, strict: bool) -> None:
         """Refuse what the backend has no way to load; with `strict`, what does not fit as it is asked for."""
-        dtype = precision.dtype
-        tokens = min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE)
-        on_device = backend.memory_free()
-        free = hardware.memory_free() if on_device is None else min(on_device, hardware.memory_free())
-        # Without a dtype, and when quantised, the weights stay as they are stored.
-        per_weight = None if dtype is None or checkpoint.quantization else DTYPES[dtype]
+        free = _free(backend)
         try:
-            check_fits(checkpoint, tokens=tokens, bytes_per_weight=per_weight, free=free)
+            check_fits(checkpoint, free=free, **_asked(checkpoint, precision))
         except ModelTooLargeError as err:
+            without = _free(backend, self._worth_unloading(backend))
+            if without > free and fits(checkpoint, free=without, **_asked(checkpoint, precision)):
+                raise  # so that what is idle goes first
             if not strict and backend.smaller_way(checkpoint, precision):
                 return
             here = sorted({info.name for info in self.infos()})
@@ -228,18 +300,40 @@ class LoadedModels:
             remedy = f"{err.remedy} In memory now, to unload: {', '.join(here)}."
             raise ModelTooLargeError(err.message, remedy) from None
 
+    def keep(self, name: str, pinned: bool = True) -> list[ModelInfo]:
+        """Pin every copy of a model, or no longer; which they are.
+
+        Raises:
+            ModelNotFoundError: nothing of that name is loaded.
+        """
+        copies = self._by_name(name)
+        for copy in copies:
+            copy.stay.pinned = pinned
+        return [copy.info for copy in copies]
+
+    def give_back_idle(self, wanted: Collection[str | None] = ()) -> float | None:
+        """Give back what was idle for its keep_alive, but for what goes by a name in `wanted`; the seconds until the
+        next of them will have been, None where none will.
+        """
+        free_to_go = [copy for copy in self._loaded if copy.source.name not in wanted]
+        self._leave(self._residency.over(free_to_go))
+        return self._residency.next_end([copy for copy in free_to_go if copy in self._loaded])
+
     def unload(self, name: str) -> list[ModelInfo]:
         """Give back every copy of a model; what was unloaded.
 
         Raises:
             ModelNotFoundError: nothing of that name is loaded.
         """
+        return self._leave(self._by_name(name))
+
+    def _by_name(self, name: str) -> list[InMemory]:
         folder = Path(os.path.abspath(os.path.expanduser(str(name))))
-        going = [copy for copy in self._loaded if name == copy.source.name or folder == copy.source.path]
-        if not going:
+        found = [copy for copy in self._loaded if name == copy.source.name or folder == copy.source.path]
+        if not found:
             here = ", ".join(sorted({info.name for info in self.infos()})) or "nothing"
             raise ModelNotFoundError(f"{name} is not loaded.", f"Loaded now: {here}.")
-        return self._leave(going)
+        return found
 
     def close(self) -> None:
         """Give everything back."""
@@ -284,6 +378,45 @@ def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], name
     if isinstance(found, Rejected):
         raise UnsupportedModelError(f"{found.reason[:1].upper()}{found.reason[1:]}.", f"Try to {found.remedy}.")
     return found
+
+
+def _asked(checkpoint: Checkpoint, precision: Precision) -> dict[str, Any]:
+    """What `fits` is asked of a model: without a dtype, and when quantised, the weights stay as they are stored."""
+    dtype = precision.dtype
+    per_weight = None if dtype is None or checkpoint.quantization else DTYPES[dtype]
+    return {"tokens": min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE), "bytes_per_weight": per_weight}
+
+
+def _would_fit(source: ModelSource, size: int, precision: Precision, free: int) -> bool:
+    """Whether a model whose files have `size` bytes fits into `free` bytes, as far as can be told beforehand."""
+    if source.format != "safetensors":
+        return size * (1 + MARGIN_SHARE) + MARGIN_BYTES <= free
+    checkpoint = inspect(source.path)
+    return bool(fits(checkpoint, free=free, **_asked(checkpoint, precision)))
+
+
+def _free(backend: Backend, without: Collection[InMemory] = ()) -> int:
+    """Bytes that a backend could take for a model now, or if these models were gone."""
+    free = hardware.memory_free() + taken_by([copy for copy in without if not _on_card(copy)])
+    on_device = backend.memory_free()
+    if on_device is None:
+        return free
+    return min(free, on_device + taken_by([copy for copy in without if copy.info.backend == backend.name]))
+
+
+def _on_card(copy: InMemory) -> bool:
+    return copy.info.device.startswith("cuda")
+
+
+def _budget() -> float | None:
+    """Bytes that the models may take together, where a person has said so."""
+    megabytes = settings().memory_mb
+    return None if megabytes is None else megabytes * 1e6
+
+
+def _in_precision(size: float, precision: Precision) -> float:
+    """About how many of `size` bytes are left of a model in 16 bits that is quantised while it is loaded."""
+    return size * {"int8": 0.5, "int4": 0.28}.get(precision.quantize or "", 1.0)
 
 
 def _none_could(name: str, errors: list[MlxnbError], refused: list[Rejected]) -> MlxnbError:

@@ -1,0 +1,53 @@
+"""What is on this machine for a set of backends: the list of models, held against the memory that they may use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+from .. import hardware
+from ..backends.base import Backend
+from ..config import cache_dir
+from ..models import ModelSource
+from ..models.entry import Ask, Entry, entry_of
+from ..models.inventory import inventory
+from ..models.recommended import Recommendation, recommend
+from ..records import Records
+
+
+def models_here(backends: Mapping[str, Backend], context: int | None = None) -> list[Entry]:
+    """`inventory` against what a model could have of this machine's memory now."""
+    return inventory(context, memory_for_models(backends))
+
+
+def recommended_here(backends: Mapping[str, Backend], use: str, context: int | None = None) -> list[Recommendation]:
+    """`recommend` for this machine's memory, and its bandwidth where `mlxnb doctor` has measured it."""
+    speeds = hardware.remembered(Records(cache_dir() / "hardware", "Speeds"))
+    copies = [speed.copy for speed in speeds.measured] if speeds is not None else []
+    return recommend(use, memory_for_models(backends), tokens=context, bandwidth=max(copies, default=None))
+
+
+def described(source: ModelSource) -> Entry:
+    """What is told of one model, held against the memory that is free now."""
+    return entry_of(source, "", Ask(None, hardware.memory_free()))
+
+
+def memory_for_models(backends: Mapping[str, Backend]) -> int:
+    """Bytes that a model could have now: what is free, on Apple silicon at most what is left of the GPU's recommended
+    working set, and on a machine with an NVIDIA card that torch uses at most what that has free.
+    """
+    free = hardware.memory_free()
+    mlx = backends.get("mlx")
+    if hardware.is_apple_silicon() and mlx is not None and mlx.available():
+        on_device = mlx.memory_free()
+        return free if on_device is None else min(free, on_device)
+    cards = [gpu.memory_free for gpu in hardware.accelerators() if gpu.kind == "cuda" and gpu.memory_free is not None]
+    return min(free, cards[0]) if cards and _torch_uses_cards() else free
+
+
+def _torch_uses_cards() -> bool:
+    """Told without importing it, which takes seconds: the builds for the CPU say so in their version."""
+    try:
+        return "+cpu" not in version("torch")
+    except PackageNotFoundError:
+        return False
