@@ -10,6 +10,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ..errors import OptionError
+from ..models.uses import USES
+from ..request import FOREVER
 from .defaults import MLXNB
 from .fail import one_line_errors
 from .options import NONE, OptionParser
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "status": "what the engine is doing, and the models in memory (also without a command)",
-    "models": "the models on this machine",
-    "load": "load a model ahead of its first answer: %mlxnb load NAME",
+    "models": "the models on this machine, and whether they fit: %mlxnb models [--context N | --recommend [USE]]",
+    "ps": "the models in memory: how long they were idle, when they go, and which are pinned",
+    "download": "fetch a model to keep: %mlxnb download NAME [--revision R]",
+    "load": "load a model ahead of its first answer: %mlxnb load NAME [--pin] [--keep-alive SECONDS]",
     "unload": "give a model's memory back: %mlxnb unload NAME",
     "cache": "what the caches hold and were worth: %mlxnb cache [stats | clear | pin NAME | unpin NAME | where]",
     "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
@@ -30,11 +34,11 @@ COMMANDS = {
     "config": "every setting, its value and where it came from",
 }
 USAGE = (
-    "%mlxnb [status | models | load NAME | unload NAME | cache [COMMAND] | pin NAME | unpin NAME | doctor | config]"
-    " [options]"
+    "%mlxnb [status | models | ps | download NAME | load NAME | unload NAME | cache [COMMAND] | pin NAME | unpin NAME |"
+    " doctor | config] [options]"
 )
 PINNING = ("pin", "unpin")
-NAMING = ("load", "unload", *PINNING)
+NAMING = ("download", "load", "unload", *PINNING)
 CACHE_COMMANDS = ("stats", "clear", "pin", "unpin", "where")
 
 
@@ -49,6 +53,14 @@ def command_parser() -> OptionParser:
     parser.add_argument("--dtype", metavar="TYPE", help="load: float32, bfloat16 or float16")
     parser.add_argument("--quantize", metavar="KIND", help="load: int8 or int4; none where %%config says otherwise")
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
+    parser.add_argument("--keep-alive", metavar="SECONDS", help=f"load: how long it stays when idle, or {FOREVER}")
+    parser.add_argument("--pin", action="store_true", help="load: keep it when another model needs its memory")
+    parser.add_argument("--no-pin", action="store_true", help="load: no longer")
+    parser.add_argument("--revision", metavar="R", help="download: a branch, a tag or a commit")
+    parser.add_argument("--context", metavar="N", help="models: the tokens that there should be room for")
+    parser.add_argument(
+        "--recommend", metavar="USE", nargs="?", const=USES[0], help=f"models: what to take for {', '.join(USES)}"
+    )
     parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")
     return parser
 
@@ -114,11 +126,20 @@ class CommandMagics(Magics):
         _show(status_table(engine().status()))
 
     def _models(self, options: argparse.Namespace) -> None:
-        from .. import engine
-        from ..models import find_models
-        from .tables import models_table
+        from .models import show_models
 
-        _show(models_table(find_models(), engine().models()))
+        show_models(options.context, options.recommend)
+
+    def _ps(self, options: argparse.Namespace) -> None:
+        from .. import engine
+        from ..render.models import memory_table
+
+        _show(memory_table(engine().residents()))
+
+    def _download(self, options: argparse.Namespace) -> None:
+        from .models import download
+
+        download(options.name, options.revision)
 
     def _load(self, options: argparse.Namespace) -> None:
         from .loading import load
@@ -126,7 +147,8 @@ class CommandMagics(Magics):
 
         backend = options.backend or self._defaults.backend
         dtype, quantize = options.dtype or self._defaults.dtype, options.quantize or self._defaults.quantize
-        info = load(options.name, backend, dtype, None if quantize == NONE else quantize, options.strict)
+        quantize, pin = None if quantize == NONE else quantize, _pinned(options)
+        info = load(options.name, backend, dtype, quantize, options.strict, options.keep_alive, pin)
         _show(loaded_table([info], "Loaded"))
         if info.notes:
             _show(notes_table(info))
@@ -174,6 +196,12 @@ class CommandMagics(Magics):
         from .tables import config_table
 
         _show(config_table(self._defaults, settings()))
+
+
+def _pinned(options: argparse.Namespace) -> bool | None:
+    if options.pin and options.no_pin:
+        raise OptionError("There are both --pin and --no-pin.", "Give one.")
+    return True if options.pin else False if options.no_pin else None
 
 
 def _caches() -> Caches:
