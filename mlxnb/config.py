@@ -112,6 +112,13 @@ def _keep_alive() -> float | str:
     return check_keep_alive(given, "MLXNB_KEEP_ALIVE") or 0.0
 
 
+def server_url() -> str | None:
+    """The address of an OpenAI-compatible server: MLXNB_SERVER_URL, or LLM_CHAT_API_URL where that is a web address."""
+    url = os.environ.get("MLXNB_SERVER_URL", "").strip()
+    other = os.environ.get("LLM_CHAT_API_URL", "").strip()
+    return url or (other if other.lower().startswith(("http://", "https://")) else None)
+
+
 def _folder(variable: str) -> Path | None:
     text = os.environ.get(variable, "").strip()
     if not text:

@@ -16,6 +16,7 @@ MlxnbError
 │   └── DownloadError            fetching it failed
 ├── BackendError               a backend cannot do its work
 │   ├── BackendMissingError      it is not installed, or not for this machine
+│   ├── ServerError              a server cannot be reached, or refuses what it is asked
 │   ├── GenerationError          it failed while generating; `.partial` is the Result so far
 │   └── EmptyAnswerError         the model ended its turn without a word
 ├── KernelError                a Metal kernel, or the attention of a model, cannot be used
@@ -103,6 +104,10 @@ class BackendError(MlxnbError):
 
 class BackendMissingError(BackendError):
     """A backend is not installed, or not for this machine."""
+
+
+class ServerError(BackendError):
+    """A server cannot be reached, refuses what it is asked, or answers what nobody understands."""
 
 
 class GenerationError(BackendError):

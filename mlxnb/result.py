@@ -32,7 +32,8 @@ class Timings:
     """When things happened, on the engine's monotonic clock; every derived figure follows METRICS definitions.
 
     `accepted` (t0), `start` of prefill (after queueing and loading), `token_times` t1 … tn of each generated token;
-    all in seconds. `load_time` is the part of the wait that went into loading the model.
+    all in seconds. `load_time` is the part of the wait that went into loading the model. A server sends pieces of text:
+    then `token_times` are their arrivals, and `counted` is n as the server counted it.
     """
 
     accepted: float
@@ -43,6 +44,7 @@ class Timings:
     load_time: float = 0.0
     thinking_tokens: int = 0
     first_visible: float | None = None
+    counted: int | None = None
 
     @property
     def queue_time(self) -> float:
@@ -57,7 +59,9 @@ class Timings:
     @property
     def tpot(self) -> float | None:
         """Time per output token in seconds, (tn − t1) / (n − 1); None for fewer than two tokens."""
-        n = len(self.token_times)
+        if len(self.token_times) < 2:
+            return None
+        n = len(self.token_times) if self.counted is None else self.counted
         return (self.token_times[-1] - self.token_times[0]) / (n - 1) if n > 1 else None
 
     @property
@@ -175,6 +179,11 @@ class Result:
     cached: bool = False
     original: Timings | None = None
     speculation: Speculation | None = None
+
+    @property
+    def generation_tokens(self) -> int:
+        """How many tokens were generated: those of `tokens`, or as many as a server counted."""
+        return len(self.tokens) if self.timings.counted is None else self.timings.counted
 
     def __str__(self) -> str:
         return self.text

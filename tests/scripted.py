@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mlxnb.backends import ModelInfo, Watch
 from mlxnb.backends.base import Cancelled
@@ -16,7 +16,8 @@ from mlxnb.result import Chunk
 class ScriptedBackend:
     """Answers every request with `pieces`, one a token. Delays in seconds: `load`, `prefill`, and `delay` a token.
 
-    `fail_after` raises RuntimeError after that many tokens, as a driver would.
+    `fail_after` raises RuntimeError after that many tokens, as a driver would. `fails` maps a place ("find", "load",
+    "stream", "prefill", "decode" before the first token, or "decode 2" before the third) to what is raised there.
     """
 
     name = "scripted"
@@ -31,20 +32,32 @@ class ScriptedBackend:
         thinking: Sequence[str] = (),
         fail_after: int | None = None,
         decision: Decision | None = None,
+        name: str = "",
+        fails: Mapping[str, Callable[[], BaseException]] | None = None,
     ) -> None:
+        self.name, self.fails = name or self.name, dict(fails or {})
         self.pieces, self.thinking, self.fail_after = list(pieces), list(thinking), fail_after
         self.load_delay, self.prefill, self.delay = load, prefill, delay
         self.decision = Accepted(self.name, "scripted") if decision is None else decision  # a Rejected is falsy
         self.requests: list[Request] = []
+        self.loads = self.closed = 0  # models
 
     def available(self) -> Decision:
         return self.decision
 
     def find(self, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource | Rejected:
+        self.fail("find")
         return here()
+
+    def fail(self, place: str) -> None:
+        """Raise what the script has for a place, if anything."""
+        if place in self.fails:
+            raise self.fails[place]()
 
     def load(self, source: object, precision: Precision = AS_STORED) -> ScriptedModel:
         time.sleep(self.load_delay)
+        self.fail("load")
+        self.loads += 1
         return ScriptedModel(self)
 
     def memory_free(self) -> int | None:
@@ -66,7 +79,7 @@ class ScriptedModel:
             name="pocket",
             source="pocket",
             revision=None,
-            backend="scripted",
+            backend=script.name,
             backend_version="1",
             device="cpu",
             dtype="float32",
@@ -80,6 +93,7 @@ class ScriptedModel:
     def stream(self, request: Request, watch: Watch) -> Iterator[Chunk]:
         script = self.script
         script.requests.append(request)
+        script.fail("stream")
         watch.begin(10)
         try:
             self._prefill(watch)
@@ -91,6 +105,7 @@ class ScriptedModel:
         for i, (text, thinking) in enumerate(pieces[: request.max_tokens]):
             if script.fail_after == i:
                 raise RuntimeError("the scripted driver fell over")
+            script.fail(f"decode {i}" if i else "decode")
             time.sleep(script.delay)
             watch.token_times.append(time.perf_counter())
             yield Chunk(text, i, watch.token_times[-1], thinking)
@@ -104,6 +119,8 @@ class ScriptedModel:
             if watch.cancelled.is_set():
                 raise Cancelled
             watch.prefill_done += 1
+        self.script.fail("prefill")
 
     def close(self) -> None:
         """Nothing to give back."""
+        self.script.closed += 1

@@ -13,6 +13,7 @@ assert {"generate", "mlxnb", "patch_kernels"} <= set(shell.magics_manager.magics
 assert {"generate", "metal_kernel"} <= set(shell.magics_manager.magics["cell"])
 assert "profile_model" not in shell.magics_manager.magics["line"]
 heavy = {"mlx", "mlx_lm", "torch", "transformers", "matplotlib", "ipywidgets", "numpy", "huggingface_hub", "psutil"}
+heavy |= {"openai", "ollama", "httpx", "pydantic"}
 print("loaded:", *sorted(heavy & set(sys.modules)))
 """
 

@@ -16,6 +16,7 @@ LAYERS = [
 ]
 SISTERS_MAY_NOT = {"magics", "widgets"}  # fronts never import each other
 HEAVY = {"mlx", "mlx_lm", "torch", "transformers", "matplotlib", "ipywidgets", "huggingface_hub", "tokenizers"}
+HEAVY |= {"openai", "ollama", "httpx"}
 
 
 def layer_of(part: str) -> int:

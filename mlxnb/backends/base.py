@@ -51,7 +51,8 @@ class Watch:
     The engine sets `cancelled`, and `draft` to the draft model of a request that names one. The backend fills in the
     rest: when it started, download progress in bytes and prefill progress in tokens, the finish reason, the seed it
     really used, how the KV cache was really quantised, how speculative decoding goes, and the attention calls by path
-    where those are counted. What is left to do once the answer is out waits in `afterwards`.
+    where those are counted. `counted` is how many tokens the answer has, where only a server knows. What is left to do
+    once the answer is out waits in `afterwards`.
     """
 
     cancelled: Event = field(default_factory=Event)
@@ -65,6 +66,7 @@ class Watch:
     finish_reason: FinishReason | None = None
     seed: int | None = None
     peak_memory: int | None = None
+    counted: int | None = None
     kv_bits: int | None = None
     kv_group_size: int | None = None
     attention_calls: dict[str, int] = field(default_factory=dict)
@@ -76,6 +78,10 @@ class Watch:
     def begin(self, prompt_tokens: int) -> None:
         """Prefill starts now, over `prompt_tokens` tokens."""
         self.start, self.prompt_tokens = time.perf_counter(), prompt_tokens
+
+    def anew(self) -> Watch:
+        """An empty one for another try of the same request, which is cancelled together with this one."""
+        return Watch(cancelled=self.cancelled)
 
 
 class Cancelled(Exception):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from .. import hardware
 from ..decision import Rejected
@@ -18,6 +18,14 @@ class Candidates:
     backends: tuple[Backend, ...]
     passed_over: tuple[Rejected, ...] = ()
     named: bool = False
+
+    def without(self, names: Collection[str]) -> Candidates:
+        """They, less those that a request has been to already, or that were passed over for it."""
+        return replace(
+            self,
+            backends=tuple(backend for backend in self.backends if backend.name not in names),
+            passed_over=tuple(rejected for rejected in self.passed_over if rejected.subject not in names),
+        )
 
 
 def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = False) -> Candidates:

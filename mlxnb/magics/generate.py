@@ -84,7 +84,7 @@ class GenerateMagics(Magics):
             return interrupted("stopped without an answer; what the engine was doing ends in the background.")
         place.finish(result)
         self._keep(result, options.into)
-        count = plural(len(result.tokens), "token")
+        count = plural(result.generation_tokens, "token")
         return interrupted(f"stopped after {count}; the partial answer is in `{options.into or '_'}`.")
 
     def _settle(self, result: Result, request: Request, options: argparse.Namespace) -> None:

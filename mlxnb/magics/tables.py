@@ -41,7 +41,8 @@ def notes_table(info: ModelInfo) -> Table:
 
 
 def _loaded_row(info: ModelInfo) -> tuple[str | float | None, ...]:
-    sizes = (info.parameters / 1e6, info.memory / 1e6, info.context_length)
+    # A server keeps its models elsewhere, and does not tell how large they are.
+    sizes = (info.parameters / 1e6 or None, info.memory / 1e6 or None, info.context_length)
     return (info.name, info.backend, info.device, precision(info), *sizes)
 
 

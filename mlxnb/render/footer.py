@@ -65,7 +65,7 @@ def items(result: Result) -> list[Item]:
     """The footer's entries in order; a figure that is undefined is left out, never zero."""
     p, t = result.provenance, result.timings
     where = one_row(f"{p.backend} {p.device}").strip()  # nowhere, if it was stopped before it had a backend
-    texts = [model_label(p.model), *filter(None, [where]), plural(len(result.tokens), "token")]
+    texts = [model_label(p.model), *filter(None, [where]), plural(result.generation_tokens, "token")]
     if t.decode_rate and not result.cached:
         texts.append(rate(t.decode_rate))
     if t.ttft is not None:
@@ -83,7 +83,7 @@ def _ending(result: Result) -> list[Item]:
     if result.finish_reason == "interrupted":
         ends = [Item("interrupted", "Generation was stopped before the model ended its turn.")]
     elif result.finish_reason == "length":
-        ends = [Item("cut", f"The answer was cut at {plural(len(result.tokens), 'token')}: {_more(result)}.")]
+        ends = [Item("cut", f"The answer was cut at {plural(result.generation_tokens, 'token')}: {_more(result)}.")]
     else:
         ends = [Item(result.finish_reason)]
     if result.cached:
@@ -96,7 +96,7 @@ def _ending(result: Result) -> list[Item]:
 
 
 def _more(result: Result) -> str:
-    full = len(result.tokens) < result.provenance.max_tokens
+    full = result.generation_tokens < result.provenance.max_tokens
     return "the model's context is full" if full else "raise max_tokens for the rest"
 
 
@@ -120,7 +120,7 @@ def _origin(p: Provenance) -> list[tuple[str, str]]:
         ("backend", f"{p.backend} {p.backend_version}"),
         ("device", p.device),
         ("dtype", f"{p.dtype}, {p.quantization}" if p.quantization else p.dtype),
-        ("attention", p.attention),
+        ("attention", p.attention or MISSING),
         *([("KV cache", f"{p.kv_bits} bit, group {p.kv_group_size}")] if p.kv_bits else []),
         ("context", plural(p.context_length, "token") if p.context_length else MISSING),
     ]
@@ -141,7 +141,7 @@ def _figures(result: Result) -> list[tuple[str, str]]:
     thinking = f", {count(t.thinking_tokens)} of them thinking" if t.thinking_tokens else ""
     rows = [
         ("prompt", f"{plural(p.prompt_tokens, 'token')}, {count(p.reused_tokens)} reused"),
-        ("answer", f"{plural(len(result.tokens), 'token')}{thinking}, ended by {result.finish_reason}"),
+        ("answer", f"{plural(result.generation_tokens, 'token')}{thinking}, ended by {result.finish_reason}"),
         ("waited", f"queue {duration(t.queue_time)}, loading {duration(t.load_time)}"),
         *_speeds(t),
         *_speculation(result.speculation),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from ..request import Precision
 from ..result import Chunk, Result
 from .batch_width import Width
 from .caches import Caches
+from .fallthrough import ended_by, let_go
 from .job import Job
 from .loaded import Loaded
 from .outcome import Outcome
@@ -44,6 +44,9 @@ class Host(Protocol):
 
     def backend_of(self, loaded: Loaded) -> Backend:
         """The backend that a model is on."""
+
+    def goes_on(self, job: Job, outcome: Outcome, err: Exception) -> bool:
+        """Whether a job that failed has another backend of its chain to go to; if so it is ready to be run there."""
 
     def run_alone(self, job: Job) -> None:
         """Answer a job that was started, and end it."""
@@ -141,8 +144,9 @@ class BatchRun:
         elif model is not self.loaded.model:  # `strict` has a chain of its own, and what is in memory may change
             self._later(job, self._elsewhere)
             return None
-        found = cache.find(model, job, load_time) if cache is not None else None
-        if found is not None and cache is not None:
+        kept = cache.find(model, job, load_time) if cache is not None else None
+        if kept is not None and cache is not None:
+            found = outcome.found(kept)
             job.put(Chunk(found.text, None, found.timings.start, found.thinking))
             job.finish(found)
             cache.remember(model, job)
@@ -199,7 +203,7 @@ class BatchRun:
         job, model = live.job, live.model
         if job.watch.cancelled.is_set():
             raise Cancelled
-        job.state = "prefill"
+        job.state, live.outcome.asked = "prefill", True
         if live.member is None:
             if self._host.cache is not None:
                 self._host.cache.relieve(model, job, self._host.backend_of(live.loaded).memory_free)
@@ -247,6 +251,7 @@ class BatchRun:
     def _fed(self, live: Live, member: Member, token: int) -> bool:
         """Whether the row goes on after its next token."""
         member.made.append(token)
+        live.outcome.began = True
         self._put(live, member.row.feed(token))
         if member.over():
             self._put(live, member.row.finish())
@@ -276,7 +281,7 @@ class BatchRun:
         """
         going = list(self._running.values())
         self._running = {}
-        _let_go(err)  # of the tensors of the step
+        let_go(err)  # of the tensors of the step
         if self._batch is not None:
             self._batch.close()
         self._batch = None
@@ -314,25 +319,25 @@ class BatchRun:
             job.watch.finish_reason = "interrupted"
             job.finish(outcome.result())
         except MlxnbError as err:
-            _let_go(err)
-            job.finish(None, err)
+            let_go(err)
+            if self._goes_on(job, outcome, err):
+                return
+            job.finish(None, ended_by(err, job, outcome))
         except Exception as err:  # noqa: BLE001 - an edge, as in the engine: a backend's error becomes the job's
-            _let_go(err)
-            job.finish(None, outcome.failed(err))
+            let_go(err)
+            if self._goes_on(job, outcome, err):
+                return
+            job.finish(None, ended_by(err, job, outcome))
         else:
             return
         self._ended(job, outcome)
 
-
-def _let_go(err: BaseException) -> None:
-    """Whoever keeps an answer must not keep a model with it, nor tensors: frames that still run cannot be cleared."""
-    seen: list[BaseException] = []
-    going: BaseException | None = err
-    while going is not None and going not in seen:
-        seen.append(going)
-        traceback.clear_frames(going.__traceback__)
-        going.__traceback__ = None
-        going = going.__cause__ or going.__context__
+    def _goes_on(self, job: Job, outcome: Outcome, err: Exception) -> bool:
+        """Whether a row that failed before its first token is left for a batch on the next backend of its chain."""
+        if not self._host.goes_on(job, outcome, err):
+            return False
+        self._later(job, self._elsewhere)
+        return True
 
 
 def by_model(jobs: Iterable[Job]) -> list[list[Job]]:

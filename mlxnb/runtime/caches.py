@@ -97,7 +97,8 @@ class Caches:
         self._last: tuple[LocalModel, str, list[int]] | Rejected = Rejected("pin", "nothing was asked yet", ASK_FIRST)
         self._asked = 0.0  # when that prompt was given: those of a batch do not finish in order
         self._joined: WeakSet[LocalModel] = WeakSet()
-        self._keyed: tuple[ref[Job], str | None] | None = None  # the result key of the job that runs
+        # The result key of the job that runs, on the backend that it is tried on.
+        self._keyed: tuple[ref[Job], tuple[Rejected, ...], str | None] | None = None
         # As the engine's thread last left them, for the others to read.
         self._pins: tuple[Pin, ...] = ()
         self._in_memory: dict[str, Usage] = {}  # by model
@@ -291,9 +292,9 @@ class Caches:
 
     def _key(self, model: Any, job: Job) -> str | None:
         """The result key of a job, None where its answer is not to be kept; made once, for a lookup and a keeping."""
-        if self._keyed is None or self._keyed[0]() is not job:
-            self._keyed = ref(job), self._new_key(model, job)
-        return self._keyed[1]
+        if self._keyed is None or self._keyed[0]() is not job or self._keyed[1] is not job.tried:
+            self._keyed = ref(job), job.tried, self._new_key(model, job)
+        return self._keyed[2]
 
     def _new_key(self, model: Any, job: Job) -> str | None:
         if not isinstance(model, LocalModel) or not model.identity or not repeats(job.request, job.request.cache):

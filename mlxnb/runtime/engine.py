@@ -16,6 +16,7 @@ from .. import hardware
 from ..backends import default_backends
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.local import LocalModel
+from ..backends.memory import memory_ran_out
 from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
 from ..backends.select import candidates
 from ..errors import BackendError, EngineClosedError, MlxnbError
@@ -28,6 +29,7 @@ from .batch import Answer, BatchJob, as_jobs
 from .batch_run import BatchRun, by_model
 from .caches import Caches
 from .drafts import draft_for
+from .fallthrough import ended_by, let_go, passed_over
 from .here import models_here, recommended_here
 from .job import Job
 from .loaded import Loaded, LoadedModels
@@ -196,7 +198,7 @@ class Engine:
 
         def now() -> ModelInfo:
             with self._using():
-                loaded = self._models.get(name, backend, precision, strict, watched, keep_alive)
+                loaded = self._models.get(name, backend, precision, strict, watched, keep_alive=keep_alive)
                 if pin is not None:
                     self._models.keep(name, pin)
             return replace(loaded.info, notes=(*loaded.info.notes, *loaded.notes)) if loaded.notes else loaded.info
@@ -399,6 +401,25 @@ class Engine:
         """See Host."""
         return self.backends[loaded.info.backend]
 
+    def goes_on(self, job: Job, outcome: Outcome, err: Exception) -> bool:
+        """See Host."""
+        loaded, request = outcome.loaded, job.request
+        if loaded is None or not outcome.asked or outcome.began or job.watch.cancelled.is_set():
+            return False
+        why = passed_over(loaded, err)
+        names = [each.subject for each in (*job.tried, *loaded.passed_over, *([why] if why else []))]
+        if why is None or not self._models.has_others(request.backend, request.strict, names):
+            return False
+        let_go(err)
+        if memory_ran_out(err) and isinstance(loaded.model, LocalModel):
+            loaded.model.give_back()
+        if self._batch is None:
+            self._models.release(loaded)  # the next backend may need its memory
+        job.pass_over((*loaded.passed_over, why))
+        job.state = "loading"
+        outcome.loaded, outcome.asked = None, False
+        return True
+
     def run_alone(self, job: Job) -> None:
         """See Host."""
         self._run(job)
@@ -439,7 +460,7 @@ class Engine:
     def _run(self, job: Job) -> None:
         outcome, whole = Outcome(job), False
         try:
-            if job.start() and (found := self._generate(job, outcome)) is not None:
+            if job.start() and (found := self._along_the_chain(job, outcome)) is not None:
                 job.put(Chunk(found.text, None, found.timings.start, found.thinking))
                 job.finish(found)
                 assert self.cache is not None
@@ -449,10 +470,10 @@ class Engine:
         except Cancelled:
             job.finish(outcome.result())
         except MlxnbError as err:
-            job.finish(None, err)
+            job.finish(None, ended_by(err, job, outcome))
         except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
             traceback.clear_frames(err.__traceback__)  # whoever keeps the error must not keep a KV state with it
-            job.finish(None, outcome.failed(err))
+            job.finish(None, ended_by(err, job, outcome))
         else:
             whole = True
             job.finish(outcome.result())
@@ -470,22 +491,32 @@ class Engine:
             finally:
                 self.cache.finished(outcome.loaded.model, job)
 
+    def _along_the_chain(self, job: Job, outcome: Outcome) -> Result | None:
+        """`_generate`, on the next backend where one fails before the first token."""
+        while True:
+            try:
+                return self._generate(job, outcome)
+            except Exception as err:
+                if not self.goes_on(job, outcome, err):
+                    raise
+
     def _generate(self, job: Job, outcome: Outcome) -> Result | None:
         """Generate into `outcome`; or the answer as it was kept."""
         began, before = time.perf_counter(), self._models.loads
         outcome.loaded = self._loaded_for(job)
         if self._models.loads > before:
-            outcome.load_time = time.perf_counter() - began
+            outcome.load_time += time.perf_counter() - began
         if job.watch.cancelled.is_set():
             return None
         if self.cache is not None:
             found = self.cache.find(outcome.loaded.model, job, outcome.load_time)
             if found is not None:
-                return found
+                return outcome.found(found)
         outcome.load_time += draft_for(self._models, job, outcome.loaded)
         if self.cache is not None:
             self.cache.relieve(outcome.loaded.model, job, self.backends[outcome.loaded.info.backend].memory_free)
         job.state = "prefill"
+        outcome.asked = True
         for chunk in outcome.loaded.model.stream(job.request, job.watch):
             job.state = "decode"
             outcome.add(chunk)
@@ -494,6 +525,6 @@ class Engine:
 
     def _loaded_for(self, job: Job) -> Loaded:
         request = job.request
-        return self._models.get(
-            request.model, request.backend, request.precision, request.strict, job.loading, request.keep_alive
-        )
+        names = [each.subject for each in job.tried]
+        asked = (request.model, request.backend, request.precision, request.strict)
+        return self._models.get(*asked, job.loading, names, request.keep_alive)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Literal
 
 from ..backends.base import Cancelled, Watch
+from ..decision import Rejected
 from ..errors import MlxnbError
 from ..request import Request
 from ..result import Chunk, Result
@@ -33,6 +34,7 @@ class Job:
         self._unstarted = unstarted  # makes the Result of a job that is cancelled while it waits
         self._so_far: Callable[[Job], Result] | None = None  # the same, of one that waits for the second time
         self.watch = Watch()
+        self.tried: tuple[Rejected, ...] = ()  # backends that failed before the first token, and those before them
         self.accepted = time.perf_counter()
         self.state: State = "queued"
         self._chunks: SimpleQueue[Chunk | None] = SimpleQueue()
@@ -171,6 +173,10 @@ class Job:
         self.watch.load_done, self.watch.load_total = done, total
         if self.watch.cancelled.is_set():
             raise Cancelled
+
+    def pass_over(self, tried: tuple[Rejected, ...]) -> None:
+        """Its backend failed before the first token, as the last of `tried` says: another one begins afresh."""
+        self.tried, self.watch = (*self.tried, *tried), self.watch.anew()
 
     def put(self, chunk: Chunk) -> None:
         """Hand a chunk to whoever iterates."""

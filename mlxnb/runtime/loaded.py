@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from .. import hardware
-from ..backends.base import Backend, LoadedModel, ModelInfo
+from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.select import Candidates, candidates
 from ..config import settings
 from ..decision import Rejected
@@ -24,6 +24,7 @@ from ..errors import (
     ModelTooLargeError,
     OptionError,
     UnsupportedModelError,
+    in_words,
 )
 from ..hardware import human_bytes
 from ..models import Checkpoint, ModelSource, check_fits, fits, inspect, resolve
@@ -116,9 +117,11 @@ class LoadedModels:
         precision: Precision = AS_STORED,
         strict: bool = False,
         progress: Progress | None = None,
+        tried: Collection[str] = (),
         keep_alive: float | str | None = None,
     ) -> Loaded:
-        """The loaded model, loading it first if need be. With `auto` a model in memory is taken where it is.
+        """The loaded model, loading it first if need be. With `auto` a model in memory is taken where it is. `tried`
+        are backends that failed the request already, or were passed over for it.
 
         Where memory is short for it, models that are idle are given back, the one not used for longest first; the
         notes name them. `keep_alive`: see Request; None leaves what holds for a model that is in memory.
@@ -128,7 +131,7 @@ class LoadedModels:
             BackendError: no backend takes it.
             OptionError: with `strict`, it could not be quantised as asked.
         """
-        chain, before = candidates(backend, self._backends, strict), self._loaded
+        chain, before = candidates(backend, self._backends, strict).without(tried), self._loaded
         notes = self._leave_changed(folder := _folder(name))
         found = self._in_memory(name, folder, chain, precision)
         here = _once(lambda: resolve(name, progress=progress))
@@ -142,8 +145,21 @@ class LoadedModels:
         self._residency.use(self._copy(loaded).stay, None if keep_alive is None else in_seconds(keep_alive))
         return loaded
 
+    def release(self, loaded: Loaded) -> None:
+        """Whoever uses it within `in_use` now needs it no longer."""
+        for copy in self._loaded:
+            if copy.model is loaded.model:
+                self._residency.release(copy.stay)
+
     def _copy(self, loaded: Loaded) -> InMemory:
         return next(copy for copy in self._loaded if copy.model is loaded.model)
+
+    def has_others(self, backend: str, strict: bool, tried: Collection[str]) -> bool:
+        """Whether a chain has a backend beside those that were tried."""
+        try:
+            return bool(candidates(backend, self._backends, strict).without(tried).backends)
+        except BackendError:
+            return False  # what was there a moment ago is gone
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -226,7 +242,7 @@ class LoadedModels:
                 if source.format == "safetensors":
                     self._check_fits(inspect(source.path), backend, precision, strict)
                 return backend.load(source, precision)
-        except MlxnbError:
+        except (MlxnbError, Cancelled):
             raise
         except Exception as err:  # a library fails in its own ways: on import, or on files it does not understand
             reason = " ".join(f"{type(err).__name__}: {err}".split())
@@ -374,7 +390,21 @@ def _once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
 
 
 def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource:
-    found = backend.find(name, here, named)
+    raised: list[BaseException] = []
+
+    def looked() -> ModelSource:
+        try:
+            return here()
+        except BaseException as err:
+            raised.append(err)
+            raise
+
+    try:
+        found = backend.find(name, looked, named)
+    except Exception as err:  # a library or a server fails in its own ways; how the look here fails is no fault of it
+        if isinstance(err, MlxnbError | Cancelled) or err in raised:
+            raise
+        raise UnsupportedModelError(f"{backend.name} could not look for {name}: {in_words(err)}.") from err
     if isinstance(found, Rejected):
         raise UnsupportedModelError(f"{found.reason[:1].upper()}{found.reason[1:]}.", f"Try to {found.remedy}.")
     return found

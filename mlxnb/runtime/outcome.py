@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..backends.memory import memory_ran_out
-from ..errors import GenerationError
+from ..decision import Rejected
+from ..errors import GenerationError, MlxnbError
 from ..result import Chunk, Provenance, Result, Timings
 from .job import Job
 from .loaded import Loaded
@@ -20,6 +21,8 @@ class Outcome:
         self._job = job
         self.loaded: Loaded | None = None
         self.load_time = 0.0
+        self.asked = False  # whether its backend was given the request
+        self.began = False  # whether it gave a token
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._tokens: list[int] = []
@@ -33,6 +36,7 @@ class Outcome:
 
     def add(self, chunk: Chunk) -> None:
         """Take in the next chunk."""
+        self.began = True
         self._text.append(chunk.text)
         self._thinking.append(chunk.thinking)
         if chunk.token is not None:
@@ -40,6 +44,10 @@ class Outcome:
             self._thinking_tokens += bool(chunk.thinking)
         if chunk.text and self._first_visible is None:
             self._first_visible = chunk.time
+
+    def found(self, kept: Result) -> Result:
+        """An answer that was kept, as this request came to it: past the backends that it was passed over by."""
+        return replace(kept, provenance=replace(kept.provenance, passed_over=self._passed_over()))
 
     def result(self) -> Result:
         """The Result; a job that never got to its backend counts as interrupted."""
@@ -57,13 +65,15 @@ class Outcome:
 
     def failed(self, cause: Exception) -> GenerationError:
         """The error for a generation that broke down, with what there is of an answer."""
-        reason = " ".join(f"{type(cause).__name__}: {cause}".split())
+        own = cause if isinstance(cause, MlxnbError) else None
+        reason = " ".join((own.message.rstrip(".") if own else f"{type(cause).__name__}: {cause}").split())
         self._job.watch.finish_reason = "interrupted"
         self._job.watch.notes.append(f"generation failed: {reason}")
-        partial = self.result() if self.text else None
+        partial = self.result() if self.began else None
         where = f"{self._job.request.model} on {self.loaded.info.backend}" if self.loaded else self._job.request.model
-        so_far = "`.partial` of the error holds the answer so far." if partial else ""
-        remedy = f"{self._for_memory(cause)} {so_far}".strip()
+        so_far = "`.partial` of the error holds the answer so far." if self.text else ""
+        helps = own.remedy if own else self._for_memory(cause)
+        remedy = f"{helps} {so_far}".strip()
         error = GenerationError(f"Generation with {where} failed: {reason}.", remedy, partial)
         error.__cause__ = cause
         return error
@@ -87,7 +97,11 @@ class Outcome:
             load_time=self.load_time,
             thinking_tokens=self._thinking_tokens,
             first_visible=self._first_visible,
+            counted=watch.counted,
         )
+
+    def _passed_over(self) -> tuple[Rejected, ...]:
+        return (*self._job.tried, *(self.loaded.passed_over if self.loaded else ()))
 
     def _provenance(self) -> Provenance:
         request, watch = self._job.request, self._job.watch
@@ -111,7 +125,7 @@ class Outcome:
             attention_calls=tuple(watch.attention_calls.items()),
             kv_bits=watch.kv_bits,
             kv_group_size=watch.kv_group_size,
-            passed_over=self.loaded.passed_over if self.loaded else (),
+            passed_over=self._passed_over(),
             notes=(*(info.notes if info else ()), *(self.loaded.notes if self.loaded else ()), *watch.notes),
         )
 

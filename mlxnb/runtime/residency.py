@@ -85,6 +85,12 @@ class Residency:
             stay.users += 1
             self._scopes[-1].append(stay)
 
+    def release(self, stay: Stay) -> None:
+        """The innermost `in_use` needs a copy no longer."""
+        if self._scopes and any(stay is held for held in self._scopes[-1]):
+            self._scopes[-1] = [held for held in self._scopes[-1] if held is not stay]
+            stay.users -= 1
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Whatever `use` is told of within has a user until the end, from which its idle time counts."""

@@ -1,0 +1,170 @@
+"""What can go wrong between a server and us: whether asking again may help, and what a person reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from time import time
+
+from ..errors import MlxnbError, PromptTooLongError, ServerError
+
+AGAIN = (408, 429, 500, 502, 503, 504)
+WORDS = 300  # characters of a server's own message
+
+
+class Fault(Exception):
+    """A try that failed. `again`: another may do better, in `wait` seconds where the server says so.
+
+    `tries` is how often the server was asked.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        remedy: str = "",
+        *,
+        again: bool = False,
+        wait: float | None = None,
+        short: str = "",
+        kind: type[MlxnbError] = ServerError,
+    ) -> None:
+        super().__init__(message)
+        self.again = again
+        self.wait = wait
+        self.short = short or message.rstrip(".")
+        self.tries = 1
+        self._remedy, self._kind = remedy, kind
+
+    @property
+    def error(self) -> MlxnbError:
+        """What the request ends with."""
+        asked = f" It was asked {self.tries} times." if self.tries > 1 else ""
+        return self._kind(f"{self}{asked}", self._remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal(Exception):
+    """An answer that is no stream, from within the client. `text` is the beginning of its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+def refused(refusal: Refusal, where: str, model: str, had_key: bool) -> Fault:
+    """The Fault of an HTTP answer that is no stream. `where` is the server as messages name it."""
+    status = refusal.status
+    said, code = _said(refusal.text)
+    words = f": {said.rstrip('.')}" if said else ""
+    if status < 300:
+        kind = refusal.headers.get("content-type", "").partition(";")[0].strip() or "no content type"
+        remedy = "Check the address: most end in /v1."
+        return Fault(f"{where} answered with {_plain(kind)} where a stream of events was expected{words}.", remedy)
+    if status < 400:
+        to = _plain(refusal.headers.get("location", "")) or "nowhere"
+        message = f"{where} redirects to {to}, which is not followed: it would take the prompt and the key elsewhere."
+        return Fault(message, "Give that address if you trust it.")
+    if status in (401, 403):
+        remedy = "Check the key." if had_key else "Set MLXNB_API_KEY to its key, and MLXNB_SERVER_URL to its address."
+        return Fault(
+            f"{where} refused {'the key' if had_key else 'to answer without a key'} ({status}){words}.", remedy
+        )
+    if status == 404:
+        return Fault(
+            f"{where} knows no {model!r}, or no such call (404){words}.", "Check the model's name and the address."
+        )
+    if status in (400, 413, 422) and _is_too_long(code, said):
+        return Fault(f"{where} has no room for the prompt ({status}){words}.", "Shorten it.", kind=PromptTooLongError)
+    if status == 429 and code != "insufficient_quota":
+        wait = _retry_after(refusal.headers.get("retry-after", ""))
+        later = f" It asks to wait for {wait:,.0f} s." if wait else ""
+        message = f"{where} has too much to do (429){words}.{later}"
+        return Fault(message, "Try again later.", again=True, wait=wait, short="busy (429)")
+    if status in AGAIN and status != 429:
+        wait = _retry_after(refusal.headers.get("retry-after", ""))
+        remedy = "Look at the server's own log."
+        return Fault(f"{where} failed ({status}){words}.", remedy, again=True, wait=wait, short=f"failed ({status})")
+    return Fault(f"{where} refused the request ({status}){words}.", "Change what it names, or ask another backend.")
+
+
+def in_stream(event: str, where: str) -> Fault:
+    """The Fault of an event, in JSON, by which a server tells of an error."""
+    said, code = _said(event)
+    words = f": {said.rstrip('.')}" if said else ""
+    if _is_too_long(code, said):
+        return Fault(f"{where} has no room for the prompt{words}.", "Shorten it.", kind=PromptTooLongError)
+    return Fault(f"{where} reported an error{words}.", "Look at the server's own log.")
+
+
+def silent(where: str, seconds: float, begun: bool) -> Fault:
+    """Nothing came for too long. The server may still be at work on it, so that it is not asked once more."""
+    until = "went silent" if begun else "did not begin to answer"
+    return Fault(f"{where} {until} for {seconds:g} s.", "See what it is doing, or ask for less.")
+
+
+def unreachable(where: str, cause: BaseException) -> Fault:
+    """The connection could not be made, or broke."""
+    reason = _deepest(cause)
+    short = "refused the connection" if isinstance(reason, ConnectionRefusedError) else "connection broke"
+    text = " ".join(str(getattr(reason, "strerror", None) or reason).split()) or type(reason).__name__
+    return Fault(f"{where} could not be reached: {text}.", "See whether it still runs.", again=True, short=short)
+
+
+def cut_off(where: str) -> Fault:
+    """The stream ended before the answer did."""
+    return Fault(f"{where} ended the stream before the answer was whole.", "Ask again.", again=True, short="cut off")
+
+
+def malformed(where: str, what: str) -> Fault:
+    """What came is no stream of an OpenAI-compatible server."""
+    return Fault(f"{where} sent {what}.", "Check that it is an OpenAI-compatible server.")
+
+
+def _said(text: str) -> tuple[str, str]:
+    """A server's own words, on one line, and its code for the error, from the body of its answer."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return ("", "") if text.lstrip()[:1] == "<" else (_plain(text), "")
+    error = body.get("error", body) if isinstance(body, dict) else body
+    if not isinstance(error, dict):
+        return _plain(str(error)), ""
+    words = error.get("message") or error.get("detail") or error.get("error") or ""
+    code = error.get("code") if isinstance(error.get("code"), str) else error.get("type")
+    return _plain(words if isinstance(words, str) else json.dumps(words)), code if isinstance(code, str) else ""
+
+
+def _plain(text: str) -> str:
+    words = "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
+    return words if len(words) <= WORDS else f"{words[: WORDS - 3]}..."
+
+
+def _is_too_long(code: str, said: str) -> bool:
+    """OpenAI's and vLLM's code, llama-server's type, or what the others write."""
+    if code in ("context_length_exceeded", "exceed_context_size_error"):
+        return True
+    low = said.lower()
+    return "context" in low and any(
+        word in low for word in ("exceed", "too long", "maximum context", "too many tokens")
+    )
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds of a Retry-After header, which is a number of them or a date."""
+    try:
+        return max(float(value), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - time(), 0.0)
+    except (TypeError, ValueError):
+        return None
+
+
+def _deepest(err: BaseException) -> BaseException:
+    """What the system said, under what the libraries made of it."""
+    while (under := err.__cause__ or err.__context__) is not None:
+        err = under
+    return err

@@ -1,0 +1,79 @@
+"""The kinds of server that are told apart, with the sampling options that each takes beside OpenAI's own.
+
+Every option that a kind takes is sent, also where it is off: servers have other defaults (llama.cpp's are top_k 40,
+top_p 0.95 and min_p 0.05). What each takes, by its documentation or source of November 2026:
+
+- OpenAI: https://platform.openai.com/docs/api-reference/chat/create
+- Ollama: https://docs.ollama.com/api/openai-compatibility, "Supported request fields"
+- LM Studio: https://lmstudio.ai/docs/developer/openai-compat/chat-completions, "Supported payload parameters"
+- llama-server: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, `POST /completion`
+- llama-cpp-python: llama_cpp/server/types.py, CreateChatCompletionRequest
+- vLLM: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html, "Extra parameters for Chat API"
+- mlx_lm.server: mlx_lm/SERVER.md and mlx_lm/server.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .server_address import Address
+
+EXTRA = ("top_k", "min_p", "repetition_penalty")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of server. `takes` maps an option of Sampling to the server's name for it; `also` goes with every
+    request, `limit` is what it calls max_tokens.
+    """
+
+    label: str
+    takes: Mapping[str, str]
+    also: Mapping[str, Any] = field(default_factory=dict)
+    limit: str = "max_tokens"
+
+    @property
+    def untaken(self) -> tuple[str, ...]:
+        """The options that cannot be sent, for which the server's own defaults hold."""
+        return tuple(name for name in EXTRA if name not in self.takes)
+
+
+SEED = {"seed": "seed"}
+ALL = {**SEED, **{name: name for name in EXTRA}}
+LLAMA_CPP = {**ALL, "repetition_penalty": "repeat_penalty"}
+
+KINDS: Mapping[str, Kind] = {
+    "openai": Kind("OpenAI", SEED, limit="max_completion_tokens"),
+    "ollama": Kind("Ollama", SEED),
+    "lmstudio": Kind("LM Studio", {**SEED, "top_k": "top_k", "repetition_penalty": "repeat_penalty"}),
+    "llama-server": Kind("llama-server", LLAMA_CPP, {"repeat_last_n": 20}),  # as many tokens as Sampling looks back
+    "llama-cpp-python": Kind("llama-cpp-python", LLAMA_CPP),
+    "vllm": Kind("vLLM", ALL),
+    "mlx-lm": Kind("mlx_lm.server", ALL),
+    "other": Kind("server", SEED),
+}
+
+# What the servers write into `owned_by` of the models that they list.
+OWNERS = {
+    "library": "ollama",
+    "organization_owner": "lmstudio",
+    "llamacpp": "llama-server",
+    "vllm": "vllm",
+    "me": "llama-cpp-python",
+}
+
+
+def kind_of(address: Address, listed: list[dict[str, Any]], software: str) -> str:
+    """Which kind of server lists such models. `software` is its Server header.
+
+    mlx_lm.server is told by what it leaves out: its models have no owner, and Python's http.server answers.
+    """
+    if address.host == "api.openai.com":
+        return "openai"
+    owners = {model.get("owned_by") for model in listed}
+    found = {OWNERS[owner] for owner in owners if isinstance(owner, str) and owner in OWNERS}
+    if len(found) == 1:
+        return found.pop()
+    return "mlx-lm" if owners == {None} and software.startswith("BaseHTTP/") else "other"

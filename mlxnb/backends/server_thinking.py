@@ -1,0 +1,36 @@
+"""Tells thinking in a server's text from the answer. Which markers a model has, its tokenizer knows, which is there."""
+
+from __future__ import annotations
+
+from .split import ThinkingSplitter
+from .tokenizer import THINKING_MARKERS
+
+
+class Opening:
+    """Splits text at a pair of thinking markers, if the text begins with the first of them.
+
+    Where else one of them stands it is what the model writes about, such as HTML.
+    """
+
+    def __init__(self) -> None:
+        self._splitter: ThinkingSplitter | None = None
+        self._held = ""
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """(thinking, answer) that `text` adds."""
+        if self._splitter is not None:
+            return self._splitter.feed(text)
+        self._held += text
+        begin = self._held.lstrip()
+        if any(pair[0].startswith(begin) and begin != pair[0] for pair in THINKING_MARKERS):
+            return "", ""
+        pair = next((pair for pair in THINKING_MARKERS if begin.startswith(pair[0])), None)
+        self._splitter, text, self._held = ThinkingSplitter(pair), self._held, ""
+        return self._splitter.feed(text)
+
+    def finish(self) -> tuple[str, str]:
+        """(thinking, answer) that was held back."""
+        if self._splitter is None:
+            held, self._held = self._held, ""
+            return "", held
+        return self._splitter.finish()

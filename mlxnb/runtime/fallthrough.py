@@ -1,0 +1,54 @@
+"""What sends a request on to the next backend of its chain once one had its model, and what is said of it then."""
+
+from __future__ import annotations
+
+import traceback
+
+from ..backends.base import Cancelled
+from ..decision import Absent, Rejected
+from ..errors import GenerationError, MlxnbError, in_words
+from .job import Job
+from .loaded import LEAD_ON, Loaded
+from .outcome import Outcome
+
+
+def passed_over(loaded: Loaded, err: Exception) -> Rejected | None:
+    """Why a backend is passed over that failed before the first token; None where another one would fail alike, since
+    the prompt or an option is wrong, and where nobody waits any more.
+    """
+    if isinstance(err, LEAD_ON):
+        return Rejected(loaded.info.backend, err.message.rstrip("."), err.remedy)
+    if isinstance(err, MlxnbError | Cancelled):
+        return None
+    return Rejected(loaded.info.backend, f"it failed before the first token: {in_words(err)}")
+
+
+def ended_by(err: Exception, job: Job, outcome: Outcome) -> MlxnbError:
+    """What a request ends with that has no other backend to go to: with the text so far where there is some, and with
+    what was wrong on each backend where several failed.
+    """
+    if outcome.began and (isinstance(err, LEAD_ON) or not isinstance(err, MlxnbError)):
+        return outcome.failed(err)
+    last = err if isinstance(err, MlxnbError) else outcome.failed(err)
+    return _with_those_before(last, job)
+
+
+def _with_those_before(err: MlxnbError, job: Job) -> MlxnbError:
+    tried = [each for each in job.tried if not isinstance(each, Absent)]
+    if not tried or not isinstance(err, LEAD_ON):
+        return err
+    reasons = "; ".join([*(f"{each.subject}: {each.reason}" for each in tried), err.message.rstrip(".")])
+    last = GenerationError(f"No backend here could answer with {job.request.model}. {reasons}.", err.remedy)
+    last.__cause__ = err
+    return last
+
+
+def let_go(err: BaseException) -> None:
+    """Whoever keeps an answer must not keep a model with it, nor tensors: frames that still run cannot be cleared."""
+    seen: list[BaseException] = []
+    going: BaseException | None = err
+    while going is not None and going not in seen:
+        seen.append(going)
+        traceback.clear_frames(going.__traceback__)
+        going.__traceback__ = None
+        going = going.__cause__ or going.__context__

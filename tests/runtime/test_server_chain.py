@@ -1,0 +1,122 @@
+"""A chain that begins with a server goes on to torch where the server cannot, and says why."""
+
+import contextlib
+import time
+
+import pytest
+
+from mlxnb.backends.server import ServerBackend
+from mlxnb.backends.torch import TorchBackend
+from mlxnb.errors import GenerationError, ModelNotFoundError, PromptTooLongError
+from mlxnb.runtime import Engine
+from tests.backends.served import SHORT, nothing_set  # noqa: F401
+from tests.endpoint import AFTER, BEFORE, HANG, Fault, Reply, nobody, refuses, says, serving
+
+pytest.importorskip("openai", reason="the server backend needs the openai package")
+pytest.importorskip("torch", reason="torch is what the chain goes on to")
+
+CHAIN = "server,torch"
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """An engine whose server has little patience."""
+    made = Engine({"server": ServerBackend(SHORT), "torch": TorchBackend()}, caching=False)
+    yield made
+    made.close()
+
+
+def ask(engine, **options):
+    return engine.generate("What is two plus three?", backend=CHAIN, max_tokens=8, **options)
+
+
+def passed_over(result):
+    [rejected] = result.provenance.passed_over
+    assert rejected.subject == "server"
+    return rejected.reason
+
+
+@pytest.fixture(autouse=True)
+def let_go(pair, nothing_set):  # noqa: F811
+    """Each test has a server of its own."""
+    yield
+    with contextlib.suppress(ModelNotFoundError):
+        pair.unload("pocket")
+
+
+def test_the_server_answers_where_it_can(pair, monkeypatch):
+    with serving(says("from afar"), models=("pocket",)) as endpoint:
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        result = ask(pair)
+    assert (result.text, result.provenance.backend) == ("from afar", "server")
+
+
+NO_SERVER = {
+    "refused": ({}, "No server listens at"),
+    "other models": ({"/v1/models": {"data": [{"id": "else"}]}}, "has no 'pocket'"),
+    "an error": ({"/v1/models": refuses(500)}, "answered HTTP 500"),
+    "a key": ({"/v1/models": refuses(401)}, "wants a key"),
+    "no list": ({"/v1/models": Reply((b"<html>",), 200, {"Content-Type": "text/html"})}, "answered what is no JSON"),
+}
+
+
+@pytest.mark.parametrize("trouble", NO_SERVER)
+def test_a_server_that_cannot_be_used_is_passed_over(pair, monkeypatch, trouble):
+    gets, reason = NO_SERVER[trouble]
+    with serving(says("x"), gets=gets) as endpoint:
+        monkeypatch.setenv("MLXNB_SERVER_URL", nobody() if trouble == "refused" else endpoint.url)
+        result = ask(pair)
+    assert result.provenance.backend == "torch"
+    assert result.text
+    assert reason in passed_over(result)
+    assert endpoint.asked == []
+
+
+@pytest.mark.parametrize("fault", BEFORE, ids=str)
+def test_a_server_that_fails_before_the_first_token_is_passed_over(pair, monkeypatch, fault: Fault):
+    with serving(*fault.script, models=("pocket",)) as endpoint:
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        result = ask(pair)
+    assert result.provenance.backend == "torch"
+    assert result.text == pair.generate("What is two plus three?", backend="torch", max_tokens=8).text
+    assert fault.says.replace("tiny", "pocket") in passed_over(result)
+    assert len(endpoint.asked) == fault.asked
+    assert not any("asked" in note or "client's" in note for note in result.provenance.notes)
+
+
+@pytest.mark.parametrize("fault", AFTER, ids=str)
+def test_no_second_answer_is_glued_to_one_that_broke_off(pair, monkeypatch, fault: Fault):
+    with serving(*fault.script, models=("pocket",)) as endpoint:
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        with pytest.raises(GenerationError) as caught:
+            ask(pair)
+    assert caught.value.partial.text == "Half an"
+    assert caught.value.partial.provenance.backend == "server"
+    assert fault.says.format(host=endpoint.host) in caught.value.message
+
+
+def test_cancelling_does_not_send_a_request_on(pair, monkeypatch):
+    with serving(Reply((HANG,)), models=("pocket",)) as endpoint:
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        job = pair.stream("Hi", backend=CHAIN)
+        while not endpoint.asked:
+            time.sleep(0.01)
+        job.cancel()
+        result = job.result()
+    assert (result.text, result.finish_reason, result.provenance.backend) == ("", "interrupted", "server")
+
+
+def test_a_prompt_that_is_too_long_goes_nowhere_else(pair, monkeypatch):
+    with serving(refuses(400, "exceeds the context"), models=("pocket",)) as endpoint:
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        with pytest.raises(PromptTooLongError):
+            ask(pair)
+
+
+def test_a_batch_is_asked_one_by_one(pair, monkeypatch):
+    with serving(says("one"), refuses(400), says("three"), models=("pocket",)) as endpoint:
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        first, second, third = pair.batch(["a", "b", "c"], backend=CHAIN, max_tokens=4)
+    assert (first.text, third.text) == ("one", "three")
+    assert second.provenance.backend == "torch"
+    assert "refused the request (400)" in passed_over(second)
