@@ -58,7 +58,8 @@ def downloaded_table(source: ModelSource, entry: Entry) -> Table:
         _state(entry, ()),
         Command(f"%mlxnb load {source.name}"),
     )
-    return Table(DOWNLOADED, [row], bold="model", caption=f"Here now, in {source.path}")
+    where = f"with {entry.where}" if source.format == "served" else f"in {source.path}"
+    return Table(DOWNLOADED, [row], bold="model", caption=f"Here now, {where}")
 
 
 def memory_table(residents: Sequence[Resident]) -> Table:
@@ -104,7 +105,9 @@ def _state(entry: Entry, loaded: Sequence[ModelInfo]) -> Dot:
         return in_memory
     if entry.problem:
         return Dot("error", "cannot be used")
-    return Dot(STATES[entry.room.state], _fit_words(entry.room)) if entry.room else Dot("off", "there")
+    if entry.room is not None:
+        return Dot(STATES[entry.room.state], _fit_words(entry.room))
+    return Dot("off", "there" if entry.path.name else "on its server")
 
 
 def _loaded(name: str, loaded: Sequence[ModelInfo]) -> Dot | None:

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from .. import hardware
 from ..backends.base import Backend
+from ..backends.server_entries import served_entries
 from ..config import cache_dir
 from ..models import ModelSource
 from ..models.entry import Ask, Entry, entry_of
@@ -16,8 +17,9 @@ from ..records import Records
 
 
 def models_here(backends: Mapping[str, Backend], context: int | None = None) -> list[Entry]:
-    """`inventory` against what a model could have of this machine's memory now."""
-    return inventory(context, memory_for_models(backends))
+    """`inventory` against what a model could have of this machine's memory now; then what servers list."""
+    served = served_entries() if "server" in backends else []
+    return [*inventory(context, memory_for_models(backends)), *served]
 
 
 def recommended_here(backends: Mapping[str, Backend], use: str, context: int | None = None) -> list[Recommendation]:
@@ -28,7 +30,10 @@ def recommended_here(backends: Mapping[str, Backend], use: str, context: int | N
 
 
 def described(source: ModelSource) -> Entry:
-    """What is told of one model, held against the memory that is free now."""
+    """What is told of one model, held against the memory that is free now; a served one by its server."""
+    if source.format == "served":
+        found = [entry for entry in served_entries() if entry.name.removesuffix(":latest") == source.name]
+        return found[0] if found else Entry(source.name, "server", "served")
     return entry_of(source, "", Ask(None, hardware.memory_free()))
 
 

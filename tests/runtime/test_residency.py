@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -369,3 +370,22 @@ def test_an_alarm_rings_at_the_earliest_time_and_once() -> None:
     alarm.close()
     alarm.set(0)
     assert not rang.acquire(timeout=0.1)
+
+
+def test_a_model_that_failed_makes_room_for_the_next_of_its_chain(sized: SizedBackend, tmp_path: Path) -> None:
+    class Failing(SizedBackend):
+        name = "first"
+
+        def load(self, source: object, *precision: object) -> object:  # type: ignore[override]
+            model = super().load(source, *precision)  # type: ignore[arg-type]
+            model.info = replace(model.info, backend="first")
+            return model
+
+    first = Failing(tmp_path, SIZES)
+    first.fail_after = 0
+    made = Engine({"first": first, "scripted": sized}, caching=False)
+    result = made.generate("Hi", model="d", backend="first,scripted")
+    assert result.text == "Yes."
+    assert first.closed == ["d"]
+    assert "d (first) was unloaded to make room" in result.provenance.notes[0]
+    made.close()
