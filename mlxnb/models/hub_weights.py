@@ -23,7 +23,8 @@ from .progress import Reporter
 
 AT_ONCE = 4  # files
 TIMEOUT = 30.0  # seconds without a byte, after which a connection is taken for broken
-TRIES = 5  # in a row that bring nothing
+TRIES = 5  # in a row that bring little
+LITTLE = 1 << 20  # bytes
 PARTIAL = ".incomplete"
 ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # of a small file git's hash; of a large one sha256
 
@@ -94,10 +95,10 @@ class _Transfer:
         while self._here < self._size:
             before = self._here
             broken = self._try()
-            failed = failed + 1 if self._here == before else 0
-            if failed == TRIES:
+            failed = failed + 1 if self._here - before < LITTLE else 0
+            if failed == TRIES and self._here < self._size:
                 raise broken or OSError("the connection ended early")
-            if failed:
+            if failed and self._here < self._size:
                 time.sleep(2.0**failed / 4)
         if self._here != self._size or (len(self._blob.name) == 64 and self._hash.hexdigest() != self._blob.name):
             self._part.unlink()
