@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return models(options.context, options.recommend)
             case "download":
                 return download(options.name, options.revision)
+            case "backends":
+                return backends(options.model, options.measure)
             case _:
                 return lab(Path(options.folder), rest)
     except MlxnbError as error:
@@ -61,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     fetch = commands.add_parser("download", help="fetch a model to keep; a stopped download goes on where it was")
     fetch.add_argument("name", metavar="NAME", help="ORGANISATION/NAME, as the Hugging Face Hub has it")
     fetch.add_argument("--revision", metavar="R", help="a branch, a tag or a commit")
+    table = commands.add_parser("backends", help="show how each backend stands with a model, and how fast it is")
+    table.add_argument("model", metavar="MODEL", nargs="?", help="default: the settings' model, or pocket")
+    table.add_argument("--measure", action="store_true", help="measure those that are ready")
     epilog = "Further options go to JupyterLab: mlxnb lab --no-browser, for example."
     lab = commands.add_parser("lab", help="open a copy of the notebooks in JupyterLab", epilog=epilog)
     where = f"folder for the copy (default {DEFAULT_FOLDER})"
@@ -121,6 +126,30 @@ def download(name: str, revision: str | None = None) -> int:
     with WorkCell(f"Downloading {name}", Transfer().words) as line:
         source = fetch(name, revision, line.update)
     print(downloaded_table(source, described(source)).text())
+    return 0
+
+
+def backends(model: str | None = None, measure: bool = False) -> int:
+    """Print how each backend stands with a model, and what would help."""
+    from .config import settings
+    from .render.backends import backends_table, recommendations_table
+    from .runtime import Engine
+
+    engine, name = Engine(), model or settings().model
+
+    def say(done: int, total: int, doing: str) -> None:
+        if doing not in said:
+            said.add(doing)
+            print(f"{doing} ({done + 1} of {total})", file=sys.stderr)
+
+    said: set[str] = set()
+    try:
+        tables = [backends_table(engine.backends_table(name, measure=measure, progress=say), name)]
+        found = engine.setup_recommendations(name)
+    finally:
+        engine.close()
+    tables += [recommendations_table(found)] if found else []
+    print("\n\n".join(table.text() for table in tables))
     return 0
 
 

@@ -1,83 +1,222 @@
-"""The settings that a person gives through the environment, read in one place, each with where it came from."""
+"""The settings that a person gives, read in one place, each with where it came from.
+
+What comes later wins: built in, the `.env` file beside the notebook, the environment, `%config MLXNB`. Within one of
+these a setting's own variable, MLXNB_…, wins over the names that other programs have for it.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from . import config_values as values
+from .config_values import Nothing, Reader
+from .env_file import EnvFile, read_env_file
 from .errors import OptionError
-from .request import FOREVER, check_keep_alive, check_option, option_fields
+from .request import FOREVER, option_fields
 
-VARIABLES: Mapping[str, str] = MappingProxyType(
-    {
-        "model": "MLXNB_MODEL",
-        "backend": "MLXNB_BACKEND",
-        "max_tokens": "MLXNB_MAX_TOKENS",
-        "temperature": "MLXNB_TEMPERATURE",
-        "local_models_dir": "LOCAL_MODELS_DIR",
-        "cache_dir": "MLXNB_CACHE_DIR",
-        "cache_answers_mb": "MLXNB_CACHE_ANSWERS_MB",
-        "cache_states_mb": "MLXNB_CACHE_STATES_MB",
-        "cache_days": "MLXNB_CACHE_DAYS",
-        "lm": "MLXNB_LM",
-        "memory_mb": "MLXNB_MEMORY_MB",
-        "keep_alive": "MLXNB_KEEP_ALIVE",
-    }
-)
+FILE = ".env"
+KERNEL = "%config"  # the origin of what `%config MLXNB` was given
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What holds where a person says nothing else. `origin` maps every field to "default" or to its variable.
+class Setting:
+    """One setting: what it is by itself, what reads it, and the variables of other programs that mean it too."""
 
-    `local_models_dir` is None unless LOCAL_MODELS_DIR is set: no folder of a person's home is searched unasked. On disk
-    finished answers may take `cache_answers_mb` and KV states `cache_states_mb` megabytes; an answer counts for
-    `cache_days`, None for ever. `lm` is what answers the calls of `mlxnb.lm`: "auto", "mlx" or "torch".
-    The models in memory may take `memory_mb` megabytes together, None for what is free; one that was idle for
-    `keep_alive` seconds is given back, "forever" for none.
+    default: Any
+    read: Reader
+    others: Mapping[str, Reader] = field(default_factory=dict)
+    secret: bool = False
+    variable: str = ""  # where it is not MLXNB_ and the setting's name
+
+    def value(self) -> Any:
+        """What holds where a person says nothing."""
+        return self.default() if callable(self.default) else self.default
+
+
+def _cache_dir() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("mlxnb", appauthor=False)
+
+
+def _option(name: str, *others: str) -> Setting:
+    read = values.option(name)
+    return Setting(option_fields()[name].default, read, dict.fromkeys(others, read))
+
+
+def _plain(default: Any, read: Reader, *others: str) -> Setting:
+    return Setting(default, read, dict.fromkeys(others, read))
+
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {
+        "model": Setting("pocket", values.name, {"LLM_CHAT_API_URL": values.chat_model, "MLX_MODEL_NAME": values.name}),
+        "backend": _plain("auto", values.name),
+        "max_tokens": _option("max_tokens", "MLX_MAX_TOKENS"),
+        "temperature": _option("temperature", "MLX_TEMPERATURE"),
+        "top_p": _option("top_p", "MLX_TOP_P"),
+        "quantize": Setting(None, values.quantize, {"MLX_QUANTIZATION": values.quantization}),
+        "batch_size": _plain(None, values.count(), "MLX_BATCH_SIZE"),
+        "memory_mb": _plain(None, values.megabytes, "MLX_MEMORY_POOL_SIZE"),
+        "keep_alive": _plain(FOREVER, values.keep_alive),
+        "server_url": Setting(None, values.url, {"LLM_CHAT_API_URL": values.chat_url}),
+        "api_key": Setting(None, values.key, secret=True),
+        "probe": _plain("auto", values.choice("auto", "off")),
+        "local_models_dir": _plain(None, values.folder, "LOCAL_MODELS_DIR"),
+        "cache_dir": _plain(_cache_dir, values.folder),
+        "cache_answers_mb": _plain(256, values.count()),
+        "cache_states_mb": _plain(4000, values.count()),
+        "cache_days": _plain(None, values.count()),
+        "lm": _plain("auto", values.choice("auto", "mlx", "torch")),
+    }
+)
+
+# The variables of each setting, its own first.
+VARIABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {name: (one.variable or f"MLXNB_{name.upper()}", *one.others) for name, one in SETTINGS.items()}
+)
+
+# What `%config MLXNB` was given for this process: the settings of the engine, which no Request carries.
+_kernel: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One place that gives a setting: its variable, where that stands, its text, and what reads it."""
+
+    variable: str
+    place: str  # "" for the environment, FILE, or KERNEL
+    text: Any
+    read: Reader
+
+    @property
+    def origin(self) -> str:
+        """In a few words."""
+        return KERNEL if self.place == KERNEL else f"{self.variable} in {FILE}" if self.place else self.variable
+
+
+class Settings:
+    """What holds where a person says nothing else. Each is read when it is asked for, so that a wrong one stops only
+    what needs it.
+
+    `local_models_dir` is None unless it is set: no folder of a person's home is searched unasked. On disk finished
+    answers may take `cache_answers_mb` and KV states `cache_states_mb` megabytes; an answer counts for `cache_days`,
+    None for ever. `lm` is what answers the calls of `mlxnb.lm`: "auto", "mlx" or "torch". `batch_size` is the most rows
+    that are computed at once, `memory_mb` what the models in memory may take together, each None for as much as memory
+    holds; one that was idle for `keep_alive` seconds is given back, "forever" for none. `server_url` is an
+    OpenAI-compatible server. With `probe` "auto" a small model is measured on first use on each backend that takes it,
+    and long answers are on the way; with "off" nothing is, and the built-in order holds.
+
+    Raises:
+        OptionError: on access, a variable holds what the setting does not take; the message names the variable.
     """
 
     model: str
     backend: str
     max_tokens: int
     temperature: float
+    top_p: float
+    quantize: str | None
+    batch_size: int | None
+    memory_mb: int | None
+    keep_alive: float | str
+    server_url: str | None
+    api_key: str | None
+    probe: str
     local_models_dir: Path | None
     cache_dir: Path
     cache_answers_mb: int
     cache_states_mb: int
     cache_days: int | None
     lm: str
-    memory_mb: int | None
-    keep_alive: float | str
-    origin: Mapping[str, str]
+
+    def __init__(self, environment: Mapping[str, str], file: EnvFile, kernel: Mapping[str, Any]) -> None:
+        self.file = file
+        self._kernel = dict(kernel)
+        known = {variable for names in VARIABLES.values() for variable in names}
+        self._environment = {name: text for name, text in environment.items() if name in known}
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in SETTINGS:
+            raise AttributeError(f"There is no setting {name}.")
+        for given in self._given(name):
+            try:
+                return given.read(given.variable, given.text)
+            except Nothing:
+                continue
+            except OptionError as err:
+                at = f" in {self.file.path}" if given.place == FILE else ""
+                raise OptionError(f"{err.message[:-1]}{at}." if at else err.message, err.remedy) from None
+        return SETTINGS[name].value()
+
+    def __repr__(self) -> str:
+        return f"Settings({dict(self.origin)})"  # without the values, some of which are secret
+
+    @property
+    def origin(self) -> Mapping[str, str]:
+        """Where each setting came from: "default", its variable, its variable in .env, or %config."""
+        return MappingProxyType({name: (self.givers(name) or ["default"])[0] for name in SETTINGS})
+
+    def givers(self, name: str) -> list[str]:
+        """Every place that gives a setting, the one that holds first; the others are overridden by it."""
+        return [given.origin for given in self._given(name) if _says(given)]
+
+    def wrong(self) -> list[OptionError]:
+        """What is wrong with the settings, one error each."""
+        found = []
+        for name in SETTINGS:
+            try:
+                getattr(self, name)
+            except OptionError as err:
+                found.append(err)
+        return found
+
+    def _given(self, name: str) -> Iterator[Given]:
+        setting, variables = SETTINGS[name], VARIABLES[name]
+        if name in self._kernel:
+            yield Given(name, KERNEL, self._kernel[name], setting.read)
+        for place, texts in (("", self._environment), (FILE, self.file.values)):
+            for variable in variables:
+                if text := texts.get(variable, "").strip():  # one that is set but empty counts as unset
+                    yield Given(variable, place, text, setting.others.get(variable, setting.read))
+
+
+def _says(given: Given) -> bool:
+    try:
+        given.read(given.variable, given.text)
+    except Nothing:
+        return False
+    except OptionError:
+        return True
+    return True
 
 
 def settings() -> Settings:
-    """The settings as the environment gives them now; a variable that is set but empty counts as unset.
+    """The settings as they are now."""
+    names = [variable for names in VARIABLES.values() for variable in names]
+    return Settings(os.environ, read_env_file(Path(FILE).absolute(), names), _kernel)
+
+
+def set_for_kernel(name: str, value: Any) -> None:
+    """What `%config MLXNB` was given for a setting of the engine; None takes it back.
 
     Raises:
-        OptionError: a variable holds a value that its option does not take; the message names the variable.
+        OptionError: the setting does not take it.
     """
-    given = {field: name for field, name in VARIABLES.items() if os.environ.get(name, "").strip()}
-    return Settings(
-        model=_name("MLXNB_MODEL", "pocket"),
-        backend=_name("MLXNB_BACKEND", "auto"),
-        max_tokens=_number("MLXNB_MAX_TOKENS", "max_tokens"),
-        temperature=_number("MLXNB_TEMPERATURE", "temperature"),
-        local_models_dir=local_models_dir(),
-        cache_dir=cache_dir(),
-        cache_answers_mb=_count("MLXNB_CACHE_ANSWERS_MB", 256) or 0,
-        cache_states_mb=_count("MLXNB_CACHE_STATES_MB", 4000) or 0,
-        cache_days=_count("MLXNB_CACHE_DAYS", None),
-        lm=lm(),
-        memory_mb=_count("MLXNB_MEMORY_MB", None),
-        keep_alive=_keep_alive(),
-        origin=MappingProxyType({field: given.get(field, "default") for field in VARIABLES}),
-    )
+    if value is None:
+        _kernel.pop(name, None)
+    else:
+        _kernel[name] = SETTINGS[name].read(name, value)
+
+
+def forget_kernel() -> None:
+    """Take back everything that `%config MLXNB` was given for the engine."""
+    _kernel.clear()
 
 
 def local_models_dir() -> Path | None:
@@ -85,14 +224,12 @@ def local_models_dir() -> Path | None:
 
     An external disk may be away for now; that must not stop models that live elsewhere.
     """
-    return _folder("LOCAL_MODELS_DIR")
+    return settings().local_models_dir
 
 
 def cache_dir() -> Path:
     """The folder of everything that can be made again: MLXNB_CACHE_DIR, or the platform's cache folder."""
-    from platformdirs import user_cache_path
-
-    return _folder("MLXNB_CACHE_DIR") or user_cache_path("mlxnb", appauthor=False)
+    return settings().cache_dir
 
 
 def lm() -> str:
@@ -101,60 +238,28 @@ def lm() -> str:
     Raises:
         OptionError: it is another word.
     """
-    word = os.environ.get("MLXNB_LM", "").strip() or "auto"
-    if word not in ("auto", "mlx", "torch"):
-        raise OptionError(f"MLXNB_LM is {word!r}.", "It takes auto, mlx or torch.")
-    return word
-
-
-def _keep_alive() -> float | str:
-    given = os.environ.get("MLXNB_KEEP_ALIVE", "").strip() or FOREVER
-    return check_keep_alive(given, "MLXNB_KEEP_ALIVE") or 0.0
+    return settings().lm
 
 
 def server_url() -> str | None:
     """The address of an OpenAI-compatible server: MLXNB_SERVER_URL, or LLM_CHAT_API_URL where that is a web address."""
-    url = os.environ.get("MLXNB_SERVER_URL", "").strip()
-    other = os.environ.get("LLM_CHAT_API_URL", "").strip()
-    return url or (other if other.lower().startswith(("http://", "https://")) else None)
+    return settings().server_url
 
 
-def _folder(variable: str) -> Path | None:
-    text = os.environ.get(variable, "").strip()
-    if not text:
-        return None
-    try:
-        return Path(os.path.abspath(Path(text).expanduser()))
-    except RuntimeError:
-        raise OptionError(f"{variable} is {text!r}, whose user is unknown.", "It takes a folder.") from None
+def memory_mb() -> int | None:
+    """Megabytes that the models in memory may take together, or None for what is free."""
+    return settings().memory_mb
 
 
-def _name(variable: str, default: str) -> str:
-    value = os.environ.get(variable, "").strip() or default
-    if not value.isprintable():
-        raise OptionError(f"{variable} is {value!r}.", "It takes a name without control characters.")
-    return value
+def batch_size() -> int | None:
+    """The most rows of a batch that are computed at once, or None for as many as memory holds."""
+    return settings().batch_size
 
 
-def _number(variable: str, option: str) -> Any:
-    """The variable's value as the option's own kind, held against the option's own bounds."""
-    field = option_fields()[option]
-    text = os.environ.get(variable, "").strip()
-    if not text:
-        return field.default
-    return check_option(variable, _whole(text) if field.metadata["kind"] is int else text, field.metadata)
-
-
-def _count(variable: str, default: int | None) -> int | None:
-    text = os.environ.get(variable, "").strip()
-    if not text:
-        return default
-    return int(check_option(variable, _whole(text), {"kind": int, "low": 1, "high": None}))
-
-
-def _whole(text: str) -> int | str:
-    # Text that is no number goes on as it is, so that check_option words the refusal.
-    try:
-        return int(text)
-    except ValueError:
-        return text
+def api_key() -> str | None:
+    """The key for the server of `server_url`: MLXNB_API_KEY. One from the environment does not go to a server that a
+    `.env` file names: whoever wrote that file would be sent a key that is meant for another.
+    """
+    now = settings()
+    from_file = now.origin["server_url"].endswith(f" in {FILE}")
+    return None if from_file and not now.origin["api_key"].endswith(f" in {FILE}") else now.api_key

@@ -18,7 +18,6 @@ from . import __version__, hardware
 from .backends import default_backends
 from .config import cache_dir, settings
 from .decision import Absent, Accepted, Decision, Rejected
-from .errors import OptionError
 from .hardware import Accelerator, Cores, Speeds, human_bytes
 from .hardware.system import text
 from .records import Records
@@ -150,10 +149,11 @@ def _torch_built_for(kind: str) -> str:
 
 def _settings() -> Decision:
     """Whether the environment's settings hold what they take."""
-    try:
-        found = settings()
-    except OptionError as err:
-        return Rejected("settings", err.message, err.remedy)
+    found = settings()
+    if wrong := found.wrong():
+        return Rejected("settings", " ".join(err.message for err in wrong).rstrip("."), wrong[0].remedy)
+    if found.file.trouble:
+        return Rejected("settings", f"{found.file.path} was not read: {found.file.trouble}", "mend or remove it")
     if found.local_models_dir is not None and not found.local_models_dir.is_dir():
         reason = f"LOCAL_MODELS_DIR names {found.local_models_dir}, which is no folder"
         return Rejected("settings", reason, "name another folder, or mount its disk")

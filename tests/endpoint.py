@@ -73,8 +73,11 @@ def refuses(status: int, message: str = "no", **headers: str) -> Reply:
 class Endpoint:
     """Answers each POST with the next reply of its script, the last of them for ever; GETs by their path."""
 
-    def __init__(self, *script: Reply, models: Any = ("tiny",), gets: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *script: Reply, models: Any = ("tiny",), gets: dict[str, Any] | None = None, software: str = "Scripted"
+    ) -> None:
         listed = [{"id": name, "object": "model"} for name in models]
+        self.software = software
         self.gets: dict[str, Any] = {"/v1/models": {"object": "list", "data": listed}, **(gets or {})}
         self.script = list(script)
         self.asked: list[Asked] = []
@@ -122,6 +125,8 @@ def nobody() -> str:
 
 def _handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        server_version = endpoint.software
+
         def log_message(self, *_: Any) -> None:
             return
 
@@ -206,7 +211,7 @@ BEFORE = (
     Fault("wrong request", (refuses(400, "bad stuff"),), "refused the request (400): bad stuff"),
     Fault("wants a key", (refuses(401, "who are you"),), "refused to answer without a key (401): who are you"),
     Fault("unknown", (refuses(404, "no such model"),), "knows no 'tiny', or no such call (404): no such model"),
-    Fault("reset", (Reply((RESET,)),), "could not be reached", 3),
+    Fault("reset", (Reply((RESET,)),), "broke the connection off", 3),
     Fault("closed at once", (Reply(),), "ended the stream before the answer was whole", 3),
     Fault("a web page", (HTML,), "answered with text/html where a stream of events was expected"),
     Fault("no JSON", (Reply((b"data: {oops\n\n",)),), "sent an event that is no JSON, '{oops'"),
@@ -228,7 +233,7 @@ BEFORE = (
 BEGUN = (piece("", role="assistant"), piece("Half "), piece("an"))
 AFTER = (
     Fault("half an answer", (Reply(BEGUN),), "{host} ended the stream before the answer was whole"),
-    Fault("reset", (Reply((*BEGUN, 0.05, RESET)),), "{host} could not be reached"),
+    Fault("reset", (Reply((*BEGUN, 0.05, RESET)),), "{host} broke the connection off"),
     Fault("hung", (Reply((*BEGUN, HANG)),), "{host} went silent for"),
     Fault("no JSON", (Reply((*BEGUN, b"data: {oops\n\n")),), "{host} sent an event that is no JSON"),
     Fault("huge", (Reply((*BEGUN, *HUGE_LINE)),), "{host} sent an event of more than 1 MB"),

@@ -7,7 +7,19 @@ import mlxnb
 
 ROOT = Path(mlxnb.__file__).parent
 LAYERS = [
-    {"errors", "decision", "request", "result", "config", "hardware", "comparison", "quiet", "records"},
+    {
+        "errors",
+        "decision",
+        "request",
+        "result",
+        "config",
+        "config_values",
+        "env_file",
+        "hardware",
+        "comparison",
+        "quiet",
+        "records",
+    },
     {"models", "cache", "kernels", "pocket"},
     {"backends"},
     {"runtime", "doctor"},

@@ -51,14 +51,15 @@ class Watch:
     The engine sets `cancelled`, and `draft` to the draft model of a request that names one. The backend fills in the
     rest: when it started, download progress in bytes and prefill progress in tokens, the finish reason, the seed it
     really used, how the KV cache was really quantised, how speculative decoding goes, and the attention calls by path
-    where those are counted. `counted` is how many tokens the answer has, where only a server knows. What is left to do
-    once the answer is out waits in `afterwards`.
+    where those are counted. `counted` is how many tokens the answer has, where only a server knows, `doing` what goes
+    on beside loading, in words. What is left to do once the answer is out waits in `afterwards`.
     """
 
     cancelled: Event = field(default_factory=Event)
     start: float | None = None
     load_done: int = 0
     load_total: int = 0
+    doing: str = ""
     prefill_done: int = 0
     prompt_tokens: int = 0
     reused_tokens: int = 0

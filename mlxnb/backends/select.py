@@ -63,12 +63,14 @@ def in_order(backends: Mapping[str, Backend]) -> list[str]:
 
 
 def automatic_order() -> tuple[str, ...]:
-    """MLX first on Apple silicon; elsewhere torch first.
+    """The order where nothing is measured, and between backends that are equally fast: MLX on Apple silicon, then
+    servers (LM Studio before Ollama), llama.cpp, transformers, and ONNX; elsewhere MLX comes after transformers.
 
     Away from Metal MLX is the slower one: on a 2-core Linux CPU a 0.6B-shaped bf16 model decoded at 2.8 tok/s in MLX
     and 19.7 tok/s in torch, the pocket model at 198 and 370 tok/s (`python -m tests.benchmarks decode`).
     """
-    return ("mlx", "torch") if hardware.is_apple_silicon() else ("torch", "mlx")
+    others = ("server", "llamacpp", "torch")
+    return ("mlx", *others, "onnx") if hardware.is_apple_silicon() else (*others, "mlx", "onnx")
 
 
 def _ready(backend: Backend) -> Backend:

@@ -36,7 +36,7 @@ def body_of(request: Request, model: str, kind: Kind, watch: Watch) -> dict[str,
         "top_p": sampling.top_p,
         "extra_body": _extra(request, sampling, kind),
     }
-    if request.stop:
+    if request.stop and kind.stops:
         body["stop"] = list(request.stop[:MOST_STOPS])
     if request.raw:
         return {**body, "prompt": request.prompt}

@@ -86,5 +86,4 @@ class Events:
 
     def _check_size(self, size: int) -> None:
         if size > LONGEST:
-            self._rest.clear()
             raise BadStream(f"an event of more than {LONGEST // 1_000_000} MB")

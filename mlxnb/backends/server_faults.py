@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
 
@@ -44,13 +46,12 @@ class Fault(Exception):
         return self._kind(f"{self}{asked}", self._remedy)
 
 
-@dataclass(frozen=True, slots=True)
 class Refusal(Exception):
     """An answer that is no stream, from within the client. `text` is the beginning of its body."""
 
-    status: int
-    headers: Mapping[str, str]
-    text: str
+    def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
+        super().__init__(status)
+        self.status, self.headers, self.text = status, headers, text
 
 
 def refused(refusal: Refusal, where: str, model: str, had_key: bool) -> Fault:
@@ -107,14 +108,19 @@ def silent(where: str, seconds: float, begun: bool) -> Fault:
 def unreachable(where: str, cause: BaseException) -> Fault:
     """The connection could not be made, or broke."""
     reason = _deepest(cause)
-    short = "refused the connection" if isinstance(reason, ConnectionRefusedError) else "connection broke"
-    text = " ".join(str(getattr(reason, "strerror", None) or reason).split()) or type(reason).__name__
-    return Fault(f"{where} could not be reached: {text}.", "See whether it still runs.", again=True, short=short)
+    text = _plain(_in_the_systems_words(reason)).rstrip(".") or type(reason).__name__
+    if isinstance(reason, OSError) and not isinstance(reason, ConnectionResetError | BrokenPipeError):
+        message, short = f"{where} could not be reached: {text}.", "not reached"
+    else:
+        message, short = f"{where} broke the connection off: {text}.", "broke off"
+    return Fault(message, "See whether it still runs.", again=True, short=short)
 
 
-def cut_off(where: str) -> Fault:
+def cut_off(where: str, begun: bool) -> Fault:
     """The stream ended before the answer did."""
-    return Fault(f"{where} ended the stream before the answer was whole.", "Ask again.", again=True, short="cut off")
+    # llama-cpp-python's server 0.3 does that with a prompt longer than its context, and writes the reason into its log.
+    remedy = "Ask again." if begun else "Look at the server's own log: some end so where the prompt is too long."
+    return Fault(f"{where} ended the stream before the answer was whole.", remedy, again=True, short="cut off")
 
 
 def malformed(where: str, what: str) -> Fault:
@@ -161,6 +167,15 @@ def _retry_after(value: str) -> float | None:
         return max(parsedate_to_datetime(value).timestamp() - time(), 0.0)
     except (TypeError, ValueError):
         return None
+
+
+def _in_the_systems_words(reason: BaseException) -> str:
+    """asyncio puts words of its own into a system's error, with the address in them."""
+    if isinstance(reason, asyncio.TimeoutError | TimeoutError):
+        return "connecting took too long"
+    if isinstance(reason, OSError) and (reason.errno or 0) > 0 and not isinstance(reason, ssl.SSLError):
+        return os.strerror(reason.errno or 0)
+    return str(getattr(reason, "strerror", None) or reason)
 
 
 def _deepest(err: BaseException) -> BaseException:

@@ -62,7 +62,8 @@ def _at_address(name: str) -> ModelSource | Rejected:
         return _source(server, next(iter(server.listed)), name)
     if not server.listed:
         reason = f"{server.address.shown} does not say which models it has"
-        return Rejected(SUBJECT, reason, f"name one: {server.address.url}#MODEL")
+        one = "default_model" if server.kind == "mlx-lm" else "MODEL"
+        return Rejected(SUBJECT, reason, f"name one: {server.address.url}#{one}")
     reason = f"{server.address.shown} has {_some(server.listed)}"
     return Rejected(SUBJECT, reason, f"name one: {server.address.url}#{next(iter(server.listed))}")
 
@@ -84,14 +85,16 @@ def _at_place(prefix: str, model: str, name: str) -> ModelSource | Rejected:
 def _anywhere(name: str) -> ModelSource | Rejected:
     there = servers()
     for _, server in there:
-        if isinstance(server, Server) and (found := _listed(server, name)):
-            return _source(server, found, name)
+        if isinstance(server, Server) and (model := _listed(server, name)):
+            return _source(server, model, name)
     answering = [server for _, server in there if isinstance(server, Server)]
     if not answering:
-        named = next((found for place, found in there if place.named and isinstance(found, Rejected)), None)
+        for place, found in there:
+            if place.named and isinstance(found, Rejected):
+                return found
         where = " or ".join(place.address.shown for place, _ in there)
         remedy = "start LM Studio or Ollama, or set MLXNB_SERVER_URL to the address of another server"
-        return named or Rejected(SUBJECT, f"no server answers at {where}", remedy)
+        return Rejected(SUBJECT, f"no server answers at {where}", remedy)
     if len(answering) == 1:
         return _unlisted(answering[0], name)
     labels = " and ".join(server.label for server in answering)
@@ -107,6 +110,8 @@ def _on(server: Server, model: str, name: str) -> ModelSource | Rejected:
 
 def _listed(server: Server, model: str) -> str | None:
     """The name by which a server has a model: as it is, with Ollama's `:latest`, or the only path that ends so."""
+    if server.kind == "mlx-lm" and model == "default_model":
+        return model  # the one that it was started with
     for spelling in (model, f"{model}:latest"):
         if spelling in server.listed:
             return spelling

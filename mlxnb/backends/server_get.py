@@ -32,7 +32,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 def ask(address: Address, url: str, *, seconds: float, key: str = "", body: Any = None) -> tuple[Any, str]:
-    """The JSON that a GET of `url` answers, or a POST with a `body`, and the answer's Server header.
+    """The JSON that a GET of `url` answers, or a POST with a `body`, None for nothing; and the Server header.
 
     A thread waits for it, since a socket's own timeout begins anew with every byte.
 
@@ -57,14 +57,14 @@ def ask(address: Address, url: str, *, seconds: float, key: str = "", body: Any 
 
 
 def _asked(address: Address, request: urllib.request.Request, seconds: float) -> tuple[Any, str] | Unanswered:
-    proxies = {} if address.loopback else None
+    proxies: dict[str, str] | None = {} if address.loopback else None
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _Stay)
     try:
         with opener.open(request, timeout=seconds) as response:
             data = response.read(LIMIT + 1)
             if len(data) > LIMIT:
                 return Unanswered(f"answered more than {LIMIT // 1_000_000} MB")
-            return json.loads(data), response.headers.get("Server", "")
+            return json.loads(data) if data.strip() else None, response.headers.get("Server", "")
     except urllib.error.HTTPError as err:
         with err:
             return Unanswered(f"answered HTTP {err.code}", status=err.code)

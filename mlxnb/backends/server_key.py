@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ..config import server_url
-from ..errors import OptionError
+from ..config import api_key, server_url
+from ..config_values import key
 from .server_address import Address, parse
 
 OPENAI = "api.openai.com"
@@ -18,25 +18,19 @@ def key_for(address: Address) -> str:
     Raises:
         OptionError: the variable holds what no header can; the message does not repeat it.
     """
-    if _configured() == address.origin and (key := _read("MLXNB_API_KEY")):
-        return key
-    if address.host == OPENAI and address.scheme == "https":
-        return _read("OPENAI_API_KEY")
+    if _configured() == address.origin and (given := api_key()):
+        return given
+    theirs = os.environ.get("OPENAI_API_KEY", "").strip()
+    if theirs and address.host == OPENAI and address.scheme == "https":
+        return key("OPENAI_API_KEY", theirs)
     return ""
 
 
-def scrubbed(text: str, key: str) -> str:
+def scrubbed(text: str, secret: str) -> str:
     """Text of a server without the key, which some repeat in their errors."""
-    return text.replace(key, "(the key)") if key else text
+    return text.replace(secret, "(the key)") if secret else text
 
 
 def _configured() -> tuple[str, str, int] | None:
     url = server_url()
     return parse(url, "MLXNB_SERVER_URL").origin if url else None
-
-
-def _read(variable: str) -> str:
-    key = os.environ.get(variable, "").strip()
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise OptionError(f"{variable} holds what is no key.", "It takes letters, digits and signs, without spaces.")
-    return key

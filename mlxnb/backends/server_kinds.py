@@ -26,13 +26,14 @@ EXTRA = ("top_k", "min_p", "repetition_penalty")
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of server. `takes` maps an option of Sampling to the server's name for it; `also` goes with every
-    request, `limit` is what it calls max_tokens.
+    request, `limit` is what it calls max_tokens, `stops` whether it can be trusted with stop strings.
     """
 
     label: str
     takes: Mapping[str, str]
     also: Mapping[str, Any] = field(default_factory=dict)
     limit: str = "max_tokens"
+    stops: bool = True
 
     @property
     def untaken(self) -> tuple[str, ...]:
@@ -51,7 +52,9 @@ KINDS: Mapping[str, Kind] = {
     "llama-server": Kind("llama-server", LLAMA_CPP, {"repeat_last_n": 20}),  # as many tokens as Sampling looks back
     "llama-cpp-python": Kind("llama-cpp-python", LLAMA_CPP),
     "vllm": Kind("vLLM", ALL),
-    "mlx-lm": Kind("mlx_lm.server", ALL),
+    # It takes a stop string out of the text wherever it stands, but ends only where the model wrote it in the very
+    # tokens that the string has alone (mlx-lm 0.32.2, generate.make_stop_sequences): the rest would be glued together.
+    "mlx-lm": Kind("mlx_lm.server", ALL, stops=False),
     "other": Kind("server", SEED),
 }
 
@@ -76,4 +79,4 @@ def kind_of(address: Address, listed: list[dict[str, Any]], software: str) -> st
     found = {OWNERS[owner] for owner in owners if isinstance(owner, str) and owner in OWNERS}
     if len(found) == 1:
         return found.pop()
-    return "mlx-lm" if owners == {None} and software.startswith("BaseHTTP/") else "other"
+    return "mlx-lm" if owners <= {None} and software.startswith("BaseHTTP/") else "other"

@@ -118,13 +118,19 @@ def _look(address: Address, named: bool, kind: str) -> Server | Rejected:
         if err.status in (404, 405, 501):
             return Server(address, "openai" if address.host == "api.openai.com" else kind, complete=False)
         return _absent(address, err, bool(key))
+    if answer is None:  # mlx_lm.server 0.32 says nothing where there is no Hugging Face cache that it could list
+        return Server(address, _taken_for(address, [], software, kind), complete=False)
     models = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(models, list):
         reason = f"{address.shown} answers, but not as an OpenAI-compatible server does"
         return Rejected(SUBJECT, reason, f"check the address, {address.url}")
     listed = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
+    return Server(address, _taken_for(address, listed, software, kind), {model["id"]: model for model in listed})
+
+
+def _taken_for(address: Address, listed: list[dict[str, Any]], software: str, kind: str) -> str:
     told = kind_of(address, listed, software)
-    return Server(address, kind if told == "other" else told, {model["id"]: model for model in listed})
+    return kind if told == "other" else told
 
 
 def _absent(address: Address, err: Unanswered, had_key: bool) -> Rejected:

@@ -61,6 +61,8 @@ class Line:
         self._key = key
         self._patience = patience
         self._client = make_client(address, key, patience.connect)
+        # Both are imported here, or the first request's patience would have to last for it.
+        self._calls = {"/chat/completions": self._client.chat.completions, "/completions": self._client.completions}
         self._loop = asyncio.new_event_loop()
 
     def events(
@@ -111,7 +113,7 @@ class Line:
                 if data:
                     continue
                 if not events.done and not ended():
-                    raise cut_off(self._address.shown)
+                    raise cut_off(self._address.shown, bool(watch.token_times))
                 return
         except BadStream as err:
             raise malformed(self._address.shown, scrubbed(str(err), self._key)) from None
@@ -130,9 +132,8 @@ class Line:
         return self._patience.between if watch.token_times else self._patience.first
 
     async def _bytes(self, call: str, body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
-        calls = self._client.chat.completions if call == "/chat/completions" else self._client.completions
-        async with calls.with_streaming_response.create(**body) as response:
-            async for data in response.iter_bytes():
+        async with await self._calls[call].create(**body) as stream:
+            async for data in stream.response.aiter_bytes():  # its own reader knows no bounds
                 yield data
 
     def _fault(self, err: Exception, body: dict[str, Any]) -> Fault:

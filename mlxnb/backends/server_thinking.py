@@ -25,7 +25,8 @@ class Opening:
         if any(pair[0].startswith(begin) and begin != pair[0] for pair in THINKING_MARKERS):
             return "", ""
         pair = next((pair for pair in THINKING_MARKERS if begin.startswith(pair[0])), None)
-        self._splitter, text, self._held = ThinkingSplitter(pair), self._held, ""
+        text, self._held = begin if pair else self._held, ""
+        self._splitter = ThinkingSplitter(pair)
         return self._splitter.feed(text)
 
     def finish(self) -> tuple[str, str]:

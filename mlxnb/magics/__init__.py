@@ -19,6 +19,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register everything with `shell`. A second call changes nothing, and keeps conversations and defaults."""
     if id(shell) in _loaded:
         return
+    from ..config import forget_kernel
     from . import complete, question
     from .commands import CommandMagics
     from .defaults import MLXNB
@@ -43,6 +44,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.configurables.append(defaults)
     shell.register_magics(*magics)
     undo.callback(_forget, shell, defaults, magics)
+    undo.callback(forget_kernel)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

@@ -19,10 +19,12 @@ from .subcommand import read_command
 
 if TYPE_CHECKING:
     from ..runtime.caches import Caches
+    from ..runtime.standing import Standing
 
 COMMANDS = {
     "status": "what the engine is doing, and the models in memory (also without a command)",
     "models": "the models on this machine, and whether they fit: %mlxnb models [--context N | --recommend [USE]]",
+    "backends": "how each backend stands, and how fast: %mlxnb backends [MODEL] [--measure]",
     "ps": "the models in memory: how long they were idle, when they go, and which are pinned",
     "download": "fetch a model to keep: %mlxnb download NAME [--revision R]",
     "load": "load a model ahead of its first answer: %mlxnb load NAME [--pin] [--keep-alive SECONDS]",
@@ -34,9 +36,10 @@ COMMANDS = {
     "config": "every setting, its value and where it came from",
 }
 USAGE = (
-    "%mlxnb [status | models | ps | download NAME | load NAME | unload NAME | cache [COMMAND] | pin NAME | unpin NAME |"
-    " doctor | config] [options]"
+    "%mlxnb [status | models | backends [MODEL] | ps | download NAME | load NAME | unload NAME | cache [COMMAND] |"
+    " pin NAME | unpin NAME | doctor | config] [options]"
 )
+MAY_NAME = ("backends",)
 PINNING = ("pin", "unpin")
 NAMING = ("download", "load", "unload", *PINNING)
 CACHE_COMMANDS = ("stats", "clear", "pin", "unpin", "where")
@@ -50,8 +53,10 @@ def command_parser() -> OptionParser:
     parser.add_argument("name", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--backend", metavar="NAME", help="load: auto, mlx or torch (default auto)")
-    parser.add_argument("--dtype", metavar="TYPE", help="load: float32, bfloat16 or float16")
-    parser.add_argument("--quantize", metavar="KIND", help="load: int8 or int4; none where %%config says otherwise")
+    parser.add_argument("--dtype", metavar="TYPE", help="load, backends: float32, bfloat16 or float16")
+    parser.add_argument(
+        "--quantize", metavar="KIND", help="load, backends: int8 or int4; none where %%config says otherwise"
+    )
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
     parser.add_argument("--keep-alive", metavar="SECONDS", help=f"load: how long it stays when idle, or {FOREVER}")
     parser.add_argument("--pin", action="store_true", help="load: keep it when another model needs its memory")
@@ -61,6 +66,7 @@ def command_parser() -> OptionParser:
     parser.add_argument(
         "--recommend", metavar="USE", nargs="?", const=USES[0], help=f"models: what to take for {', '.join(USES)}"
     )
+    parser.add_argument("--measure", action="store_true", help="backends: measure those that are ready")
     parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")
     return parser
 
@@ -99,7 +105,7 @@ class CommandMagics(Magics):
             return self._cache_command(options)
         if options.more is not None:
             raise OptionError(f"{options.more!r} is one word too many.", self._parser.see_help)
-        if (options.command in NAMING) != (options.name is not None):
+        if options.command not in MAY_NAME and (options.command in NAMING) != (options.name is not None):
             needs = "needs a name" if options.command in PINNING else "needs a model's name"
             problem = "takes no name" if options.name else needs
             raise OptionError(f"%mlxnb {options.command} {problem}.", self._parser.see_help)
@@ -140,6 +146,26 @@ class CommandMagics(Magics):
         from .models import download
 
         download(options.name, options.revision)
+
+    def _backends(self, options: argparse.Namespace) -> None:
+        from .. import engine
+        from ..render.backends import backends_table, recommendations_table
+        from .background import Steps, in_a_cell
+
+        model, quantize = options.name or self._defaults.model, options.quantize or self._defaults.quantize
+        how = {
+            "dtype": options.dtype or self._defaults.dtype,
+            "quantize": None if quantize == NONE else quantize,
+            "measure": options.measure,
+        }
+
+        def work(steps: Steps) -> list[Standing]:
+            return engine().backends_table(model, progress=steps.report, **how)
+
+        _show(backends_table(in_a_cell(f"Measuring {model}", work) if options.measure else work(Steps()), model))
+        found = engine().setup_recommendations(model)
+        if found:
+            _show(recommendations_table(found))
 
     def _load(self, options: argparse.Namespace) -> None:
         from .loading import load

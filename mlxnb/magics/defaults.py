@@ -5,15 +5,17 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from traitlets import Bool, Enum, TraitError, TraitType, Unicode
+from traitlets import Bool, Enum, TraitError, TraitType, Unicode, observe
 from traitlets.config import Config, Configurable
 
-from ..config import VARIABLES, Settings, settings
+from ..config import KERNEL, SETTINGS, Settings, set_for_kernel, settings
 from ..errors import OptionError
 from ..request import CACHE_MODES, QUANTIZE, check_option, option_fields
 from .options import FORMATS
 
-NOT_OPTIONS = ("format",)
+# Settings of the engine, which no Request carries: what %config says of them goes to `config`.
+OF_THE_ENGINE = ("server_url", "batch_size", "memory_mb", "keep_alive", "probe")
+NOT_OPTIONS = ("format", *OF_THE_ENGINE)
 
 
 class _FromEnvironment:
@@ -21,7 +23,7 @@ class _FromEnvironment:
 
     def default(self, obj: Any = None) -> Any:
         name, built_in = self.name, self.default_value  # type: ignore[attr-defined]
-        return getattr(obj.environment, name) if obj is not None and name in VARIABLES else built_in
+        return getattr(obj.environment, name) if obj is not None and name in SETTINGS else built_in
 
 
 class Name(_FromEnvironment, Unicode[str, str]):
@@ -43,16 +45,36 @@ class Option(_FromEnvironment, TraitType[Any, Any]):
             raise TraitError(str(error)) from None
 
 
+class Choice(_FromEnvironment, Enum):
+    """A trait that takes one of a few values."""
+
+
+class Given(_FromEnvironment, TraitType[Any, Any]):
+    """A trait that takes what the setting of the same name takes; None is what it is by itself."""
+
+    def __init__(self, help: str) -> None:
+        super().__init__(None, allow_none=True, help=help)
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        try:
+            return SETTINGS[self.name or ""].read(self.name or "", value)
+        except OptionError as error:
+            raise TraitError(str(error)) from None
+
+
 class MLXNB(Configurable):
     """Defaults of %generate and %%generate, until the kernel ends or `%config MLXNB.name = value` changes them.
 
-    They hold for the magics only: in Python, pass options to the engine's calls.
+    They hold for the magics only: in Python, pass options to the engine's calls. The last five are the engine's own,
+    and hold for whatever asks it.
     """
 
     model = Name("pocket", help="name of the model").tag(config=True)
     backend = Name("auto", help="auto, or the name of a backend").tag(config=True)
     dtype = Unicode(None, allow_none=True, help="dtype of the weights; None is the model's own").tag(config=True)
-    quantize = Enum((None, *QUANTIZE), None, help="what weights are quantised to; None is not at all").tag(config=True)
+    quantize = Choice((None, *QUANTIZE), None, help="what weights are quantised to; None is not at all").tag(
+        config=True
+    )
     system = Unicode(None, allow_none=True, help="system message before every prompt").tag(config=True)
     strict = Bool(False, help="fail where a path that was asked for is not taken").tag(config=True)
     cache = Enum(CACHE_MODES, "auto", help="use and keep finished answers and KV states").tag(config=True)
@@ -68,11 +90,20 @@ class MLXNB(Configurable):
     kv_group_size = Option("kv_group_size").tag(config=True)
     draft = Unicode(None, allow_none=True, help="what guesses ahead: a smaller model, or lookup").tag(config=True)
     draft_tokens = Option("draft_tokens").tag(config=True)
+    server_url = Given("address of an OpenAI-compatible server").tag(config=True)
+    batch_size = Given("most rows of a batch that are computed at once").tag(config=True)
+    memory_mb = Given("megabytes that the models in memory may take together").tag(config=True)
+    keep_alive = Given("seconds that an idle model stays in memory; forever where it is not set").tag(config=True)
+    probe = Given("auto: measure which backend is the fastest; off: keep the built-in order").tag(config=True)
 
     @cached_property
     def environment(self) -> Settings:
         """What the environment said when a default was first needed."""
         return settings()
+
+    @observe(*OF_THE_ENGINE)
+    def _tell_the_engine(self, change: Any) -> None:
+        set_for_kernel(change["name"], change["new"])
 
     def update_config(self, config: Config) -> None:
         """As Configurable does, but a refused value is forgotten; traitlets would raise it again at each change."""
@@ -88,7 +119,19 @@ class MLXNB(Configurable):
         return {name: getattr(self, name) for name in self.class_own_traits(config=True) if name not in NOT_OPTIONS}
 
     def origin(self, name: str) -> str:
-        """Where a default came from: "default", an environment variable, or "%config"."""
-        value = getattr(self, name)
-        first = getattr(self.environment, name) if name in VARIABLES else self.traits()[name].default()
-        return self.environment.origin.get(name, "default") if value == first else "%config"
+        """Where a default came from: "default", an environment variable, one in `.env`, or "%config"."""
+        return self.givers(name)[0]
+
+    def givers(self, name: str) -> list[str]:
+        """Every place that gives a default, the one that holds first."""
+        given = self.environment.givers(name) if name in SETTINGS else []
+        if not self.trait_has_value(name) or getattr(self, name) == self._first(name):
+            return given or ["default"]
+        return [KERNEL, *given]
+
+    def _first(self, name: str) -> Any:
+        """What a default was before %config."""
+        try:
+            return getattr(self.environment, name) if name in SETTINGS else self.traits()[name].default()
+        except OptionError:
+            return NotImplemented  # the environment's value is wrong, and equal to nothing

@@ -33,7 +33,7 @@ class Place:
             done, total = watch.prefill_done, watch.prompt_tokens
             if state == "loading":
                 done, total = watch.load_done, watch.load_total
-            self._live.update(text, thinking, done, total, state, len(watch.token_times))
+            self._live.update(text, thinking, done, total, state, len(watch.token_times), watch.doing)
 
     def finish(self, result: Result) -> None:
         """Show the finished answer."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..backends.base import ModelInfo
-from ..config import Settings
+from ..config import SETTINGS, Settings
+from ..errors import OptionError
 from ..render import Table
+from ..render.cells import Cell, Dot
 from ..render.models import NOTHING, precision
 from ..render.numbers import size
 from ..runtime import Status
@@ -47,12 +50,27 @@ def _loaded_row(info: ModelInfo) -> tuple[str | float | None, ...]:
 
 
 def config_table(defaults: MLXNB, environment: Settings) -> Table:
-    """Every setting, its value and where that came from."""
+    """Every setting, its value, where that came from, and what else was given and does not hold."""
     names = sorted(defaults.class_own_traits(config=True))
-    rows = [(name, _word(getattr(defaults, name)), defaults.origin(name)) for name in names]
-    others = [name for name in environment.origin if name not in names]
-    rows += [(name, _word(getattr(environment, name)), environment.origin[name]) for name in others]
-    return Table(("setting", "value", "from"), rows, bold="value")
+    rows = [_config_row(name, partial(getattr, defaults, name), defaults.givers(name)) for name in names]
+    others = [name for name in SETTINGS if name not in names]
+    rows += [_config_row(name, partial(_shown, environment, name), environment.givers(name)) for name in others]
+    trouble = environment.file.trouble
+    caption = f"{environment.file.path} was not read: {trouble}" if trouble else ""
+    return Table(("setting", "value", "from", "overrides"), rows, bold="value", caption=caption)
+
+
+def _config_row(name: str, read: Callable[[], object], givers: Sequence[str]) -> tuple[Cell, ...]:
+    origin, overrides = (givers or ["default"])[0], ", ".join(givers[1:])
+    try:
+        return name, _word(read()), origin, overrides
+    except OptionError as err:
+        return name, Dot("error", str(err)), origin, overrides
+
+
+def _shown(environment: Settings, name: str) -> object:
+    value = getattr(environment, name)
+    return "set, not shown" if value is not None and SETTINGS[name].secret else value
 
 
 def _word(value: object) -> str:

@@ -22,7 +22,7 @@ TIMEOUT = 20.0  # seconds for the Hub to answer with the list of files
 
 
 def download(repository: str, revision: str | None = None, progress: Progress | None = None) -> tuple[Path, str]:
-    """Fetch a model; its folder and commit. What is here is kept, half a weight file too, so that a second call goes on.
+    """Fetch a model; its folder and commit. What is here is kept, half a weight file too: a second call goes on.
 
     progress: called with the bytes done and in all, from one thread at a time; what it raises stops the download.
 

@@ -78,7 +78,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Recommendation:
+class Recommended:
     """A model that fits, in the most bits that do, with the room it has. `rate`: tokens a second at most, estimated
     from this machine's measured bandwidth; None where that was not measured.
     """
@@ -101,9 +101,7 @@ def catalogue() -> tuple[str, tuple[Known, ...]]:
     return said["dated"], tuple(_known(model, said["order"]) for model in said["models"])
 
 
-def recommend(
-    use: str, free: int, *, tokens: int | None = None, bandwidth: float | None = None
-) -> list[Recommendation]:
+def recommend(use: str, free: int, *, tokens: int | None = None, bandwidth: float | None = None) -> list[Recommended]:
     """The models for `use` that fit into `free` bytes beside a context of `tokens` tokens, the best first; those that
     would be slower than reading come last. `bandwidth`: bytes that this machine reads a second, if it was measured.
 
@@ -117,18 +115,18 @@ def recommend(
     return sorted(found, key=_slow)
 
 
-def _best(model: Known, free: int, tokens: int | None, bandwidth: float | None) -> Recommendation | None:
+def _best(model: Known, free: int, tokens: int | None, bandwidth: float | None) -> Recommended | None:
     """A model in the most bits that fit and keep up with reading, or that fit at all."""
     ways = []
     for precision in model.precisions:
         has = room(model.weights(precision), model.shape, free, tokens=tokens, context=model.shape.context or None)
         rate = bandwidth / model.read(precision, has.tokens) if bandwidth else None
-        ways.append(Recommendation(model, precision, has, rate))
+        ways.append(Recommended(model, precision, has, rate))
     usable = [way for way in ways if way.room.state != "no"]
     return min(usable, key=lambda way: (way.room.state != "fits", _slow(way)), default=None)
 
 
-def _slow(way: Recommendation) -> bool:
+def _slow(way: Recommended) -> bool:
     return way.rate is not None and way.rate < READING
 
 

@@ -55,15 +55,16 @@ class LiveCell:
         prefill_total: int = 0,
         state: State = "generating",
         tokens: int = 0,
+        doing: str = "",
     ) -> bool:
         """Show the answer so far; returns False if it was left out because the last one was a moment ago.
 
         `text` and `thinking` are everything so far, not the newest piece. `prefill_done` of `prefill_total` prompt
-        tokens are computed; `tokens` are generated. Call it as often as there is news.
+        tokens are computed; `tokens` are generated; `doing` is told beside loading. Call it as often as there is news.
         """
         if not self._pace.due():
             return False
-        self._view.show(Progress(text, thinking, prefill_done, prefill_total, state, tokens))
+        self._view.show(Progress(text, thinking, prefill_done, prefill_total, state, tokens, doing))
         self._pace.done()
         return True
 

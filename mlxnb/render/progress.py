@@ -14,7 +14,8 @@ State = Literal["queued", "loading", "prefill", "generating"]
 class Progress:
     """A moment of a generation: everything so far, and how far the prompt is computed, in tokens.
 
-    While the model is being fetched, `done` and `total` count the bytes of the download instead.
+    While the model is being fetched, `done` and `total` count the bytes of the download instead. `doing` says what goes
+    on beside loading.
     """
 
     text: str = ""
@@ -23,6 +24,7 @@ class Progress:
     prefill_total: int = 0
     state: State = "generating"
     tokens: int = 0
+    doing: str = ""
 
     @property
     def in_download(self) -> bool:
@@ -41,7 +43,7 @@ class Progress:
         if self.in_prefill:
             return f"prefill {count(self.prefill_done)} of {plural(self.prefill_total, 'token')}"
         if self.state != "generating":
-            return self.state
+            return self.doing or self.state
         doing = "thinking" if self.thinking and not self.text else "generating"
         return f"{doing}, {plural(self.tokens, 'token')}" if self.tokens else doing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..models.attention import attention_pattern
-from ..models.recommended import READING, Recommendation, catalogue
+from ..models.recommended import READING, Recommended, catalogue
 from .cells import Cell, Command, Dot
 from .models import STATES
 from .numbers import significant, size
@@ -28,7 +28,7 @@ COLUMNS = (
 )
 
 
-def recommended_table(found: Sequence[Recommendation], use: str) -> Table:
+def recommended_table(found: Sequence[Recommended], use: str) -> Table:
     """Models for a use that fit now, the best first."""
     dated = catalogue()[0]
     if not found:
@@ -40,13 +40,13 @@ def recommended_table(found: Sequence[Recommendation], use: str) -> Table:
     return Table(COLUMNS, rows, bold="model", caption=caption)
 
 
-def _rates(found: Sequence[Recommendation]) -> str:
+def _rates(found: Sequence[Recommended]) -> str:
     if any(each.rate is None for each in found):
         return "no rate without a measured bandwidth: mlxnb doctor measures it"
     return f"rates estimated from measured bandwidth, those below {significant(READING)} tok/s last"
 
 
-def _row(each: Recommendation) -> tuple[Cell, ...]:
+def _row(each: Recommended) -> tuple[Cell, ...]:
     model, room = each.model, each.room
     return (
         model.name,

@@ -18,8 +18,9 @@ from ..request import Precision
 from ..result import Chunk, Result
 from .batch_width import Width
 from .caches import Caches
-from .fallthrough import ended_by, let_go
+from .fallthrough import ended_by
 from .job import Job
+from .let_go import let_go
 from .loaded import Loaded
 from .outcome import Outcome
 from .worker import report
@@ -75,9 +76,11 @@ class Live:
 
 
 class BatchRun:
-    """The jobs of one batch that ask the same model on the same backend in the same precision."""
+    """The jobs of one batch that ask the same model on the same backend in the same precision; at most `most` of them
+    at once, where a person has said so.
+    """
 
-    def __init__(self, host: Host, jobs: Iterable[Job]) -> None:
+    def __init__(self, host: Host, jobs: Iterable[Job], most: int | None = None) -> None:
         self._host = host
         self._waiting = deque(jobs)
         self._ready: deque[Live] = deque()  # looked up in the caches, and waiting for room
@@ -85,7 +88,7 @@ class BatchRun:
         self._elsewhere: list[Job] = []
         self._running: dict[int, Live] = {}  # by id of the member
         self._batch: Batch | None = None
-        self._width = Width(MOST_ROWS)
+        self._width = Width(min(MOST_ROWS, most or MOST_ROWS))
         self.loaded: Loaded | None = None  # what all of them run on, once one of them has it
 
     def run(self) -> list[Job]:

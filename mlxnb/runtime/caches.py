@@ -49,6 +49,7 @@ OF_THE_RUN = (
     "attention measured ",
     "taken where it is in memory",
     "not batched: ",
+    "chosen by ",
     "memory ran short ",
 )
 

@@ -18,10 +18,13 @@ from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.local import LocalModel
 from ..backends.memory import memory_ran_out
 from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
+from ..backends.rates import rate_book
 from ..backends.select import candidates
+from ..config import batch_size, settings
 from ..errors import BackendError, EngineClosedError, MlxnbError
+from ..models import resolve
 from ..models.entry import Entry
-from ..models.recommended import Recommendation
+from ..models.recommended import Recommended
 from ..request import Message, Precision, Request, check_keep_alive
 from ..result import Chunk, Result
 from .alarm import Alarm
@@ -29,13 +32,16 @@ from .batch import Answer, BatchJob, as_jobs
 from .batch_run import BatchRun, by_model
 from .caches import Caches
 from .drafts import draft_for
-from .fallthrough import ended_by, let_go, passed_over
+from .fallthrough import ended_by, passed_over
 from .here import models_here, recommended_here
 from .job import Job
-from .loaded import Loaded, LoadedModels
+from .let_go import let_go
+from .loaded import Loaded, LoadedModels, once
 from .outcome import Outcome
+from .remedies import Recommendation, recommendations
 from .residency import Resident
 from .signature import names_its_options
+from .standing import Standing, standings
 from .worker import Worker
 
 T = TypeVar("T")
@@ -61,10 +67,12 @@ class Engine:
         self._worker = Worker("mlxnb-engine")
         # Without `caching` nothing is looked up or kept, in memory or on disk, whatever a request says.
         self.cache = Caches(self.call) if caching else None
-        self._models = LoadedModels(self.backends, self.cache)
+        self._models = LoadedModels(self.backends, self.cache, rate_book() if caching else None)
         self._alarm = Alarm(self._wake)
         self._jobs: list[Job] = []  # queued and running, in order
         self._batch: BatchRun | None = None  # the one that runs
+        self._asking: Job | None = None  # whose model is being looked for
+        self._models.tell = self._tell
         self._closed = False
         self._pid = os.getpid()
 
@@ -146,18 +154,20 @@ class Engine:
         """Queue many prompts, see `batch`, as one piece of work; iterate the BatchJob for (index, Result or error).
 
         Raises:
-            OptionError: an option that no prompt could be asked with, or one string in the place of prompts.
+            OptionError: an option that no prompt could be asked with, one string in the place of prompts, or a setting
+                batch_size that is no number.
             PromptError: options that go with no prompt, such as `raw` with `system`.
             BackendMissingError: the backend that is named cannot run here.
             EngineClosedError: after `close`.
         """
         self._check_open()
+        most = batch_size()
         batch = BatchJob(as_jobs(prompts, options, self._job, self._check_backend))
         batch.follow()
         jobs = batch.jobs
         self._jobs += jobs
         try:
-            self._worker.submit(lambda: self._run_batch(jobs))
+            self._worker.submit(lambda: self._run_batch(jobs, most))
         except EngineClosedError:
             for job in jobs:
                 self._jobs.remove(job)
@@ -310,7 +320,7 @@ class Engine:
         """
         return models_here(self.backends, context)
 
-    def recommend(self, use: str = "chat", context: int | None = None) -> list[Recommendation]:
+    def recommend(self, use: str = "chat", context: int | None = None) -> list[Recommended]:
         """Models to take for a use ("chat", "code", "reasoning" or "drafting") on this machine as it is now, from the
         catalogue, the best first.
 
@@ -318,6 +328,38 @@ class Engine:
             OptionError: there is no such use.
         """
         return recommended_here(self.backends, use, context)
+
+    def backends_table(
+        self,
+        model: str = "pocket",
+        *,
+        dtype: str | None = None,
+        quantize: str | None = None,
+        measure: bool = False,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> list[Standing]:
+        """Every backend with what it needs for a model, and how fast it was measured with it, in the order that `auto`
+        takes them. Nothing is downloaded.
+
+        Args:
+            model, dtype, quantize: as for `generate`.
+            measure: measure each backend that is ready first. It loads the model on one after the other.
+            progress: hears of backends done, backends in all and what is under way; what it raises ends it.
+
+        Raises:
+            OptionError: there is no such dtype, or nothing to quantise to by that name.
+        """
+        precision, here = Precision(dtype, quantize), once(lambda: resolve(model, download=False))
+        steps = (progress or _quiet) if measure else None
+        return self.call(lambda: standings(self._models, self.backends, model, here, precision, steps))
+
+    def setup_recommendations(self, model: str = "pocket") -> list[Recommendation]:
+        """What would make a model run faster here, or on more backends: the largest measured gain first, then what the
+        hardware speaks for, then what was not measured.
+        """
+        now = settings()
+        pinned, by = now.backend, now.origin["backend"]
+        return recommendations(self.backends_table(model), hardware.accelerators(), pinned, by)
 
     def models(self) -> list[ModelInfo]:
         """The models in memory."""
@@ -371,12 +413,12 @@ class Engine:
     def _job(self, request: Request) -> Job:
         return Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
 
-    def _run_batch(self, jobs: list[Job]) -> None:
+    def _run_batch(self, jobs: list[Job], most: int | None) -> None:
         try:
             for group in by_model(jobs):
                 with self._models.steady():
                     while group:
-                        self._batch = BatchRun(self, group)
+                        self._batch = BatchRun(self, group, most)
                         with self._using():
                             group = self._batch.run()
         except Exception as err:
@@ -407,8 +449,10 @@ class Engine:
         if loaded is None or not outcome.asked or outcome.began or job.watch.cancelled.is_set():
             return False
         why = passed_over(loaded, err)
-        names = [each.subject for each in (*job.tried, *loaded.passed_over, *([why] if why else []))]
-        if why is None or not self._models.has_others(request.backend, request.strict, names):
+        if why is None:
+            return False
+        names = [each.subject for each in (*job.tried, *loaded.passed_over, why)]
+        if not self._models.has_others(request.backend, request.strict, names):
             return False
         let_go(err)
         if memory_ran_out(err) and isinstance(loaded.model, LocalModel):
@@ -484,6 +528,8 @@ class Engine:
 
     def _after(self, job: Job, outcome: Outcome, whole: bool) -> None:
         """What nobody has to wait for: keep the answer if it came to its end, and the KV state."""
+        if whole and self._batch is None and outcome.loaded is not None:
+            self._models.ran(outcome.loaded, job.request, job.result())
         if self.cache is not None and outcome.loaded is not None and job.watch.start is not None:
             try:
                 if whole:
@@ -525,6 +571,17 @@ class Engine:
 
     def _loaded_for(self, job: Job) -> Loaded:
         request = job.request
-        names = [each.subject for each in job.tried]
-        asked = (request.model, request.backend, request.precision, request.strict)
-        return self._models.get(*asked, job.loading, names, request.keep_alive)
+        names, self._asking = [each.subject for each in job.tried], job
+        try:
+            asked = (request.model, request.backend, request.precision, request.strict)
+            return self._models.get(*asked, job.loading, names, request.keep_alive)
+        finally:
+            self._asking = None
+
+    def _tell(self, doing: str) -> None:
+        if self._asking is not None:
+            self._asking.watch.doing = doing
+
+
+def _quiet(done: int, total: int, doing: str) -> None:
+    """Nobody asked how far it is."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
-
 from ..backends.base import Cancelled
 from ..decision import Absent, Rejected
 from ..errors import GenerationError, MlxnbError, in_words
@@ -41,14 +39,3 @@ def _with_those_before(err: MlxnbError, job: Job) -> MlxnbError:
     last = GenerationError(f"No backend here could answer with {job.request.model}. {reasons}.", err.remedy)
     last.__cause__ = err
     return last
-
-
-def let_go(err: BaseException) -> None:
-    """Whoever keeps an answer must not keep a model with it, nor tensors: frames that still run cannot be cleared."""
-    seen: list[BaseException] = []
-    going: BaseException | None = err
-    while going is not None and going not in seen:
-        seen.append(going)
-        traceback.clear_frames(going.__traceback__)
-        going.__traceback__ = None
-        going = going.__cause__ or going.__context__

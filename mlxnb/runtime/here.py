@@ -12,7 +12,7 @@ from ..config import cache_dir
 from ..models import ModelSource
 from ..models.entry import Ask, Entry, entry_of
 from ..models.inventory import inventory
-from ..models.recommended import Recommendation, recommend
+from ..models.recommended import Recommended, recommend
 from ..records import Records
 
 
@@ -22,7 +22,7 @@ def models_here(backends: Mapping[str, Backend], context: int | None = None) -> 
     return [*inventory(context, memory_for_models(backends)), *served]
 
 
-def recommended_here(backends: Mapping[str, Backend], use: str, context: int | None = None) -> list[Recommendation]:
+def recommended_here(backends: Mapping[str, Backend], use: str, context: int | None = None) -> list[Recommended]:
     """`recommend` for this machine's memory, and its bandwidth where `mlxnb doctor` has measured it."""
     speeds = hardware.remembered(Records(cache_dir() / "hardware", "Speeds"))
     copies = [speed.copy for speed in speeds.measured] if speeds is not None else []

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from .. import hardware
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
+from ..backends.rates import RateBook, of_run
 from ..backends.select import Candidates, candidates
 from ..config import settings
 from ..decision import Rejected
@@ -31,8 +33,10 @@ from ..models import Checkpoint, ModelSource, check_fits, fits, inspect, resolve
 from ..models.fit import KV_ALLOWANCE, MARGIN_BYTES, MARGIN_SHARE
 from ..models.mark import Mark, mark_of
 from ..models.resolve import folder_of
-from ..request import AS_STORED, DTYPES, Precision
+from ..request import AS_STORED, DTYPES, Precision, Request
+from ..result import Result
 from .caches import Caches
+from .contest import Contest, measuring_is_off
 from .residency import Clock, Residency, Resident, Stay, in_seconds, taken_by
 
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
@@ -67,6 +71,7 @@ class InMemory:
     """One copy of a model. `serves`: every precision that it is the answer to, with what to say of it then.
 
     A model that could not be quantised as asked, or was stored so already, is what it would be unasked: one copy.
+    `slower` are the backends that it was measured to be faster than.
     """
 
     model: LoadedModel
@@ -75,6 +80,7 @@ class InMemory:
     passed_over: tuple[Rejected, ...]
     serves: dict[Precision, ModelInfo]
     stay: Stay
+    slower: frozenset[str] = frozenset()
 
     @property
     def info(self) -> ModelInfo:
@@ -92,10 +98,16 @@ class LoadedModels:
     """Every method but `infos` and `residents` belongs to the engine's thread."""
 
     def __init__(
-        self, backends: Mapping[str, Backend], caches: Caches | None = None, clock: Clock = time.monotonic
+        self,
+        backends: Mapping[str, Backend],
+        caches: Caches | None = None,
+        rates: RateBook | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._backends = backends
         self._caches = caches
+        self.rates = rates  # None where nothing is measured or remembered
+        self.tell: Callable[[str], None] = lambda text: None  # hears what is under way beside loading
         self._residency = Residency(clock)
         self.in_use = self._residency.in_use  # whatever is got within stays until its end
         self._loaded: tuple[InMemory, ...] = ()
@@ -134,8 +146,8 @@ class LoadedModels:
         chain, before = candidates(backend, self._backends, strict).without(tried), self._loaded
         notes = self._leave_changed(folder := _folder(name))
         found = self._in_memory(name, folder, chain, precision)
-        here = _once(lambda: resolve(name, progress=progress))
-        loaded = found or self._load(name, here, chain, precision, strict, notes)
+        here = once(lambda: resolve(name, progress=progress))
+        loaded = found or self._load_fastest(name, here, chain, precision, strict, notes, progress)
         if strict:
             try:
                 _check_as_asked(loaded)
@@ -154,12 +166,25 @@ class LoadedModels:
     def _copy(self, loaded: Loaded) -> InMemory:
         return next(copy for copy in self._loaded if copy.model is loaded.model)
 
+    def in_memory(self, name: str, backend: str, precision: Precision) -> Loaded | None:
+        """A model that is in memory on a backend, as `get` would give it, without loading it."""
+        return self._in_memory(name, _folder(name), candidates(backend, self._backends), precision)
+
     def has_others(self, backend: str, strict: bool, tried: Collection[str]) -> bool:
         """Whether a chain has a backend beside those that were tried."""
         try:
             return bool(candidates(backend, self._backends, strict).without(tried).backends)
         except BackendError:
             return False  # what was there a moment ago is gone
+
+    def ran(self, loaded: Loaded, request: Request, result: Result) -> None:
+        """A generation came to its end: remember how fast it was, where it was a plain one on this machine."""
+        plain = request.draft is None and request.kv_bits is None and not result.provenance.attention_calls
+        if self.rates is None or loaded.source.format == "served" or not plain:
+            return
+        rates = of_run(result.timings, loaded.info.device)
+        if rates is not None and not measuring_is_off():
+            self.rates.add(loaded.info.backend, loaded.source, loaded.precision, rates)
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -189,6 +214,54 @@ class LoadedModels:
                     return _found(copy, chain, place, precision)
         return None
 
+    def _load_fastest(
+        self,
+        name: str,
+        here: Callable[[], ModelSource],
+        chain: Candidates,
+        precision: Precision,
+        strict: bool,
+        notes: tuple[str, ...],
+        progress: Progress | None,
+    ) -> Loaded:
+        """`_load` along a chain in the order of speed, as far as that is known."""
+        if self.rates is None:
+            return self._load(name, here, chain, precision, strict, notes)
+        with self.contest(name, here, precision, progress) as contest:
+            chain = contest.in_order(chain)
+            notes = (*notes, contest.note) if contest.note else notes
+            loaded = self._load(name, here, chain, precision, strict, notes, contest.take)
+            for copy in self._loaded:
+                if copy.model is loaded.model:
+                    copy.slower = frozenset(contest.slower_than(loaded.info.backend))
+            return loaded
+
+    @contextmanager
+    def contest(
+        self, name: str, here: Callable[[], ModelSource], precision: Precision, progress: Progress | None
+    ) -> Iterator[Contest]:
+        """What measures a model on several backends; nothing of it is left in memory that was not taken."""
+
+        def find(backend: Backend) -> ModelSource | None:
+            try:
+                return _found_by(backend, name, here, named=False)
+            except MlxnbError:
+                return None  # whoever asks it in earnest hears why
+
+        def load(backend: Backend, source: ModelSource) -> LoadedModel:
+            return self._load_on(backend, source, precision, strict=True)
+
+        def check() -> None:
+            if progress is not None:
+                progress(0, 0)
+
+        book = self.rates if self.rates is not None else RateBook()
+        contest = Contest(book, precision, find, load, check, self.tell)
+        try:
+            yield contest
+        finally:
+            contest.close()
+
     def _load(
         self,
         name: str,
@@ -197,6 +270,7 @@ class LoadedModels:
         precision: Precision,
         strict: bool = False,
         notes: tuple[str, ...] = (),
+        taken: Callable[[Backend], LoadedModel | None] = lambda backend: None,
     ) -> Loaded:
         refused: list[Rejected] = []
         errors: list[MlxnbError] = []
@@ -205,7 +279,8 @@ class LoadedModels:
             try:
                 source = _found_by(backend, name, here, chain.named)
                 mark = mark_of(source.path) if source.format != "served" else ()
-                model, went = self._load_with_room(backend, source, mark, precision, strict)
+                load = partial(self._load_on, backend, source, precision, strict)
+                model, went = self._load_with_room(backend, source, mark, precision, taken, load)
             except LEAD_ON as err:
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 errors.append(err)
@@ -250,16 +325,24 @@ class LoadedModels:
             raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
 
     def _load_with_room(
-        self, backend: Backend, source: ModelSource, mark: Mark, precision: Precision, strict: bool
+        self,
+        backend: Backend,
+        source: ModelSource,
+        mark: Mark,
+        precision: Precision,
+        taken: Callable[[Backend], LoadedModel | None],
+        load: Callable[[], LoadedModel],
     ) -> tuple[LoadedModel, tuple[str, ...]]:
-        """`_load_on`; where there is no memory for it, idle models go until there is. Also what to say of them."""
+        """The model that is `taken`, or what `load` gives; where there is no memory for it, idle models go until there
+        is. Also what to say of them.
+        """
         went: list[str] = []
         size = sum(nbytes for _, nbytes, *_ in mark)
         self._check_budget(source.name, _in_precision(size, precision))
         while True:
             try:
                 self._room_in_budget(_in_precision(size, precision), went)
-                model = self._load_on(backend, source, precision, strict)
+                model = taken(backend) or load()
                 self._room_in_budget(model.info.memory, went)  # what it came to
                 return model, tuple(went)
             except ModelTooLargeError:
@@ -372,7 +455,7 @@ def _folder(name: str) -> Path | None:
         return None
 
 
-def _once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
+def once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
     """`look`, done when first called and remembered, also where it failed."""
     found: list[ModelSource | MlxnbError] = []
 
@@ -473,6 +556,6 @@ def _found(copy: InMemory, chain: Candidates, place: int, precision: Precision) 
     """A model in memory as this request sees it: only backends that come before its own in this chain count."""
     before = {backend.name for backend in chain.backends[:place]}
     refused = tuple(r for r in copy.passed_over if r.subject in before)
-    merely_elsewhere = before - {r.subject for r in refused}
+    merely_elsewhere = before - {r.subject for r in refused} - (frozenset() if chain.named else copy.slower)
     note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
     return Loaded(copy.model, copy.serves[precision], copy.source, precision, (*chain.passed_over, *refused), note)

@@ -15,7 +15,7 @@ from mlxnb.result import Result
 from mlxnb.runtime import Engine
 from tests.endpoint import Endpoint
 
-SHORT = Patience(connect=2.0, first=0.5, between=0.5, end=0.3, tries=3, pause=0.01, longest=1.0)
+SHORT = Patience(connect=2.0, first=1.0, between=1.0, end=0.3, tries=3, pause=0.01, longest=1.0)
 LONG = Patience(connect=2.0, first=60.0, between=60.0)
 VARIABLES = ("MLXNB_SERVER_URL", "LLM_CHAT_API_URL", "MLXNB_API_KEY", "OPENAI_API_KEY", "OLLAMA_HOST", "OLLAMA_API_KEY")
 

@@ -263,3 +263,12 @@ def test_other_line_ends_comments_and_names_are_no_trouble():
     with serving(Reply((b"\xef\xbb\xbf: hello\r\n\r\nevent: message\r", event + b"\r\r", end, DONE))) as endpoint:
         result = ask(endpoint)
     assert (result.text, result.finish_reason) == ("x", "stop")
+
+
+def test_mlx_lm_server_is_not_trusted_with_stop_strings():
+    nobody_owns = {"/v1/models": {"data": [{"id": "tiny"}]}}
+    with serving(says("one END", " two"), gets=nobody_owns, software="BaseHTTP/0.6 Python/3.11") as endpoint:
+        result = ask(endpoint, stop="END")
+    assert "stop" not in endpoint.asked[0].body
+    assert (result.text, result.finish_reason) == ("one ", "stop")
+    assert result.provenance.device == f"mlx_lm.server at {endpoint.host}"

@@ -95,9 +95,7 @@ def test_a_server_that_stopped_since_it_was_loaded():
             assert engine.generate("x", model=endpoint.url).text == "one"
         with pytest.raises(ServerError) as caught:
             engine.generate("x", model=endpoint.url)
-    assert "could not be reached" in caught.value.message
-    assert "refused" in caught.value.message.lower()
-    assert "asked 3 times" in caught.value.message
+    assert caught.value.message == f"{endpoint.host} could not be reached: Connection refused. It was asked 3 times."
 
 
 def test_a_huge_line_takes_little_memory():

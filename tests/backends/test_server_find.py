@@ -10,7 +10,7 @@ from mlxnb.backends.server_models import REMEMBERED, Known, Server, ollama_place
 from mlxnb.decision import Absent, Rejected
 from mlxnb.errors import OptionError
 from tests.backends.served import engine_for, nothing_set  # noqa: F401
-from tests.endpoint import Reply, deaf, nobody, refuses, says, serving
+from tests.endpoint import Reply, deaf, refuses, says, serving
 
 
 @pytest.fixture
@@ -18,12 +18,11 @@ def nothing_else(monkeypatch):
     """Nothing answers but what a test serves, whatever runs on this machine."""
     import mlxnb.backends.server_models as module
 
-    monkeypatch.setenv("OLLAMA_HOST", nobody().removesuffix("/v1"))
     looked = module.Known.look
 
     def look(self, address, named, kind="other"):
-        if address.port == 1234:
-            return Absent("server", "no server listens at 127.0.0.1:1234", "start it")
+        if address.port in (1234, 11434):
+            return Absent("server", f"no server listens at {address.shown}", "start it")
         return looked(self, address, named, kind)
 
     monkeypatch.setattr(module.Known, "look", look)
@@ -155,7 +154,7 @@ def test_what_is_of_this_machine_is_no_servers_unless_a_person_says_so(name, mon
 def test_no_server_at_all_says_what_to_start(nothing_else):
     found = find("some-model", True)
     assert isinstance(found, Rejected)
-    assert found.reason.startswith("no server answers at 127.0.0.1:1234 or 127.0.0.1:")
+    assert found.reason == "no server answers at 127.0.0.1:1234 or 127.0.0.1:11434"
     assert "start LM Studio or Ollama, or set MLXNB_SERVER_URL" in found.remedy
 
 

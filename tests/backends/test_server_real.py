@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import mlxnb.pocket
 from mlxnb.backends.server import ServerBackend
 from mlxnb.backends.server_models import known
+from mlxnb.errors import ServerError, UnsupportedModelError
 from mlxnb.runtime import Engine
 from tests.backends.served import nothing_set  # noqa: F401
 
@@ -30,7 +32,9 @@ def mlx_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of mlx_lm.server with the pocket model."""
     pytest.importorskip("mlx_lm", reason="mlx-lm is not there for this machine")
     command = ["-m", "mlx_lm", "server", "--model", str(mlxnb.pocket.path()), "--log-level", "WARNING"]
-    yield from served(command, tmp_path_factory.mktemp("mlx"))
+    folder = tmp_path_factory.mktemp("mlx")
+    (folder / "hub").mkdir()  # without a cache to list it answers its list with nothing
+    yield from served(command, folder)
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +108,22 @@ def test_mlx_lm_server_says_what_we_say(mlx_server: str, mine: Engine, engine: E
 
 
 @pytest.mark.slow
+def test_mlx_lm_server_without_a_list(mine: Engine, tmp_path: Path):
+    pytest.importorskip("mlx_lm", reason="mlx-lm is not there for this machine")
+    command = ["-m", "mlx_lm", "server", "--model", str(mlxnb.pocket.path()), "--log-level", "WARNING"]
+    with contextlib.contextmanager(served)(command, tmp_path) as url:
+        with pytest.raises(UnsupportedModelError, match="does not say which models it has") as caught:
+            mine.generate("Hi", model=url)
+        assert caught.value.remedy == f"Try to name one: {url}#default_model."
+        assert mine.generate("Hi", model=f"{url}#default_model", max_tokens=2).generation_tokens == 2
+
+
+@pytest.mark.slow
 def test_mlx_lm_server_continues_a_raw_prompt_as_we_do(mlx_server: str, mine: Engine, engine: Engine):
     ours = engine.generate("Once upon a time", backend="mlx", raw=True, max_tokens=30)
     theirs = mine.generate("Once upon a time", model=mlx_server, raw=True, max_tokens=30)
-    assert (theirs.text, theirs.finish_reason) == (ours.text, ours.finish_reason)
+    # It leaves out the space before the first word.
+    assert (theirs.text.lstrip(), theirs.finish_reason) == (ours.text.lstrip(), ours.finish_reason)
 
 
 @pytest.mark.slow
@@ -137,8 +153,25 @@ def test_llama_cpp_pythons_server_says_what_we_say(llama_server: str, mine: Engi
 
 
 @pytest.mark.slow
-def test_llama_cpp_pythons_server_refuses_what_is_too_long(llama_server: str, mine: Engine):
-    from mlxnb.errors import PromptTooLongError
+def test_llama_cpp_pythons_server_stops_repeats_and_lets_go(llama_server: str, mine: Engine, engine: Engine):
+    ours = engine.generate("A list is", backend="torch", dtype="float32", raw=True, max_tokens=30)
+    theirs = mine.generate("A list is", model=llama_server, raw=True, max_tokens=30)
+    assert (theirs.text, theirs.finish_reason) == (ours.text, ours.finish_reason)
+    options = {"model": llama_server, "max_tokens": 40, "temperature": 1.0, "top_k": 40, "min_p": 0.01, "seed": 7}
+    first, second = (mine.generate("Tell me a story.", **options) for _ in range(2))
+    assert first.text == second.text
+    stop = first.text.split()[2]
+    cut = mine.generate("Tell me a story.", **options, stop=stop)
+    assert (cut.text, cut.finish_reason) == (first.text.partition(stop)[0], "stop")
+    job = mine.stream("Tell me a long story.", model=llama_server, max_tokens=400)
+    next(iter(job))
+    job.cancel()
+    assert job.result().finish_reason == "interrupted"
+    assert mine.generate("Hi", model=llama_server, max_tokens=2).finish_reason == "length"
 
-    with pytest.raises(PromptTooLongError):
+
+@pytest.mark.slow
+def test_llama_cpp_pythons_server_says_nothing_of_a_prompt_that_is_too_long(llama_server: str, mine: Engine):
+    with pytest.raises(ServerError, match="ended the stream before the answer was whole") as caught:
         mine.generate("fox " * 2000, model=llama_server, max_tokens=5)
+    assert "the prompt is too long" in caught.value.remedy

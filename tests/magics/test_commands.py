@@ -108,6 +108,27 @@ def test_config_shows_value_and_origin(
     assert re.search(r"local_models_dir +none +default", text)
 
 
+def test_config_shows_what_is_wrong_overridden_and_secret(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("MLXNB_TOP_P=0.5\nMLXNB_API_KEY=sesame\nMLXNB_BATCH_SIZE=4\n", encoding="utf-8")
+    monkeypatch.setenv("MLXNB_TEMPERATURE", "hot")
+    monkeypatch.setenv("MLX_TOP_P", "0.9")
+    shell.run_cell("%config MLXNB.batch_size = 2")
+    text = shown(shell, capsys, "%mlxnb config")
+    assert re.search(
+        r"temperature +● MLXNB_TEMPERATURE is 'hot'. It takes a number from 0 to 10. +MLXNB_TEMPERATURE", text
+    )
+    assert re.search(r"top_p +0.9 +MLX_TOP_P +MLXNB_TOP_P in .env", text)
+    assert re.search(r"batch_size +2 +%config +MLXNB_BATCH_SIZE in .env", text)
+    assert re.search(r"api_key +set, not shown +MLXNB_API_KEY in .env", text)
+    assert "sesame" not in text
+    shell.run_cell("%config MLXNB.temperature = 1")
+    text = shown(shell, capsys, "%mlxnb config")
+    assert re.search(r"temperature +1.0 +%config +MLXNB_TEMPERATURE", text)
+
+
 def test_doctor_shows_the_machine(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,3 +211,15 @@ def test_quantize_none_undoes_a_default_for_one_cell(
     shell.run_cell(f"{magic} --quantize none {'hello' if 'generate' in magic else ''}").raise_error()
     shell.run_cell(f"{magic} {'hello' if 'generate' in magic else ''}").raise_error()
     assert asked == [None, "int4"]
+
+
+@pytest.mark.usefixtures("script")
+def test_backends_stand_in_a_table(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(shell, capsys, "%mlxnb backends")
+    assert re.search(r"scripted +● ready .* not measured", text)
+    assert "Backends for pocket" in text
+    text = shown(shell, capsys, "%mlxnb backends pocket --measure")
+    assert re.search(r"scripted +● ready +cpu +[\d.\u202f]+ +[\d.\u202f]+ +[\d.e\u202f-]+ +20", text)
+    text = shown(shell, capsys, "%mlxnb backends no/such")
+    assert "No model goes by 'no/such'" in text
+    assert "What would help" in text

@@ -6,6 +6,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import TraitError
 
+import mlxnb
+from mlxnb import config
 from mlxnb.errors import OptionError
 from mlxnb.magics.defaults import MLXNB
 from mlxnb.request import option_fields
@@ -71,3 +73,35 @@ def test_a_refused_value_changes_nothing_and_is_forgotten(shell: InteractiveShel
     shell.run_cell("%config MLXNB.temperature = 99")
     shell.run_cell("%config MLXNB.top_p = 0.5")
     assert (defaults.temperature, defaults.top_p) == (0.7, 0.5)
+
+
+def test_settings_of_the_engine_are_told_to_it(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLXNB_BATCH_SIZE", "5")
+    shell.run_cell("%config MLXNB.batch_size = 3\n%config MLXNB.server_url = 'http://localhost:9/v1'")
+    assert (config.batch_size(), config.server_url()) == (3, "http://localhost:9/v1")
+    assert not {"batch_size", "server_url", "probe", "memory_mb"} & set(defaults_of(shell).request_options())
+    shell.run_cell("%config MLXNB.batch_size = 0")
+    assert config.batch_size() == 3
+    mlxnb.unload_ipython_extension(shell)
+    assert config.batch_size() == 5
+
+
+def test_all_that_a_request_takes_comes_from_the_environment(
+    shell: InteractiveShell, script: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "MLX_TOP_P": "0.5",
+        "MLX_QUANTIZATION": "8",
+        "MLX_MAX_TOKENS": "3",
+        "MLX_TEMPERATURE": "1",
+    }.items():
+        monkeypatch.setenv(name, text)
+    shell.run_cell("%generate Hi")
+    shell.run_cell("%generate --quantize none --top-p 1 Hi")
+    first, second = script.requests
+    assert (first.sampling.top_p, first.quantize, first.max_tokens, first.sampling.temperature) == (0.5, "int8", 3, 1)
+    assert (second.sampling.top_p, second.quantize) == (1, None)
+
+
+def defaults_of(shell: InteractiveShell) -> MLXNB:
+    return next(each for each in shell.configurables if isinstance(each, MLXNB))

@@ -1,4 +1,4 @@
-"""A chain that begins with a server goes on to torch where the server cannot, and says why."""
+"""A chain that begins with a server goes on where the server cannot, and says why."""
 
 import contextlib
 import time
@@ -6,22 +6,23 @@ import time
 import pytest
 
 from mlxnb.backends.server import ServerBackend
-from mlxnb.backends.torch import TorchBackend
 from mlxnb.errors import GenerationError, ModelNotFoundError, PromptTooLongError
 from mlxnb.runtime import Engine
 from tests.backends.served import SHORT, nothing_set  # noqa: F401
 from tests.endpoint import AFTER, BEFORE, HANG, Fault, Reply, nobody, refuses, says, serving
+from tests.scripted import ScriptedBackend
 
 pytest.importorskip("openai", reason="the server backend needs the openai package")
-pytest.importorskip("torch", reason="torch is what the chain goes on to")
 
-CHAIN = "server,torch"
+CHAIN = "server,second"
+TEXT = "from here"
 
 
 @pytest.fixture(scope="module")
 def pair():
     """An engine whose server has little patience."""
-    made = Engine({"server": ServerBackend(SHORT), "torch": TorchBackend()}, caching=False)
+    second = ScriptedBackend(["from ", "here"], name="second")
+    made = Engine({"server": ServerBackend(SHORT), "second": second}, caching=False)
     yield made
     made.close()
 
@@ -66,8 +67,7 @@ def test_a_server_that_cannot_be_used_is_passed_over(pair, monkeypatch, trouble)
     with serving(says("x"), gets=gets) as endpoint:
         monkeypatch.setenv("MLXNB_SERVER_URL", nobody() if trouble == "refused" else endpoint.url)
         result = ask(pair)
-    assert result.provenance.backend == "torch"
-    assert result.text
+    assert (result.text, result.provenance.backend) == (TEXT, "second")
     assert reason in passed_over(result)
     assert endpoint.asked == []
 
@@ -77,8 +77,7 @@ def test_a_server_that_fails_before_the_first_token_is_passed_over(pair, monkeyp
     with serving(*fault.script, models=("pocket",)) as endpoint:
         monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
         result = ask(pair)
-    assert result.provenance.backend == "torch"
-    assert result.text == pair.generate("What is two plus three?", backend="torch", max_tokens=8).text
+    assert (result.text, result.provenance.backend) == (TEXT, "second")
     assert fault.says.replace("tiny", "pocket") in passed_over(result)
     assert len(endpoint.asked) == fault.asked
     assert not any("asked" in note or "client's" in note for note in result.provenance.notes)
@@ -118,5 +117,19 @@ def test_a_batch_is_asked_one_by_one(pair, monkeypatch):
         monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
         first, second, third = pair.batch(["a", "b", "c"], backend=CHAIN, max_tokens=4)
     assert (first.text, third.text) == ("one", "three")
-    assert second.provenance.backend == "torch"
+    assert (second.text, second.provenance.backend) == (TEXT, "second")
     assert "refused the request (400)" in passed_over(second)
+
+
+def test_the_chain_of_the_real_ones(monkeypatch):
+    pytest.importorskip("torch", reason="torch is what the chain goes on to")
+    from mlxnb.backends.torch import TorchBackend
+
+    both = Engine({"server": ServerBackend(SHORT), "torch": TorchBackend()}, caching=False)
+    with serving(refuses(500, "kaput"), models=("pocket",)) as endpoint, contextlib.closing(both):
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        result = both.generate("What is a list?", backend="server,torch", max_tokens=8)
+        alone = both.generate("What is a list?", backend="torch", max_tokens=8)
+    assert (result.text, result.tokens) == (alone.text, alone.tokens)
+    assert "failed (500): kaput" in passed_over(result)
+    assert len(endpoint.asked) == 3
