@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
-from .. import hardware
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.rates import RateBook, of_run
 from ..backends.select import Candidates, candidates
@@ -28,16 +26,15 @@ from ..errors import (
     UnsupportedModelError,
     in_words,
 )
-from ..hardware import human_bytes
-from ..models import Checkpoint, ModelSource, check_fits, fits, inspect, resolve
-from ..models.fit import KV_ALLOWANCE, MARGIN_BYTES, MARGIN_SHARE
+from ..models import ModelSource, inspect, resolve
 from ..models.mark import Mark, mark_of
 from ..models.resolve import folder_of
-from ..request import AS_STORED, DTYPES, Precision, Request
+from ..request import AS_STORED, Precision, Request
 from ..result import Result
 from .caches import Caches
 from .contest import Contest, measuring_is_off
-from .residency import Clock, Residency, Resident, Stay, in_seconds, taken_by
+from .making_room import MakingRoom
+from .residency import Clock, Residency, Resident, Stay, in_seconds
 
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
 LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
@@ -110,6 +107,7 @@ class LoadedModels:
         self.tell: Callable[[str], None] = lambda text: None  # hears what is under way beside loading
         self._residency = Residency(clock)
         self.in_use = self._residency.in_use  # whatever is got within stays until its end
+        self._room = MakingRoom(self._residency, lambda: self._loaded, lambda copy: self._leave([copy]))
         self._loaded: tuple[InMemory, ...] = ()
         self._checked: set[Path] | None = None
         self.loads = 0  # how often a model was read, ever
@@ -280,7 +278,10 @@ class LoadedModels:
                 source = _found_by(backend, name, here, chain.named)
                 mark = mark_of(source.path) if source.format != "served" else ()
                 load = partial(self._load_on, backend, source, precision, strict)
-                model, went = self._load_with_room(backend, source, mark, precision, taken, load)
+                size = sum(nbytes for _, nbytes, *_ in mark)
+                model, went = self._room.for_model(
+                    backend, source, size, precision, partial(_first_of, taken, backend, load)
+                )
             except LEAD_ON as err:
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 errors.append(err)
@@ -315,7 +316,7 @@ class LoadedModels:
         try:
             with _loading:
                 if source.format == "safetensors":
-                    self._check_fits(inspect(source.path), backend, precision, strict)
+                    self._room.check_fits(inspect(source.path), backend, precision, strict)
                 return backend.load(source, precision)
         except (MlxnbError, Cancelled):
             raise
@@ -323,81 +324,6 @@ class LoadedModels:
             reason = " ".join(f"{type(err).__name__}: {err}".split())
             message = f"{backend.name} could not load {source.name}: {reason}."
             raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
-
-    def _load_with_room(
-        self,
-        backend: Backend,
-        source: ModelSource,
-        mark: Mark,
-        precision: Precision,
-        taken: Callable[[Backend], LoadedModel | None],
-        load: Callable[[], LoadedModel],
-    ) -> tuple[LoadedModel, tuple[str, ...]]:
-        """The model that is `taken`, or what `load` gives; where there is no memory for it, idle models go until there
-        is. Also what to say of them.
-        """
-        went: list[str] = []
-        size = sum(nbytes for _, nbytes, *_ in mark)
-        self._check_budget(source.name, _in_precision(size, precision))
-        while True:
-            try:
-                self._room_in_budget(_in_precision(size, precision), went)
-                model = taken(backend) or load()
-                self._room_in_budget(model.info.memory, went)  # what it came to
-                return model, tuple(went)
-            except ModelTooLargeError:
-                idle = self._worth_unloading(backend)
-                if not idle or not _would_fit(source, size, precision, _free(backend, idle)):
-                    raise
-                self._unload_for_room(idle[0], went)
-
-    def _unload_for_room(self, copy: InMemory, went: list[str]) -> None:
-        [resident] = self._residency.residents([copy])
-        went.append(f"{copy.info.name} ({copy.info.backend}) was unloaded to make room: idle for {resident.idle:.0f} s")
-        self._leave([copy])
-
-    def _worth_unloading(self, backend: Backend) -> list[InMemory]:
-        """The idle models whose memory would help a backend, oldest first: a card's own memory is no one else's."""
-        idle = [copy for copy in self._residency.oldest_first(self._loaded) if copy.info.memory]
-        on_device = backend.memory_free()
-        if on_device is None or on_device >= hardware.memory_free():
-            return [copy for copy in idle if not _on_card(copy)]
-        return [copy for copy in idle if copy.info.backend == backend.name]
-
-    def _check_budget(self, name: str, size: float) -> None:
-        """Refuse what the budget could not hold with every idle model unloaded."""
-        budget = _budget()
-        staying = [copy for copy in self._loaded if not copy.stay.idle]
-        if budget is None or size + taken_by(staying) <= budget:
-            return
-        beside = f" beside {', '.join(sorted({copy.info.name for copy in staying}))}" if staying else ""
-        message = f"{name} takes about {human_bytes(size)}, and the models in memory may take {human_bytes(budget)}"
-        remedy = "Raise MLXNB_MEMORY_MB, or take a smaller model."
-        raise ModelTooLargeError(f"{message}{beside}.", remedy)
-
-    def _room_in_budget(self, size: float, went: list[str]) -> None:
-        """Unload what is idle, oldest first, until a model of `size` bytes is within the budget."""
-        budget = _budget()
-        idle = self._residency.oldest_first(self._loaded)
-        while budget is not None and idle and size + taken_by(self._loaded) > budget:
-            self._unload_for_room(idle.pop(0), went)
-
-    def _check_fits(self, checkpoint: Checkpoint, backend: Backend, precision: Precision, strict: bool) -> None:
-        """Refuse what the backend has no way to load; with `strict`, what does not fit as it is asked for."""
-        free = _free(backend)
-        try:
-            check_fits(checkpoint, free=free, **_asked(checkpoint, precision))
-        except ModelTooLargeError as err:
-            without = _free(backend, self._worth_unloading(backend))
-            if without > free and fits(checkpoint, free=without, **_asked(checkpoint, precision)):
-                raise  # so that what is idle goes first
-            if not strict and backend.smaller_way(checkpoint, precision):
-                return
-            here = sorted({info.name for info in self.infos()})
-            if not here:
-                raise
-            remedy = f"{err.remedy} In memory now, to unload: {', '.join(here)}."
-            raise ModelTooLargeError(err.message, remedy) from None
 
     def keep(self, name: str, pinned: bool = True) -> list[ModelInfo]:
         """Pin every copy of a model, or no longer; which they are.
@@ -447,6 +373,13 @@ class LoadedModels:
         return [copy.info for copy in going]
 
 
+def _first_of(
+    taken: Callable[[Backend], LoadedModel | None], backend: Backend, load: Callable[[], LoadedModel]
+) -> LoadedModel:
+    """The model that was loaded already, to be measured, or what `load` gives."""
+    return taken(backend) or load()
+
+
 def _folder(name: str) -> Path | None:
     """See folder_of; what is no local model's name may still be one of a server's."""
     try:
@@ -491,45 +424,6 @@ def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], name
     if isinstance(found, Rejected):
         raise UnsupportedModelError(f"{found.reason[:1].upper()}{found.reason[1:]}.", f"Try to {found.remedy}.")
     return found
-
-
-def _asked(checkpoint: Checkpoint, precision: Precision) -> dict[str, Any]:
-    """What `fits` is asked of a model: without a dtype, and when quantised, the weights stay as they are stored."""
-    dtype = precision.dtype
-    per_weight = None if dtype is None or checkpoint.quantization else DTYPES[dtype]
-    return {"tokens": min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE), "bytes_per_weight": per_weight}
-
-
-def _would_fit(source: ModelSource, size: int, precision: Precision, free: int) -> bool:
-    """Whether a model whose files have `size` bytes fits into `free` bytes, as far as can be told beforehand."""
-    if source.format != "safetensors":
-        return size * (1 + MARGIN_SHARE) + MARGIN_BYTES <= free
-    checkpoint = inspect(source.path)
-    return bool(fits(checkpoint, free=free, **_asked(checkpoint, precision)))
-
-
-def _free(backend: Backend, without: Collection[InMemory] = ()) -> int:
-    """Bytes that a backend could take for a model now, or if these models were gone."""
-    free = hardware.memory_free() + taken_by([copy for copy in without if not _on_card(copy)])
-    on_device = backend.memory_free()
-    if on_device is None:
-        return free
-    return min(free, on_device + taken_by([copy for copy in without if copy.info.backend == backend.name]))
-
-
-def _on_card(copy: InMemory) -> bool:
-    return copy.info.device.startswith("cuda")
-
-
-def _budget() -> float | None:
-    """Bytes that the models may take together, where a person has said so."""
-    megabytes = settings().memory_mb
-    return None if megabytes is None else megabytes * 1e6
-
-
-def _in_precision(size: float, precision: Precision) -> float:
-    """About how many of `size` bytes are left of a model in 16 bits that is quantised while it is loaded."""
-    return size * {"int8": 0.5, "int4": 0.28}.get(precision.quantize or "", 1.0)
 
 
 def _none_could(name: str, errors: list[MlxnbError], refused: list[Rejected]) -> MlxnbError:
