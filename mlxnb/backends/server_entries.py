@@ -30,6 +30,15 @@ def served_entries() -> list[Entry]:
     return [entry for place, server in found for entry in _entries(place, server)]
 
 
+def in_ollamas_memory() -> list[ollama.OllamaRunning]:
+    """The models that Ollama has in memory; none where it does not run, or its client is not installed."""
+    try:
+        answers = any(isinstance(found, Server) and found.kind == "ollama" for _, found in servers())
+        return ollama.running() if answers else []
+    except MlxnbError:
+        return []
+
+
 def _entries(place: Place, server: Server | Rejected) -> Iterator[Entry]:
     if isinstance(server, Rejected):
         if place.named:

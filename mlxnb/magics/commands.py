@@ -137,10 +137,9 @@ class CommandMagics(Magics):
         show_models(options.context, options.recommend)
 
     def _ps(self, options: argparse.Namespace) -> None:
-        from .. import engine
-        from ..render.models import memory_table
+        from .models import show_memory
 
-        _show(memory_table(engine().residents()))
+        show_memory()
 
     def _download(self, options: argparse.Namespace) -> None:
         from .models import download

@@ -1,4 +1,4 @@
-"""`%mlxnb models` and `%mlxnb download`: what is here and fits, what to take, and fetching it."""
+"""`%mlxnb models`, `ps` and `download`: what is here and fits, what stays in memory, what to take, and fetching it."""
 
 from __future__ import annotations
 
@@ -31,6 +31,16 @@ def show_models(context: str | None, use: str | None) -> None:
     if use is not None:
         return _show([recommended_table(engine().recommend(use, tokens), use)])
     return _show(here_tables(engine().inventory(tokens), engine().models(), tokens))
+
+
+def show_memory() -> None:
+    """The tables of what is in memory here, and with Ollama where it runs."""
+    from .. import engine
+    from ..backends.server_entries import in_ollamas_memory
+    from ..render.models import memory_table, ollama_table
+
+    running = in_ollamas_memory() if "server" in engine().backends else []
+    _show([memory_table(engine().residents()), *([ollama_table(running)] if running else [])])
 
 
 def download(name: str, revision: str | None) -> None:

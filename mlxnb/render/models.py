@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..backends.base import ModelInfo
+from ..backends.ollama import OllamaRunning
 from ..models import ModelSource
 from ..models.entry import Entry
 from ..models.fit import KV_ALLOWANCE
@@ -69,6 +70,16 @@ def memory_table(residents: Sequence[Resident]) -> Table:
     rows = [_memory_row(resident) for resident in sorted(residents, key=lambda r: r.idle)]
     caption = f"In memory: {size(sum(resident.info.memory for resident in residents))} of weights"
     return Table(MEMORY, rows, bold="model", caption=caption)
+
+
+def ollama_table(running: Sequence[OllamaRunning]) -> Table:
+    """The models in Ollama's memory, which it gives back by itself."""
+    rows = [
+        (f"ollama:{each.name}", each.memory / 1e6, each.on_gpu / 1e6, each.context_length, each.until)
+        for each in running
+    ]
+    columns = ("model", ("memory", "MB"), ("on a GPU", "MB"), ("context", "tokens"), "goes")
+    return Table(columns, rows, bold="model", caption="In Ollama's memory")
 
 
 def precision(info: ModelInfo) -> str:

@@ -476,6 +476,17 @@ class Engine:
     # How long models stay.
 
     @contextmanager
+    def holding(self, model: LoadedModel) -> Iterator[None]:
+        """For work on the engine's thread that goes on in later calls: within, the model is not given back for another,
+        nor for its idle time. `unload` still takes it.
+        """
+        try:
+            with self._models.holding(model):
+                yield
+        finally:
+            self._rest()
+
+    @contextmanager
     def _using(self) -> Iterator[None]:
         """What is got within stays in memory until the end; then whatever has been idle for long enough goes."""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -160,6 +160,11 @@ class LoadedModels:
         for copy in self._loaded:
             if copy.model is loaded.model:
                 self._residency.release(copy.stay)
+
+    def holding(self, model: LoadedModel) -> AbstractContextManager[None]:
+        """Within, a model in memory has a user."""
+        stay = next((copy.stay for copy in self._loaded if copy.model is model), None)
+        return self._residency.holding(stay) if stay is not None else nullcontext()
 
     def _copy(self, loaded: Loaded) -> InMemory:
         return next(copy for copy in self._loaded if copy.model is loaded.model)

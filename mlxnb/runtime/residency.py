@@ -92,6 +92,16 @@ class Residency:
             stay.users -= 1
 
     @contextmanager
+    def holding(self, stay: Stay) -> Iterator[None]:
+        """A copy has one user more until the end, however many `in_use` begin and end meanwhile."""
+        stay.users += 1
+        try:
+            yield
+        finally:
+            stay.users -= 1
+            stay.used = self._clock()
+
+    @contextmanager
     def in_use(self) -> Iterator[None]:
         """Whatever `use` is told of within has a user until the end, from which its idle time counts."""
         self._scopes.append([])

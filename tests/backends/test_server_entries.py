@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mlxnb.backends.server_entries import served_entries
+from mlxnb.backends.server_entries import in_ollamas_memory, served_entries
 from mlxnb.backends.server_find import find
 from mlxnb.errors import ModelNotFoundError, OptionError
 from mlxnb.models import ModelSource
+from mlxnb.render.models import ollama_table
 from mlxnb.runtime.downloads import download
 from tests.backends.served import nothing_set  # noqa: F401
 from tests.backends.test_ollama import DETAILS, lines
@@ -63,6 +64,20 @@ def test_ollama_s_models_come_with_their_sizes(ollama):
     assert (first.precision, first.architecture) == ("Q8_0", "qwen3")
     assert first.where.startswith("Ollama at ")
     assert (second.name, second.size) == ("ollama:other:latest", None)
+
+
+def test_what_ollama_has_in_memory(ollama):
+    ollama.gets["/api/ps"] = {"models": [{"model": "qwen3:0.6b", "size": 900, "size_vram": 600, "context_length": 4096,
+                                          "expires_at": "2026-11-21T17:00:00Z"}]}  # fmt: skip
+    [one] = in_ollamas_memory()
+    assert (one.name, one.memory, one.on_gpu) == ("qwen3:0.6b", 900, 600)
+    text = ollama_table([one]).text()
+    assert "ollama:qwen3:0.6b" in text
+    assert "2026-11-21T17:00:00+00:00" in text
+
+
+def test_nothing_is_in_the_memory_of_one_that_is_not_there():
+    assert in_ollamas_memory() == []
 
 
 def test_lm_studio_tells_more_than_names(monkeypatch):

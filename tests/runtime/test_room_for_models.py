@@ -108,3 +108,31 @@ def test_a_batch_answers_while_others_wait_for_room(
     for batch, expected in zip(batches, [alone[0], alone[1], alone[0]], strict=True):
         assert [answer.tokens for answer in batch.results()] == [expected] * 3
     assert names(engine) == ["qwen3"]
+
+
+def test_a_stream_of_mlx_lm_s_calls_keeps_its_model(checkpoint: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller may take its time between two tokens: neither another model nor a keep_alive ends the stream."""
+    from mlxnb.lm.on_torch.loading import load
+    from mlxnb.lm.on_torch.steps import generate_step
+    from mlxnb.runtime import shared_engine
+
+    first, second = str(checkpoint("qwen3")), str(checkpoint("llama"))
+    ids = [5, 6, 7, 8]
+    model, _ = load(first)
+    expected = [token for token, _ in generate_step(ids, model, max_tokens=6)]
+    engine = shared_engine()
+    files = max(sum(p.stat().st_size for p in checkpoint(name).iterdir()) for name in ("qwen3", "llama"))
+    in_budget(monkeypatch, max(files, engine.models()[0].memory) + 100_000)
+    monkeypatch.setenv("MLXNB_KEEP_ALIVE", "0")
+    engine.unload(first)
+    steps = generate_step(ids, model, max_tokens=6)
+    tokens = [next(steps)[0]]
+    with pytest.raises(ModelTooLargeError, match=r"beside .*qwen3"):
+        engine.load(second, backend="torch")
+    tokens += [token for token, _ in steps]
+    assert tokens == expected
+    engine.call(lambda: None)
+    assert names(engine) == []
+    engine.load(second, backend="torch", keep_alive="forever")
+    assert names(engine) == ["llama"]
+    engine.unload(second)
