@@ -1,4 +1,4 @@
-"""The `mlxnb` command: the quick-start notebook in the terminal, the notebooks in JupyterLab, the machine's state."""
+"""The `mlxnb` command: the quick-start notebook in the terminal, the notebooks in JupyterLab, what runs here."""
 
 from __future__ import annotations
 

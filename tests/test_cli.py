@@ -130,3 +130,25 @@ def test_doctor_says_what_this_machine_is(tmp_path: Path) -> None:
     assert hardware.chip() in ran.stdout
     for part in ("backend mlx", "backend torch", "caches", "copy (GB/s)", f"mlxnb            {mlxnb.__version__}"):
         assert part in ran.stdout
+
+
+def test_backends_stand_in_a_table(tmp_path: Path) -> None:
+    ran = run("backends", "pocket", MLXNB_CACHE_DIR=str(tmp_path))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Backends for pocket" in ran.stdout
+    assert ran.stdout.count("● ready") >= 1
+    assert "not measured" in ran.stdout
+    wrong = run("backends", MLXNB_MODEL="a\tb")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr.startswith("mlxnb: MLXNB_MODEL is 'a\\tb'. It takes a name")
+
+
+def test_backends_are_measured(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    ran = run("backends", "--measure", MLXNB_CACHE_DIR=str(tmp_path))
+    assert ran.returncode == 0, ran.stderr
+    assert "measuring torch (" in ran.stderr
+    assert "torch" in ran.stdout
+    assert list((tmp_path / "rates").glob("*.json"))
+    again = run("backends", MLXNB_CACHE_DIR=str(tmp_path))
+    assert again.stdout == ran.stdout

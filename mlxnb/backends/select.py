@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 from .. import hardware
 from ..decision import Rejected
 from ..errors import BackendMissingError, OptionError
+from ..models.names import is_served
 from .base import Backend
+
+SERVER = "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +31,18 @@ class Candidates:
         )
 
 
-def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = False) -> Candidates:
+def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = False, name: str = "") -> Candidates:
     """Backends for `wanted`: a name, several with commas between, or `auto`; with `strict` only the first of them.
 
-    A name is a chain of one: it runs there or the request fails.
+    A name is a chain of one: it runs there or the request fails. So is `auto` for a model whose `name` says that a
+    server has it: that the others do not have it tells nobody anything.
 
     Raises:
         OptionError: no backend has that name.
         BackendMissingError: none of them can run here.
     """
+    if wanted == "auto" and SERVER in backends and is_served(name):
+        wanted = SERVER
     named = wanted != "auto"
     names = [part.strip() for part in wanted.split(",")] if named else in_order(backends)
     for name in names:

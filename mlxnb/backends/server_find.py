@@ -6,16 +6,21 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from ..decision import Rejected
+from ..decision import Absent, Rejected
 from ..models import ModelSource
 from ..models.find import close_names
 from ..models.names import is_served
 from .server_address import parse
+from .server_kinds import KINDS
 from .server_models import SUBJECT, Place, Server, known, ollama_place, places
 
 PREFIXED = re.compile(r"(ollama|lmstudio|server):(?!//)", re.IGNORECASE)
 LOCAL = re.compile(r"[./~\\]|mlx://|[A-Za-z]:[\\/]")
 MOST = 5  # names in a message
+STARTED = {
+    "ollama": "start Ollama, or set OLLAMA_HOST to where it runs",
+    "lmstudio": "start LM Studio's server (lms server start), or set MLXNB_SERVER_URL to where it runs",
+}
 
 
 def find(name: str, named: bool) -> ModelSource | Rejected:
@@ -79,6 +84,8 @@ def _at_place(prefix: str, model: str, name: str) -> ModelSource | Rejected:
         remedy = "set MLXNB_SERVER_URL to its address, such as http://localhost:8080/v1"
         return Rejected(SUBJECT, "no server is configured", remedy)
     server = known.look(place.address, True, place.kind)
+    if isinstance(server, Absent) and prefix in STARTED:
+        return Absent(SUBJECT, f"{KINDS[prefix].label} does not run: {server.reason}", STARTED[prefix])
     return server if isinstance(server, Rejected) else _on(server, model, name)
 
 
@@ -97,8 +104,8 @@ def _anywhere(name: str) -> ModelSource | Rejected:
         return Rejected(SUBJECT, f"no server answers at {where}", remedy)
     if len(answering) == 1:
         return _unlisted(answering[0], name)
-    labels = " and ".join(server.label for server in answering)
-    return Rejected(SUBJECT, f"neither {labels} lists {name}", "take a model of `%mlxnb models`")
+    labels = " nor ".join(server.label for server in answering)
+    return Rejected(SUBJECT, f"neither {labels} has {name!r}", "take a model of `%mlxnb models`")
 
 
 def _on(server: Server, model: str, name: str) -> ModelSource | Rejected:

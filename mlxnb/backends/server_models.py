@@ -38,8 +38,8 @@ class Server:
 
     @property
     def label(self) -> str:
-        """What it is and where."""
-        return f"{self.traits.label} at {self.address.shown}"
+        """What it is, where that is known, and where."""
+        return self.address.shown if self.kind == "other" else f"{self.traits.label} at {self.address.shown}"
 
     @property
     def traits(self) -> Kind:

@@ -52,7 +52,9 @@ def command_parser() -> OptionParser:
     parser.add_argument("command", nargs="?", default="status", help=argparse.SUPPRESS)
     parser.add_argument("name", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
-    parser.add_argument("--backend", metavar="NAME", help="load: auto, mlx or torch (default auto)")
+    parser.add_argument(
+        "--backend", metavar="NAME", help="load: auto, a backend, or several with commas between (default auto)"
+    )
     parser.add_argument("--dtype", metavar="TYPE", help="load, backends: float32, bfloat16 or float16")
     parser.add_argument(
         "--quantize", metavar="KIND", help="load, backends: int8 or int4; none where %%config says otherwise"

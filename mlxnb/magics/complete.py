@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from ..errors import MlxnbError
-from ..request import CACHE_MODES, KV_BITS, LOOKUP, QUANTIZE
+from ..models.uses import USES
+from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
@@ -60,6 +61,8 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "kv_bits": lambda: map(str, KV_BITS),
     "dtype": lambda: ("float32", "bfloat16", "float16"),
     "quantize": lambda: (*QUANTIZE, NONE),
+    "keep_alive": lambda: (FOREVER,),
+    "recommend": lambda: USES,
 }
 
 

@@ -96,7 +96,9 @@ def flag(name: str) -> str:
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-m", "--model", metavar="NAME", help="pocket, a folder, a local name or a Hugging Face id")
-    group.add_argument("--backend", metavar="NAME", help="auto, mlx or torch (default auto)")
+    group.add_argument(
+        "--backend", metavar="NAME", help="auto, a backend, or several with commas between (default auto)"
+    )
     group.add_argument("--dtype", metavar="TYPE", help="float32, bfloat16 or float16, where the backend offers it")
     group.add_argument(
         "--quantize",

@@ -43,7 +43,7 @@ class Progress:
         if self.in_prefill:
             return f"prefill {count(self.prefill_done)} of {plural(self.prefill_total, 'token')}"
         if self.state != "generating":
-            return self.doing or self.state
+            return self.doing if self.doing and self.state == "loading" else self.state
         doing = "thinking" if self.thinking and not self.text else "generating"
         return f"{doing}, {plural(self.tokens, 'token')}" if self.tokens else doing
 

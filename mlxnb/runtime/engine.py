@@ -452,7 +452,7 @@ class Engine:
         if why is None:
             return False
         names = [each.subject for each in (*job.tried, *loaded.passed_over, why)]
-        if not self._models.has_others(request.backend, request.strict, names):
+        if not self._models.has_others(request.model, request.backend, request.strict, names):
             return False
         let_go(err)
         if memory_ran_out(err) and isinstance(loaded.model, LocalModel):

@@ -47,6 +47,12 @@ _loading = Lock()
 Progress = Callable[[int, int], None]
 
 
+class NotItsOwnError(UnsupportedModelError):
+    """A backend has no such model in a format that it reads. Under `auto` it was then none to be tried with it, and is
+    passed over without a word; a chain that a person named answers for each of its parts.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A model in memory as one request sees it: in the precision that it asked for, after the backends passed over."""
@@ -141,7 +147,7 @@ class LoadedModels:
             BackendError: no backend takes it.
             OptionError: with `strict`, it could not be quantised as asked.
         """
-        chain, before = candidates(backend, self._backends, strict).without(tried), self._loaded
+        chain, before = candidates(backend, self._backends, strict, name).without(tried), self._loaded
         notes = self._leave_changed(folder := _folder(name))
         found = self._in_memory(name, folder, chain, precision)
         here = once(lambda: resolve(name, progress=progress))
@@ -173,10 +179,10 @@ class LoadedModels:
         """A model that is in memory on a backend, as `get` would give it, without loading it."""
         return self._in_memory(name, _folder(name), candidates(backend, self._backends), precision)
 
-    def has_others(self, backend: str, strict: bool, tried: Collection[str]) -> bool:
-        """Whether a chain has a backend beside those that were tried."""
+    def has_others(self, name: str, backend: str, strict: bool, tried: Collection[str]) -> bool:
+        """Whether a model's chain has a backend beside those that were tried."""
         try:
-            return bool(candidates(backend, self._backends, strict).without(tried).backends)
+            return bool(candidates(backend, self._backends, strict, name).without(tried).backends)
         except BackendError:
             return False  # what was there a moment ago is gone
 
@@ -278,6 +284,7 @@ class LoadedModels:
         refused: list[Rejected] = []
         errors: list[MlxnbError] = []
         stay = self._residency.begin(in_seconds(settings().keep_alive))
+        tried: list[Rejected] = []
         for backend in chain.backends:
             try:
                 source = _found_by(backend, name, here, chain.named)
@@ -290,8 +297,10 @@ class LoadedModels:
             except LEAD_ON as err:
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 errors.append(err)
+                if chain.named or not isinstance(err, NotItsOwnError):
+                    tried.append(refused[-1])
                 continue
-            passed_over = (*chain.passed_over, *refused)
+            passed_over = (*chain.passed_over, *tried)
             copy = self._kept(InMemory(model, source, mark, passed_over, {}, stay), precision)
             return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, (*notes, *went))
         raise _none_could(name, errors, refused)
@@ -427,7 +436,7 @@ def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], name
             raise
         raise UnsupportedModelError(f"{backend.name} could not look for {name}: {in_words(err)}.") from err
     if isinstance(found, Rejected):
-        raise UnsupportedModelError(f"{found.reason[:1].upper()}{found.reason[1:]}.", f"Try to {found.remedy}.")
+        raise NotItsOwnError(f"{found.reason[:1].upper()}{found.reason[1:]}.", f"Try to {found.remedy}.")
     return found
 
 

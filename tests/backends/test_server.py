@@ -23,7 +23,7 @@ def test_an_answer_comes_in_pieces_with_the_servers_counts():
     assert result.provenance.prompt_tokens == 7
     assert len(result.timings.token_times) == 3
     assert result.provenance.backend == "server"
-    assert result.provenance.device == f"server at {endpoint.host}"
+    assert result.provenance.device == endpoint.host
     assert any("times are this client's" in note for note in result.provenance.notes)
 
 

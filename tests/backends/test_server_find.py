@@ -1,15 +1,18 @@
 """Which server and which model a name stands for, and what is said where there is none."""
 
+import contextlib
 import time
 
 import pytest
 
+from mlxnb.backends.server import ServerBackend
 from mlxnb.backends.server_address import parse
 from mlxnb.backends.server_find import find, servers
 from mlxnb.backends.server_models import REMEMBERED, Known, Server, ollama_place
 from mlxnb.decision import Absent, Rejected
-from mlxnb.errors import OptionError
-from tests.backends.served import engine_for, nothing_set  # noqa: F401
+from mlxnb.errors import BackendMissingError, OptionError, ServerError, UnsupportedModelError
+from mlxnb.runtime import Engine
+from tests.backends.served import SHORT, engine_for, nothing_set  # noqa: F401
 from tests.endpoint import Reply, deaf, refuses, says, serving
 
 
@@ -159,6 +162,46 @@ def test_no_server_at_all_says_what_to_start(nothing_else):
 
 
 @pytest.mark.parametrize(
+    ("prefix", "says_so", "remedy"),
+    [
+        ("ollama", "Ollama does not run: no server listens at 127.0.0.1:11434", "start Ollama, or set OLLAMA_HOST"),
+        ("lmstudio", "LM Studio does not run: no server listens at 127.0.0.1:1234", "start LM Studio's server"),
+    ],
+)
+def test_one_that_does_not_run_is_to_be_started(prefix, says_so, remedy, nothing_else):
+    found = find(f"{prefix}:tiny", False)
+    assert isinstance(found, Absent)
+    assert found.reason == says_so
+    assert found.remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize("named", ["auto", "server"])
+def test_under_auto_a_name_of_a_servers_goes_to_servers_alone(named, nothing_else):
+    from tests.scripted import ScriptedBackend
+
+    other = ScriptedBackend(name="other")
+    engine = Engine({"other": other, "server": ServerBackend(SHORT)}, caching=False)
+    with contextlib.closing(engine), serving(says("x"), refuses(400, "no")) as endpoint:
+        result = engine.generate("Hi", model=endpoint.url, backend=named)
+        assert (result.text, result.provenance.passed_over) == ("x", ())
+        with pytest.raises(ServerError, match="refused the request"):
+            engine.generate("Hi", model=endpoint.url, backend=named)
+        with pytest.raises(UnsupportedModelError, match="has no 'nix': it has tiny"):
+            engine.generate("Hi", model=f"{endpoint.url}#nix", backend=named)
+    assert other.loads == 0
+
+
+def test_without_the_package_a_name_of_a_servers_says_what_to_install(monkeypatch):
+    import mlxnb.backends.server as module
+
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with engine_for() as engine, pytest.raises(BackendMissingError) as caught:
+        engine.generate("Hi", model="ollama:tiny")
+    assert caught.value.message == "The server backend cannot run here: openai is not installed."
+    assert caught.value.remedy == "Try pip install 'mlxnb[server]'."
+
+
+@pytest.mark.parametrize(
     ("given", "url"),
     [
         ("", "http://127.0.0.1:11434/v1"),
@@ -180,7 +223,7 @@ def test_every_place_is_told_for_tables(monkeypatch, nothing_else):
         found = servers()
     assert [place.prefix for place, _ in found] == ["server", "lmstudio", "ollama"]
     assert [isinstance(server, Server) for _, server in found] == [True, False, False]
-    assert found[0][1].label == f"server at {endpoint.host}"
+    assert found[0][1].label == endpoint.host
 
 
 def test_what_was_found_is_remembered_for_some_seconds():

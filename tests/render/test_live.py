@@ -91,6 +91,8 @@ def test_inside_capture_only_the_finished_output_is_published() -> None:
     [
         (Progress(state="queued"), "queued"),
         (Progress(state="loading"), "loading"),
+        (Progress(state="loading", doing="measuring torch"), "measuring torch"),
+        (Progress(state="prefill", doing="measuring torch"), "prefill"),
         (Progress(state="prefill", prefill_done=512, prefill_total=2048), "prefill 512 of 2\u202f048 tokens"),
         (Progress(state="prefill"), "prefill"),
         (Progress(thinking="Hm", tokens=3), "thinking, 3 tokens"),

@@ -250,6 +250,25 @@ def test_where_memory_runs_out_in_a_step_fewer_go_on_and_all_answer(
     assert all(len(result.timings.token_times) == 12 for result in many)
 
 
+def test_a_person_says_how_many_rows_at_once(engine, checkpoint: Maker, monkeypatch):
+    asked, most, step = requests(checkpoint("qwen3"), "torch", 5), [0], TorchBatch.step
+
+    def counted(self: Any) -> Any:
+        most[0] = max(most[0], len(self.members))
+        return step(self)
+
+    monkeypatch.setattr(TorchBatch, "step", counted)
+    expected = said(engine.batch(asked))
+    assert most[0] > 2
+    monkeypatch.setenv("MLX_BATCH_SIZE", "2")
+    most[0] = 0
+    assert said(engine.batch(asked)) == expected
+    assert most[0] == 2
+    monkeypatch.setenv("MLXNB_BATCH_SIZE", "many")
+    with pytest.raises(OptionError, match="MLXNB_BATCH_SIZE is 'many'"):
+        engine.batch(asked)
+
+
 def test_where_memory_runs_out_as_a_row_joins_it_waits(engine, checkpoint: Maker, monkeypatch):
     import torch
 

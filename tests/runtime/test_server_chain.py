@@ -133,3 +133,8 @@ def test_the_chain_of_the_real_ones(monkeypatch):
     assert (result.text, result.tokens) == (alone.text, alone.tokens)
     assert "failed (500): kaput" in passed_over(result)
     assert len(endpoint.asked) == 3
+
+
+def test_under_auto_a_server_that_was_never_to_be_asked_is_not_passed_over(pair):
+    result = pair.generate("Hi", max_tokens=4)
+    assert (result.provenance.backend, result.provenance.passed_over) == ("second", ())
