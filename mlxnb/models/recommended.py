@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ CATALOGUE = Path(__file__).with_name("recommended.json")
 # Other formats come to nearly the same: 4.5 and 8.5 in GGUF's Q4_0 and Q8_0.
 BITS: Mapping[str, float] = {"8-bit": 8 + 2 * 16 / 64, "4-bit": 4 + 2 * 16 / 64}
 FULL = 16
+QUANTIZE = {"8-bit": "int8", "4-bit": "int4"}
 
 # Gigabytes that machines are sold with, and the share of them that a model may have: Apple's recommended working set
 # is from two thirds of the memory upwards.
@@ -80,18 +81,26 @@ class Known:
 @dataclass(frozen=True, slots=True)
 class Recommended:
     """A model that fits, in the most bits that do, with the room it has. `rate`: tokens a second at most, estimated
-    from this machine's measured bandwidth; None where that was not measured.
+    from this machine's measured bandwidth; None where that was not measured. `mlx` tells that MLX will run it.
     """
 
     model: Known
     precision: str
     room: Room
     rate: float | None
+    mlx: bool = True
 
     @property
     def name(self) -> str:
-        """What to download: the conversion where it has the same bits, else the original."""
-        return self.model.mlx if self.model.mlx and self.precision != "8-bit" else self.model.name
+        """What to fetch: on MLX the conversion where it has the same bits, else the original, which torch would unpack
+        from a conversion.
+        """
+        return self.model.mlx if self.mlx and self.model.mlx and self.precision != "8-bit" else self.model.name
+
+    @property
+    def quantize(self) -> str | None:
+        """What it is to be quantised to while it is loaded; None for a conversion, and for what comes in few bits."""
+        return None if self.name == self.model.mlx or self.model.native else QUANTIZE[self.precision]
 
 
 @lru_cache
@@ -110,18 +119,25 @@ def recommend(use: str, free: int, *, tokens: int | None = None, bandwidth: floa
     """
     if use not in USES:
         raise OptionError(f"There are no recommendations for {use!r}.", f"Uses are {', '.join(USES)}.")
-    fitting = sorted((model for model in catalogue()[1] if use in model.order), key=lambda model: model.order[use])
-    found = [best for model in fitting if (best := _best(model, free, tokens, bandwidth)) is not None]
+    known = [model for model in catalogue()[1] if use in model.order and (mlx or not model.native)]
+    found = []
+    for model in sorted(known, key=lambda model: model.order[use]):
+        ways = [_way(model, each, free, tokens, bandwidth, mlx) for each in model.precisions]
+        best = _best([way for way in ways if model.native or way.precision in precisions])
+        found += [best] if best is not None else []
     return sorted(found, key=_slow)
 
 
-def _best(model: Known, free: int, tokens: int | None, bandwidth: float | None) -> Recommended | None:
+def _way(
+    model: Known, precision: str, free: int, tokens: int | None, bandwidth: float | None, mlx: bool
+) -> Recommended:
+    has = room(model.weights(precision), model.shape, free, tokens=tokens, context=model.shape.context or None)
+    rate = bandwidth / model.read(precision, has.tokens) if bandwidth else None
+    return Recommended(model, precision, has, rate, mlx)
+
+
+def _best(ways: list[Recommended]) -> Recommended | None:
     """A model in the most bits that fit and keep up with reading, or that fit at all."""
-    ways = []
-    for precision in model.precisions:
-        has = room(model.weights(precision), model.shape, free, tokens=tokens, context=model.shape.context or None)
-        rate = bandwidth / model.read(precision, has.tokens) if bandwidth else None
-        ways.append(Recommended(model, precision, has, rate))
     usable = [way for way in ways if way.room.state != "no"]
     return min(usable, key=lambda way: (way.room.state != "fits", _slow(way)), default=None)
 

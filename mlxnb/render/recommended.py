@@ -24,7 +24,7 @@ COLUMNS = (
     ("class", "GB"),
     "released",
     "licence",
-    "fetch it",
+    "fetch and load it",
 )
 
 
@@ -61,5 +61,5 @@ def _row(each: Recommended) -> tuple[Cell, ...]:
         model.memory_class(),
         model.released,
         model.licence + (f" · drafts for {model.drafts_for}" if model.drafts_for else ""),
-        Command(f"%mlxnb download {each.name}"),
+        Command(f"%mlxnb load {each.name}" + (f" --quantize {each.quantize}" if each.quantize else "")),
     )

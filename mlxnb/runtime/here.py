@@ -12,7 +12,7 @@ from ..config import cache_dir
 from ..models import ModelSource
 from ..models.entry import Ask, Entry, entry_of
 from ..models.inventory import inventory
-from ..models.recommended import Recommended, recommend
+from ..models.recommended import BITS, Recommended, recommend
 from ..records import Records
 
 
@@ -26,7 +26,15 @@ def recommended_here(backends: Mapping[str, Backend], use: str, context: int | N
     """`recommend` for this machine's memory, and its bandwidth where `mlxnb doctor` has measured it."""
     speeds = hardware.remembered(Records(cache_dir() / "hardware", "Speeds"))
     copies = [speed.copy for speed in speeds.measured] if speeds is not None else []
-    return recommend(use, memory_for_models(backends), tokens=context, bandwidth=max(copies, default=None))
+    mlx, on_card = hardware.is_apple_silicon(), bool(_cards())
+    return recommend(
+        use,
+        memory_for_models(backends),
+        tokens=context,
+        bandwidth=max(copies, default=None),
+        mlx=mlx,
+        precisions=("8-bit",) if on_card and not mlx else tuple(BITS),  # torch's int4 is for CPUs
+    )
 
 
 def described(source: ModelSource) -> Entry:
@@ -46,13 +54,17 @@ def memory_for_models(backends: Mapping[str, Backend]) -> int:
     if hardware.is_apple_silicon() and mlx is not None and mlx.available():
         on_device = mlx.memory_free()
         return free if on_device is None else min(free, on_device)
-    cards = [gpu.memory_free for gpu in hardware.accelerators() if gpu.kind == "cuda" and gpu.memory_free is not None]
-    return min(free, cards[0]) if cards and _torch_uses_cards() else free
+    cards = _cards()
+    return min(free, cards[0]) if cards else free
 
 
-def _torch_uses_cards() -> bool:
-    """Told without importing it, which takes seconds: the builds for the CPU say so in their version."""
+def _cards() -> list[int]:
+    """Bytes that are free on each NVIDIA card that torch computes on. Told without importing it, which takes seconds:
+    the builds for the CPU say so in their version.
+    """
     try:
-        return "+cpu" not in version("torch")
+        if "+cpu" in version("torch"):
+            return []
     except PackageNotFoundError:
-        return False
+        return []
+    return [gpu.memory_free for gpu in hardware.accelerators() if gpu.kind == "cuda" and gpu.memory_free is not None]

@@ -147,10 +147,20 @@ def test_rates_are_the_roofline_and_slow_models_come_last() -> None:
 def test_a_name_to_fetch() -> None:
     [draft] = [e for e in recommend("drafting", 2 * GB) if e.model.name == "Qwen/Qwen3-0.6B"]
     assert draft.precision == "8-bit"
-    assert draft.name == "Qwen/Qwen3-0.6B"
+    assert (draft.name, draft.quantize) == ("Qwen/Qwen3-0.6B", "int8")
     known: Known = MODELS["Qwen/Qwen3-8B"]
     [small] = [e for e in recommend("chat", 8 * GB) if e.model is known]
-    assert small.name == "mlx-community/Qwen3-8B-4bit"
+    assert (small.name, small.quantize) == ("mlx-community/Qwen3-8B-4bit", None)
+
+
+def test_torch_takes_the_original_and_quantises_it() -> None:
+    found = recommend("chat", 20 * GB, mlx=False)
+    assert {each.name for each in found} <= set(MODELS)
+    assert {each.quantize for each in found} == {"int8", "int4"}
+    assert not [each for each in found if each.model.native]
+    on_card = recommend("chat", 20 * GB, mlx=False, precisions=("8-bit",))
+    assert {each.quantize for each in on_card} == {"int8"}
+    assert {each.name for each in on_card} < {each.name for each in found}
 
 
 def test_a_use_that_is_none() -> None:

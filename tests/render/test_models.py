@@ -75,7 +75,8 @@ def test_recommendations_say_where_their_figures_come_from() -> None:
     found = recommend("chat", 20 * GB)
     table = recommended_table(found, "chat")
     assert "no rate without a measured bandwidth" in table.caption
-    assert "%mlxnb download " in table.text()
+    assert "%mlxnb load mlx-community/" in table.text()
+    assert "--quantize int8" in table.text()
     table = recommended_table(recommend("chat", 20 * GB, bandwidth=100e9), "chat")
     assert "rates estimated from measured bandwidth" in table.caption
     assert "%mlxnb load pocket" in recommended_table(recommend("chat", 10**6), "chat").text()
