@@ -110,9 +110,20 @@ def catalogue() -> tuple[str, tuple[Known, ...]]:
     return said["dated"], tuple(_known(model, said["order"]) for model in said["models"])
 
 
-def recommend(use: str, free: int, *, tokens: int | None = None, bandwidth: float | None = None) -> list[Recommended]:
+def recommend(
+    use: str,
+    free: int,
+    *,
+    tokens: int | None = None,
+    bandwidth: float | None = None,
+    mlx: bool = True,
+    precisions: Collection[str] = tuple(BITS),
+) -> list[Recommended]:
     """The models for `use` that fit into `free` bytes beside a context of `tokens` tokens, the best first; those that
     would be slower than reading come last. `bandwidth`: bytes that this machine reads a second, if it was measured.
+
+    mlx: whether MLX runs them here; else torch, which unpacks formats of 4 bits, so that models that come in one are
+    left out. precisions: those of "8-bit" and "4-bit" that a model can be loaded in here.
 
     Raises:
         OptionError: there is no such use.
