@@ -499,10 +499,13 @@ class Engine:
         """Give back what was idle for its keep_alive and is not asked for by what waits; wake up for the next."""
         if self.closed:
             return
-        wanted = {name for job in list(self._jobs) for name in (job.request.model, job.request.draft)}
-        following = self._models.give_back_idle(wanted)
+        following = self._models.give_back_idle(self._wanted)
         if following is not None:
             self._alarm.set(following)
+
+    def _wanted(self) -> set[str | None]:
+        """The models that those who wait ask for."""
+        return {name for job in list(self._jobs) for name in (job.request.model, job.request.draft)}
 
     def _wake(self) -> None:
         with contextlib.suppress(EngineClosedError):  # it was closed just now, and has nothing left to give back

@@ -350,13 +350,14 @@ class LoadedModels:
             copy.stay.pinned = pinned
         return [copy.info for copy in copies]
 
-    def give_back_idle(self, wanted: Collection[str | None] = ()) -> float | None:
-        """Give back what was idle for its keep_alive, but for what goes by a name in `wanted`; the seconds until the
-        next of them will have been, None where none will.
+    def give_back_idle(self, wanted: Callable[[], Collection[str | None]] = tuple) -> float | None:
+        """Give back what was idle for its keep_alive, but for what goes by a name in `wanted`, asked only where there is
+        something to give back; the seconds until the next will have been, None where none will.
         """
-        free_to_go = [copy for copy in self._loaded if copy.source.name not in wanted]
-        self._leave(self._residency.over(free_to_go))
-        return self._residency.next_end([copy for copy in free_to_go if copy in self._loaded])
+        over = self._residency.over(self._loaded)
+        names = wanted() if over else ()
+        self._leave([copy for copy in over if copy.source.name not in names])
+        return self._residency.next_end([copy for copy in self._loaded if copy not in over])
 
     def unload(self, name: str) -> list[ModelInfo]:
         """Give back every copy of a model; what was unloaded.

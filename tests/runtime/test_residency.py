@@ -134,7 +134,7 @@ def test_an_idle_model_goes_after_its_keep_alive(models: LoadedModels, clock: Ti
     models.get("a")  # which holds on to its 60 s
     assert models.give_back_idle() == 60
     clock.now += 60
-    assert models.give_back_idle({"a"}) is None  # asked for by what waits
+    assert models.give_back_idle(lambda: {"a"}) is None  # asked for by what waits
     assert names(models) == {"a", "b"}
     assert models.give_back_idle() is None
     assert names(models) == {"b"}
