@@ -101,7 +101,8 @@ def _from_path(name: str) -> ModelSource:
         raise NotAModelError(f"{name} is a file, not a folder.", f"Give the folder of the model: {path.parent}.")
     close = close_names(path.name, _names_beside(path))
     hint = f"Did you mean {path.parent / close[0]}?" if close else "Check the path."
-    raise ModelNotFoundError(f"There is no folder {name if name[0] == '~' else path}.", hint)
+    kind = "file" if path.suffix.lower() == GGUF else "folder"
+    raise ModelNotFoundError(f"There is no {kind} {name if name[0] == '~' else path}.", hint)
 
 
 def _names_beside(path: Path) -> list[str]:

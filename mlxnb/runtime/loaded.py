@@ -351,8 +351,8 @@ class LoadedModels:
         return [copy.info for copy in copies]
 
     def give_back_idle(self, wanted: Callable[[], Collection[str | None]] = tuple) -> float | None:
-        """Give back what was idle for its keep_alive, but for what goes by a name in `wanted`, asked only where there is
-        something to give back; the seconds until the next will have been, None where none will.
+        """Give back what was idle for its keep_alive, but for what goes by a name in `wanted`, asked only where needed;
+        the seconds until the next will have been, None where none will.
         """
         over = self._residency.over(self._loaded)
         names = wanted() if over else ()

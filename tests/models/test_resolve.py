@@ -45,7 +45,7 @@ def test_pocket_wins_over_a_folder_of_that_name_and_a_path_reaches_it(tmp_path: 
         ("~nobody-by-this-name/x", ModelNotFoundError, "no folder ~nobody"),
         ("./notes.txt", NotAModelError, "is a file"),
         ("notes.txt", NotAModelError, "is a file"),
-        ("./tiny.gguf", NotAModelError, "GGUF"),
+        ("./tiny.gguf", ModelNotFoundError, "no file"),
         ("tiny.Q4.gguf", NotAModelError, "GGUF"),
         ("", ModelNotFoundError, "empty"),
         ("  ", ModelNotFoundError, "empty"),
