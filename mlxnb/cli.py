@@ -13,7 +13,6 @@ from pathlib import Path
 
 from . import __version__
 from .errors import MlxnbError
-from .models.uses import USES
 from .request import check_option
 
 QUICK_START = "01-first-generation.ipynb"
@@ -59,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("--again", action="store_true", help="measure the speeds anew")
     here = commands.add_parser("models", help="show the models on this machine and whether they fit")
     here.add_argument("--context", metavar="N", type=int, help="the tokens that there should be room for")
-    here.add_argument("--recommend", metavar="USE", nargs="?", const=USES[0], help=f"what to take: {', '.join(USES)}")
+    uses = "what to take for chat, code, reasoning or drafting (default chat)"
+    here.add_argument("--recommend", metavar="USE", nargs="?", const="chat", help=uses)
     fetch = commands.add_parser("download", help="fetch a model to keep; a stopped download goes on where it was")
     fetch.add_argument("name", metavar="NAME", help="ORGANISATION/NAME, as the Hugging Face Hub has it")
     fetch.add_argument("--revision", metavar="R", help="a branch, a tag or a commit")

@@ -10,7 +10,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ..errors import OptionError
-from ..models.uses import USES
 from ..request import FOREVER
 from .defaults import MLXNB
 from .fail import one_line_errors
@@ -65,9 +64,9 @@ def command_parser() -> OptionParser:
     parser.add_argument("--no-pin", action="store_true", help="load: no longer")
     parser.add_argument("--revision", metavar="R", help="download: a branch, a tag or a commit")
     parser.add_argument("--context", metavar="N", help="models: the tokens that there should be room for")
-    parser.add_argument(
-        "--recommend", metavar="USE", nargs="?", const=USES[0], help=f"models: what to take for {', '.join(USES)}"
-    )
+    # The uses are spelled out: importing the package of models for them would make %load_ext slow.
+    recommend = "models: what to take for chat, code, reasoning or drafting (default chat)"
+    parser.add_argument("--recommend", metavar="USE", nargs="?", const="chat", help=recommend)
     parser.add_argument("--measure", action="store_true", help="backends: measure those that are ready")
     parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")
     return parser

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from ..errors import MlxnbError
-from ..models.uses import USES
 from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
@@ -52,6 +51,13 @@ def backend_names() -> list[str]:
     return ["auto", *engine().backends]
 
 
+def uses() -> Iterable[str]:
+    """What `--recommend` takes."""
+    from ..models.uses import USES
+
+    return USES
+
+
 VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "model": model_names,
     "draft": lambda: [LOOKUP, *model_names()],
@@ -62,7 +68,7 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "dtype": lambda: ("float32", "bfloat16", "float16"),
     "quantize": lambda: (*QUANTIZE, NONE),
     "keep_alive": lambda: (FOREVER,),
-    "recommend": lambda: USES,
+    "recommend": uses,
 }
 
 

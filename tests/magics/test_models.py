@@ -146,6 +146,18 @@ def test_a_mistake_is_named(shell: InteractiveShell, line: str, message: str) ->
     assert not storage_of("lab/tiny").exists()
 
 
+def test_every_use_is_in_the_help_and_is_completed(shell: InteractiveShell) -> None:
+    from mlxnb.magics.commands import command_parser
+    from mlxnb.magics.complete import uses
+    from mlxnb.models.uses import USES
+
+    action = command_parser().action("--recommend")
+    assert action.help is not None
+    assert all(use in action.help for use in USES)
+    assert action.const == USES[0]
+    assert tuple(uses()) == USES
+
+
 def test_a_disk_that_is_too_full_downloads_nothing(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
