@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import MlxnbError
+from .request import check_option
 
 QUICK_START = "01-first-generation.ipynb"
 DEFAULT_FOLDER = "mlxnb-notebooks"
@@ -32,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return demo()
             case "doctor":
                 return doctor(options.again)
+            case "models":
+                return models(options.context, options.recommend)
+            case "download":
+                return download(options.name, options.revision)
             case "backends":
                 return backends(options.model, options.measure)
             case _:
@@ -51,6 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("demo", help="run the quick-start notebook and show its answers in this terminal")
     look = commands.add_parser("doctor", help="show what this machine is, how fast, and what is missing")
     look.add_argument("--again", action="store_true", help="measure the speeds anew")
+    here = commands.add_parser("models", help="show the models on this machine and whether they fit")
+    here.add_argument("--context", metavar="N", type=int, help="the tokens that there should be room for")
+    uses = "what to take for chat, code, reasoning or drafting (default chat)"
+    here.add_argument("--recommend", metavar="USE", nargs="?", const="chat", help=uses)
+    fetch = commands.add_parser("download", help="fetch a model to keep; a stopped download goes on where it was")
+    fetch.add_argument("name", metavar="NAME", help="ORGANISATION/NAME, as the Hugging Face Hub has it")
+    fetch.add_argument("--revision", metavar="R", help="a branch, a tag or a commit")
     table = commands.add_parser("backends", help="show how each backend stands with a model, and how fast it is")
     table.add_argument("model", metavar="MODEL", nargs="?", help="default: the settings' model, or pocket")
     table.add_argument("--measure", action="store_true", help="measure those that are ready")
@@ -83,6 +95,37 @@ def doctor(again: bool = False) -> int:
     from .render.doctor import doctor_tables
 
     print("\n\n".join(table.text() for table in doctor_tables(diagnose(again))))
+    return 0
+
+
+def models(context: int | None = None, use: str | None = None) -> int:
+    """Print what is here, or with a use what to take for it."""
+    from .backends import default_backends
+    from .render.models import here_tables
+    from .render.recommended import recommended_table
+    from .runtime.here import models_here, recommended_here
+
+    if context is not None:
+        check_option("context", context, {"kind": int, "low": 1, "high": None})
+    backends = default_backends()
+    if use is not None:
+        print(recommended_table(recommended_here(backends, use, context), use).text())
+    else:
+        print("\n\n".join(table.text() for table in here_tables(models_here(backends, context), (), context)))
+    return 0
+
+
+def download(name: str, revision: str | None = None) -> int:
+    """Fetch a model with a line that tells how far it is, and print where it lies."""
+    from .render.models import downloaded_table
+    from .render.transfer import Transfer
+    from .render.work import WorkCell
+    from .runtime.downloads import download as fetch
+    from .runtime.here import described
+
+    with WorkCell(f"Downloading {name}", Transfer().words) as line:
+        source = fetch(name, revision, line.update)
+    print(downloaded_table(source, described(source)).text())
     return 0
 
 

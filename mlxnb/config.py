@@ -17,7 +17,7 @@ from . import config_values as values
 from .config_values import Nothing, Reader
 from .env_file import EnvFile, read_env_file
 from .errors import OptionError
-from .request import option_fields
+from .request import FOREVER, option_fields
 
 FILE = ".env"
 KERNEL = "%config"  # the origin of what `%config MLXNB` was given
@@ -63,6 +63,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
         "quantize": Setting(None, values.quantize, {"MLX_QUANTIZATION": values.quantization}),
         "batch_size": _plain(None, values.count(), "MLX_BATCH_SIZE"),
         "memory_mb": _plain(None, values.megabytes, "MLX_MEMORY_POOL_SIZE"),
+        "keep_alive": _plain(FOREVER, values.keep_alive),
         "server_url": Setting(None, values.url, {"LLM_CHAT_API_URL": values.chat_url}),
         "api_key": Setting(None, values.key, secret=True),
         "probe": _plain("auto", values.choice("auto", "off")),
@@ -107,8 +108,9 @@ class Settings:
     answers may take `cache_answers_mb` and KV states `cache_states_mb` megabytes; an answer counts for `cache_days`,
     None for ever. `lm` is what answers the calls of `mlxnb.lm`: "auto", "mlx" or "torch". `batch_size` is the most rows
     that are computed at once, `memory_mb` what the models in memory may take together, each None for as much as memory
-    holds. `server_url` is an OpenAI-compatible server. With `probe` "auto" a small model is measured on first use on
-    each backend that takes it, and long answers are on the way; with "off" nothing is, and the built-in order holds.
+    holds; one that was idle for `keep_alive` seconds is given back, "forever" for none. `server_url` is an
+    OpenAI-compatible server. With `probe` "auto" a small model is measured on first use on each backend that takes it,
+    and long answers are on the way; with "off" nothing is, and the built-in order holds.
 
     Raises:
         OptionError: on access, a variable holds what the setting does not take; the message names the variable.
@@ -122,6 +124,7 @@ class Settings:
     quantize: str | None
     batch_size: int | None
     memory_mb: int | None
+    keep_alive: float | str
     server_url: str | None
     api_key: str | None
     probe: str

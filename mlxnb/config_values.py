@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import OptionError
-from .request import QUANTIZE, check_option, option_fields
+from .request import QUANTIZE, check_keep_alive, check_option, option_fields
 
 # What reads a variable's text, given its name and the text, or a value that `%config` was given.
 Reader = Callable[[str, Any], Any]
@@ -50,6 +50,11 @@ def count(low: int = 1, high: int | None = None) -> Reader:
     """A whole number."""
     meta = {"kind": int, "low": low, "high": high}
     return lambda variable, value: int(check_option(variable, _whole(value), meta))
+
+
+def keep_alive(variable: str, value: Any) -> float | str:
+    """Seconds that an idle model stays in memory, or "forever"."""
+    return check_keep_alive(value, variable) or 0.0
 
 
 def choice(*words: str) -> Reader:

@@ -25,6 +25,9 @@ CACHE_MODES = ("auto", "always", "off")
 # The draft that is no model: what followed the same tokens earlier in the text.
 LOOKUP = "lookup"
 
+# How long a model stays in memory after its last answer where nobody says a number of seconds.
+FOREVER = "forever"
+
 # What a KV cache can be quantised to, and how many numbers share a scale.
 KV_BITS, KV_GROUP_SIZES = (4, 8), (32, 64, 128)
 
@@ -118,6 +121,7 @@ class Request:
     cache: str = "auto"
     draft: str | None = None
     draft_tokens: int | None = option(None, "tokens that a draft may guess ahead at once", int, 1, 64)
+    keep_alive: float | str | None = None
 
     @property
     def precision(self) -> Precision:
@@ -144,6 +148,7 @@ class Request:
         if self.cache not in CACHE_MODES:
             raise OptionError(f"cache is {self.cache!r}.", f"It takes {', '.join(CACHE_MODES)}.")
         check_options(self)
+        object.__setattr__(self, "keep_alive", check_keep_alive(self.keep_alive))
         _check_kv(self)
         _check_draft(self)
 
@@ -259,6 +264,27 @@ def check_quantize(quantize: str | None) -> None:
     """
     if quantize is not None and (not isinstance(quantize, str) or quantize not in QUANTIZE):
         raise OptionError(f"quantize is {quantize!r}.", f"It takes {' or '.join(QUANTIZE)}.")
+
+
+def check_keep_alive(value: object, name: str = "keep_alive") -> float | str | None:
+    """How many seconds a model stays in memory after its last answer, "forever", or None for what holds otherwise.
+
+    Raises:
+        OptionError: it is none of them.
+    """
+    if value is None:
+        return None
+    if value == FOREVER:
+        return FOREVER
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise OptionError(f"{name} is {value!r}.", f"It takes seconds, 0 for at once, or {FOREVER}.")
+    return seconds
 
 
 def _check_kv(request: Request) -> None:

@@ -46,6 +46,8 @@ def test_the_environment_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("LOCAL_MODELS_DIR", str(tmp_path))
     monkeypatch.setenv("MLXNB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("MLXNB_LM", "torch")
+    monkeypatch.setenv("MLXNB_MEMORY_MB", "8000")
+    monkeypatch.setenv("MLXNB_KEEP_ALIVE", "600")
     for name, value in (("ANSWERS_MB", "10"), ("STATES_MB", "2000"), ("DAYS", "7")):
         monkeypatch.setenv(f"MLXNB_CACHE_{name}", value)
     now = settings()
@@ -54,6 +56,7 @@ def test_the_environment_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch, t
     assert now.cache_dir == tmp_path / "cache"
     assert (now.cache_answers_mb, now.cache_states_mb, now.cache_days) == (10, 2000, 7)
     assert now.lm == "torch"
+    assert (now.memory_mb, now.keep_alive) == (8000, 600)
     assert type(now.max_tokens) is int
     named = ("model", "backend", "max_tokens", "temperature", "cache_dir", "cache_days", "lm")
     assert {name: now.origin[name] for name in named} == {name: VARIABLES[name][0] for name in named}

@@ -16,9 +16,9 @@ from .states import key_of
 
 PREFIX_FORMAT = 1
 
-# Options of a Request that say what to do with an answer, not what it is. `strict` is none of them: a strict request
-# must not be answered by a path that it would have refused.
-NOT_DECIDING = frozenset({"cache"})
+# Options of a Request that say what to do with an answer or its model, not what the answer is. `strict` is none of
+# them: a strict request must not be answered by a path that it would have refused.
+NOT_DECIDING = frozenset({"cache", "keep_alive"})
 
 
 @dataclass(frozen=True, slots=True)

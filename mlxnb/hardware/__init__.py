@@ -3,7 +3,7 @@
 from .gpu import Accelerator, accelerators, driver_trouble
 from .memory import cgroup_limits, human_bytes, memory_free, memory_total
 from .processor import Cores, chip, cores, instruction_sets, is_apple_silicon
-from .speed import Speed, Speeds, speeds
+from .speed import Speed, Speeds, remembered, speeds
 
 __all__ = [
     "Accelerator",
@@ -20,5 +20,6 @@ __all__ = [
     "is_apple_silicon",
     "memory_free",
     "memory_total",
+    "remembered",
     "speeds",
 ]

@@ -69,6 +69,12 @@ def speeds(store: Records, again: bool = False) -> Speeds | Rejected:
     return _read(record) or Rejected("speed", f"the measurement gave what cannot be read: {str(measured)[:200]}")
 
 
+def remembered(store: Records) -> Speeds | None:
+    """What `speeds` has measured before; None where it has not, and nothing is measured now."""
+    record = store.get(_machine())
+    return _read(record) if record else None
+
+
 def _busy() -> float:
     """The share of this machine's processor, 0 to 1, that was taken over a moment."""
     import psutil

@@ -10,6 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ..errors import OptionError
+from ..request import FOREVER
 from .defaults import MLXNB
 from .fail import one_line_errors
 from .options import NONE, OptionParser
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "status": "what the engine is doing, and the models in memory (also without a command)",
-    "models": "the models on this machine",
+    "models": "the models on this machine, and whether they fit: %mlxnb models [--context N | --recommend [USE]]",
     "backends": "how each backend stands, and how fast: %mlxnb backends [MODEL] [--measure]",
-    "load": "load a model ahead of its first answer: %mlxnb load NAME",
+    "ps": "the models in memory: how long they were idle, when they go, and which are pinned",
+    "download": "fetch a model to keep: %mlxnb download NAME [--revision R]",
+    "load": "load a model ahead of its first answer: %mlxnb load NAME [--pin] [--keep-alive SECONDS]",
     "unload": "give a model's memory back: %mlxnb unload NAME",
     "cache": "what the caches hold and were worth: %mlxnb cache [stats | clear | pin NAME | unpin NAME | where]",
     "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
@@ -32,12 +35,12 @@ COMMANDS = {
     "config": "every setting, its value and where it came from",
 }
 USAGE = (
-    "%mlxnb [status | models | backends [MODEL] | load NAME | unload NAME | cache [COMMAND] | pin NAME | unpin NAME"
-    " | doctor | config] [options]"
+    "%mlxnb [status | models | backends [MODEL] | ps | download NAME | load NAME | unload NAME | cache [COMMAND] |"
+    " pin NAME | unpin NAME | doctor | config] [options]"
 )
 MAY_NAME = ("backends",)
 PINNING = ("pin", "unpin")
-NAMING = ("load", "unload", *PINNING)
+NAMING = ("download", "load", "unload", *PINNING)
 CACHE_COMMANDS = ("stats", "clear", "pin", "unpin", "where")
 
 
@@ -56,6 +59,14 @@ def command_parser() -> OptionParser:
         "--quantize", metavar="KIND", help="load, backends: int8 or int4; none where %%config says otherwise"
     )
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
+    parser.add_argument("--keep-alive", metavar="SECONDS", help=f"load: how long it stays when idle, or {FOREVER}")
+    parser.add_argument("--pin", action="store_true", help="load: keep it when another model needs its memory")
+    parser.add_argument("--no-pin", action="store_true", help="load: no longer")
+    parser.add_argument("--revision", metavar="R", help="download: a branch, a tag or a commit")
+    parser.add_argument("--context", metavar="N", help="models: the tokens that there should be room for")
+    # The uses are spelled out: importing the package of models for them would make %load_ext slow.
+    recommend = "models: what to take for chat, code, reasoning or drafting (default chat)"
+    parser.add_argument("--recommend", metavar="USE", nargs="?", const="chat", help=recommend)
     parser.add_argument("--measure", action="store_true", help="backends: measure those that are ready")
     parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")
     return parser
@@ -122,11 +133,19 @@ class CommandMagics(Magics):
         _show(status_table(engine().status()))
 
     def _models(self, options: argparse.Namespace) -> None:
-        from .. import engine
-        from ..models import find_models
-        from .tables import models_table
+        from .models import show_models
 
-        _show(models_table(find_models(), engine().models()))
+        show_models(options.context, options.recommend)
+
+    def _ps(self, options: argparse.Namespace) -> None:
+        from .models import show_memory
+
+        show_memory()
+
+    def _download(self, options: argparse.Namespace) -> None:
+        from .models import download
+
+        download(options.name, options.revision)
 
     def _backends(self, options: argparse.Namespace) -> None:
         from .. import engine
@@ -154,7 +173,8 @@ class CommandMagics(Magics):
 
         backend = options.backend or self._defaults.backend
         dtype, quantize = options.dtype or self._defaults.dtype, options.quantize or self._defaults.quantize
-        info = load(options.name, backend, dtype, None if quantize == NONE else quantize, options.strict)
+        quantize, pin = None if quantize == NONE else quantize, _pinned(options)
+        info = load(options.name, backend, dtype, quantize, options.strict, options.keep_alive, pin)
         _show(loaded_table([info], "Loaded"))
         if info.notes:
             _show(notes_table(info))
@@ -202,6 +222,12 @@ class CommandMagics(Magics):
         from .tables import config_table
 
         _show(config_table(self._defaults, settings()))
+
+
+def _pinned(options: argparse.Namespace) -> bool | None:
+    if options.pin and options.no_pin:
+        raise OptionError("There are both --pin and --no-pin.", "Give one.")
+    return True if options.pin else False if options.no_pin else None
 
 
 def _caches() -> Caches:

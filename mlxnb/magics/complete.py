@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from ..errors import MlxnbError
-from ..request import CACHE_MODES, KV_BITS, LOOKUP, QUANTIZE
+from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
@@ -51,6 +51,13 @@ def backend_names() -> list[str]:
     return ["auto", *engine().backends]
 
 
+def uses() -> Iterable[str]:
+    """What `--recommend` takes."""
+    from ..models.uses import USES
+
+    return USES
+
+
 VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "model": model_names,
     "draft": lambda: [LOOKUP, *model_names()],
@@ -60,6 +67,8 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "kv_bits": lambda: map(str, KV_BITS),
     "dtype": lambda: ("float32", "bfloat16", "float16"),
     "quantize": lambda: (*QUANTIZE, NONE),
+    "keep_alive": lambda: (FOREVER,),
+    "recommend": uses,
 }
 
 

@@ -14,7 +14,7 @@ from ..request import CACHE_MODES, QUANTIZE, check_option, option_fields
 from .options import FORMATS
 
 # Settings of the engine, which no Request carries: what %config says of them goes to `config`.
-OF_THE_ENGINE = ("server_url", "batch_size", "memory_mb", "probe")
+OF_THE_ENGINE = ("server_url", "batch_size", "memory_mb", "keep_alive", "probe")
 NOT_OPTIONS = ("format", *OF_THE_ENGINE)
 
 
@@ -65,7 +65,7 @@ class Given(_FromEnvironment, TraitType[Any, Any]):
 class MLXNB(Configurable):
     """Defaults of %generate and %%generate, until the kernel ends or `%config MLXNB.name = value` changes them.
 
-    They hold for the magics only: in Python, pass options to the engine's calls. The last four are the engine's own,
+    They hold for the magics only: in Python, pass options to the engine's calls. The last five are the engine's own,
     and hold for whatever asks it.
     """
 
@@ -93,6 +93,7 @@ class MLXNB(Configurable):
     server_url = Given("address of an OpenAI-compatible server").tag(config=True)
     batch_size = Given("most rows of a batch that are computed at once").tag(config=True)
     memory_mb = Given("megabytes that the models in memory may take together").tag(config=True)
+    keep_alive = Given("seconds that an idle model stays in memory; forever where it is not set").tag(config=True)
     probe = Given("auto: measure which backend is the fastest; off: keep the built-in order").tag(config=True)
 
     @cached_property

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from ..backends import ModelInfo
 
 
-def load(name: str, backend: str, dtype: str | None, quantize: str | None, strict: bool = False) -> ModelInfo:
+def load(
+    name: str,
+    backend: str,
+    dtype: str | None,
+    quantize: str | None,
+    strict: bool = False,
+    keep_alive: float | str | None = None,
+    pin: bool | None = None,
+) -> ModelInfo:
     """What `engine().load` gives; an interrupt stops a download, and leaves a load to end by itself.
 
     Raises:
@@ -29,7 +37,8 @@ def load(name: str, backend: str, dtype: str | None, quantize: str | None, stric
 
     live.start()
     try:
-        return followed(steps, lambda: engine().load(name, backend, dtype, quantize, steps.report, strict), show)
+        asked = (name, backend, dtype, quantize, steps.report, strict, keep_alive, pin)
+        return followed(steps, lambda: engine().load(*asked), show)
     except KeyboardInterrupt:
         done, total, _ = steps.now
         doing = "the download stops" if done < total else f"{name} goes on loading in the background"

@@ -8,7 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 from ..errors import OptionError
-from ..request import CACHE_MODES, LOOKUP, option_fields
+from ..request import CACHE_MODES, FOREVER, LOOKUP, option_fields
 
 FORMATS = ("markdown", "text", "code", "json", "html")
 DEFAULT_CHAT = "chat"
@@ -110,6 +110,9 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--cache", metavar="MODE", help=f"{', '.join(CACHE_MODES)}: use and keep finished answers and KV states"
+    )
+    group.add_argument(
+        "--keep-alive", metavar="SECONDS", help=f"how long the model stays in memory after the answer, or {FOREVER}"
     )
     group.add_argument("--strict", action="store_true", help="fail where a path that was asked for is not taken")
 

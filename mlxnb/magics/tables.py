@@ -8,22 +8,14 @@ from functools import partial
 from ..backends.base import ModelInfo
 from ..config import SETTINGS, Settings
 from ..errors import OptionError
-from ..models import ModelSource
 from ..render import Table
-from ..render.cells import Cell, Command, Dot
+from ..render.cells import Cell, Dot
+from ..render.models import NOTHING, precision
 from ..render.numbers import size
 from ..runtime import Status
 from .defaults import MLXNB
 
 COLUMNS = ("model", "backend", "device", "dtype", ("parameters", "M"), ("memory", "MB"), ("context", "tokens"))
-NOTHING = Command("%mlxnb load pocket", "No model is in memory. Load one:")
-WHERE = {
-    "pocket": "in mlxnb",
-    "path": "folder",
-    "local": "LOCAL_MODELS_DIR",
-    "cache": "Hugging Face cache",
-    "hub": "downloaded",
-}
 
 
 def status_table(status: Status) -> Table:
@@ -54,24 +46,7 @@ def notes_table(info: ModelInfo) -> Table:
 def _loaded_row(info: ModelInfo) -> tuple[str | float | None, ...]:
     # A server keeps its models elsewhere, and does not tell how large they are.
     sizes = (info.parameters / 1e6 or None, info.memory / 1e6 or None, info.context_length)
-    return (info.name, info.backend, info.device, _precision(info), *sizes)
-
-
-def _precision(info: ModelInfo) -> str:
-    return f"{info.dtype}, {info.quantization}" if info.quantization else info.dtype
-
-
-def models_table(here: Sequence[ModelSource], loaded: Sequence[ModelInfo]) -> Table:
-    """Models on this machine, and whether they are in memory."""
-    rows = [(source.name, WHERE[source.kind], _state(source.name, loaded), source.note) for source in here]
-    names = {source.name for source in here}
-    rows += [(info.name, info.source, _state(info.name, loaded), "") for info in loaded if info.name not in names]
-    return Table(("model", "where", "state", "note"), rows, bold="model")
-
-
-def _state(name: str, loaded: Sequence[ModelInfo]) -> Dot:
-    places = [f"{info.backend} {info.device} {_precision(info)}" for info in loaded if info.name == name]
-    return Dot("success", f"loaded: {', '.join(places)}") if places else Dot("off", "on disk")
+    return (info.name, info.backend, info.device, precision(info), *sizes)
 
 
 def config_table(defaults: MLXNB, environment: Settings) -> Table:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from ..config import local_models_dir
 from .cache import list_cached
+from .format import format_of
 from .local import list_local
 from .source import ModelSource
 
@@ -21,7 +22,7 @@ def find_models() -> list[ModelSource]:
     sources = [ModelSource(pocket.NAME, pocket.path(), "pocket")]
     root = local_models_dir()
     if root:
-        sources += [ModelSource(name, path, "local") for name, path in list_local(root)]
+        sources += [ModelSource(name, path, "local", format=format_of(path)) for name, path in list_local(root)]
     sources += [ModelSource(name, path, "cache", commit) for name, path, commit in list_cached()]
     first = {source.name: source for source in reversed(sources)}
     return [source for source in sources if first[source.name] is source]

@@ -8,6 +8,7 @@ from ..errors import ModelTooLargeError
 from ..hardware import human_bytes, memory_free
 from .cache import repository_of
 from .checkpoint import Checkpoint, kv_bytes_per_token
+from .shape import Shape
 
 # Beside weights and KV cache: activations of a prefill step, logits, the allocator's slack, the framework itself.
 MARGIN_SHARE = 0.10
@@ -67,10 +68,14 @@ def check_fits(
 
 def kv_bytes(checkpoint: Checkpoint, tokens: int, bytes_per_element: float = 2) -> float:
     """Bytes of KV cache for `tokens` tokens; layers with a sliding window stop growing at its length."""
-    shape = checkpoint.shape
-    per_layer = kv_bytes_per_token(checkpoint, bytes_per_element) / max(1, shape.kv_layers)
+    return cache_bytes(checkpoint.shape, tokens, bytes_per_element)
+
+
+def cache_bytes(shape: Shape, tokens: int, bytes_per_element: float = 2) -> float:
+    """`kv_bytes` of a model of which only the shape is known."""
     full = shape.kv_layers - shape.windowed_layers
-    return per_layer * (full * tokens + shape.windowed_layers * min(tokens, shape.window or tokens))
+    rows = full * tokens + shape.windowed_layers * min(tokens, shape.window or tokens)
+    return shape.kv_width * bytes_per_element * rows
 
 
 def _remedy(checkpoint: Checkpoint, room: float) -> str:

@@ -14,6 +14,7 @@ from ..hardware import human_bytes
 from .cache import UNWANTED, WANTED, cache_dir, is_whole, storage_of
 from .files import PICKLES, WEIGHTS
 from .hub_errors import endpoint, translated
+from .hub_weights import fetch_weights, partial_bytes
 from .names import SAFE
 from .progress import Progress, Reporter
 
@@ -21,7 +22,7 @@ TIMEOUT = 20.0  # seconds for the Hub to answer with the list of files
 
 
 def download(repository: str, revision: str | None = None, progress: Progress | None = None) -> tuple[Path, str]:
-    """Fetch a model; its folder and commit. Files that are here already are kept, so a second call goes on.
+    """Fetch a model; its folder and commit. What is here is kept, half a weight file too: a second call goes on.
 
     progress: called with the bytes done and in all, from one thread at a time; what it raises stops the download.
 
@@ -32,9 +33,10 @@ def download(repository: str, revision: str | None = None, progress: Progress | 
     with translated(repository, revision):
         commit, sizes = _list_files(repository, revision)
     missing = _missing(repository, commit, sizes)
-    _check_disk(repository, sum(missing.values()))
+    _check_disk(repository, max(0, sum(missing.values()) - partial_bytes(repository)))
     reporter = Reporter(progress, sum(sizes.values()), sum(sizes.values()) - sum(missing.values()))
     with translated(repository, revision, reporter):
+        fetch_weights(repository, commit, [name for name in missing if fnmatch(name, WEIGHTS)], reporter)
         folder = _fetch(repository, revision, reporter)
     _check_complete(repository, folder, sizes)
     reporter.report(sum(missing.values()))

@@ -11,7 +11,7 @@ from ..errors import DownloadError
 from .progress import Reporter
 
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-RESUME = "Files that came whole are kept: run it again to go on."
+RESUME = "What came is kept: run it again to go on."
 
 
 @contextmanager

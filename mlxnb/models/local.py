@@ -6,36 +6,54 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import ModelNotFoundError
+from ..errors import ModelNotFoundError, NotAModelError
+from .format import GENAI, GGUF
+from .gguf_info import models_in
 from .names import is_name
 
 SUFFIX = "-4bit"
 LEVELS = 2  # name, or organisation/name
+MARKS = ("config.json", GENAI)  # what a folder with a model in safetensors or ONNX has
 
 
 def find_local(name: str, root: Path) -> tuple[Path, str] | None:
     """The folder of a model under `root`, with a note when only the other spelling of its name is there.
 
     The name is one that `check_name` let pass. It is tried as it is, then with "-4bit" added or taken away. Only
-    folders with a config.json count.
+    folders that hold a model count, and GGUF files, which go by their name without ".gguf".
 
     Raises:
         ModelNotFoundError: the name, or a link on its way, leads out of `root`.
     """
     other = name.removesuffix(SUFFIX) if name.endswith(SUFFIX) else name + SUFFIX
     for spelling in filter(None, (name, other)):
-        folder = _contained(spelling, root)
-        if os.path.isfile(folder / "config.json"):
+        folder, file = _contained(spelling, root), _contained(spelling + GGUF, root)
+        found = folder if _is_model(folder) else file if os.path.isfile(file) else None
+        if found is not None:
             note = "" if spelling == name else f"{name} is not there; {spelling} is, and was taken"
-            return folder, note
+            return found, note
     return None
 
 
+def _is_model(folder: Path) -> bool:
+    return any(os.path.isfile(folder / mark) for mark in MARKS) or bool(gguf_models(folder))
+
+
+def gguf_models(folder: Path) -> list[Path]:
+    """The GGUF models in a folder; of one in several parts the first. None where it is no folder that can be read."""
+    try:
+        return models_in(folder) if folder.is_dir() else []
+    except (NotAModelError, OSError):
+        return []
+
+
 def list_local(root: Path) -> Iterator[tuple[str, Path]]:
-    """The name and folder of every model under `root`, down to organisation/name, that `find_local` would find."""
-    for name, folder in _walk(root, "", LEVELS):
-        if is_name(name) and _is_inside(folder, root):
-            yield name, folder
+    """The name and place of every model under `root`, down to organisation/name, that `find_local` would find: its
+    folder, or its file where a folder has several in GGUF, or has other folders too.
+    """
+    for name, place in _walk(root, "", LEVELS):
+        if is_name(name) and _is_inside(place, root):
+            yield name, place
 
 
 def _walk(folder: Path, prefix: str, levels: int) -> Iterator[tuple[str, Path]]:
@@ -43,11 +61,15 @@ def _walk(folder: Path, prefix: str, levels: int) -> Iterator[tuple[str, Path]]:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
     except OSError:
         return  # A folder that may not be read holds nothing that could be loaded.
-    for name in names:
-        if os.path.isfile(folder / name / "config.json"):
-            yield prefix + name, folder / name
-        elif levels > 1:
-            yield from _walk(folder / name, f"{prefix}{name}/", levels - 1)
+    for name in names if levels else ():
+        inner = folder / name
+        if any(os.path.isfile(inner / mark) for mark in MARKS) or len(gguf_models(inner)) == 1:
+            yield prefix + name, inner
+        elif levels > 1 or gguf_models(inner):
+            yield from _walk(inner, f"{prefix}{name}/", max(levels - 1, 0))
+    for file in gguf_models(folder):
+        if file.suffix == GGUF:  # as find_local spells it, which looks for a folder first
+            yield prefix + file.stem, file
 
 
 def _contained(name: str, root: Path) -> Path:

@@ -35,6 +35,12 @@ class Reporter:
             self._last, self._time = done, now
             self._call(done)
 
+    def add(self, count: int) -> None:
+        """So many bytes more are here, whoever brought them; what `report` is told counts beside them."""
+        with self._lock:
+            self._before += count
+        self.report(0)
+
     def _call(self, done: int) -> None:
         if not self._progress:
             return

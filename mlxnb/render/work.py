@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import sys
 import uuid
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -16,14 +17,19 @@ from .text import one_row
 BLANK = {"text/plain": "", "text/html": ""}
 
 
+def steps(done: int, total: int) -> str:
+    """How far it is, in steps."""
+    return f"{count(done)} of {count(total)}" if total else ""
+
+
 class WorkCell:
-    """Shows `title`, a count and what is being done, in a notebook or on a terminal's last line.
+    """Shows `title`, how far it is in `words`, and what is being done, in a notebook or on a terminal's last line.
 
     All calls come from the thread that runs the cell.
     """
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self, title: str, words: Callable[[int, int], str] = steps) -> None:
+        self._title, self._words = title, words
         self._pace = Pace()
         self._publisher = _publisher()
         self._id = uuid.uuid4().hex
@@ -37,7 +43,7 @@ class WorkCell:
         """`done` of `total` steps are behind, `doing` is under way. Left out if the last one was a moment ago."""
         if not self._pace.due():
             return
-        words = one_row(" · ".join(filter(None, [self._title, _steps(done, total), doing])))
+        words = one_row(" · ".join(filter(None, [self._title, self._words(done, total), doing])))
         if self._publisher is not None:
             self._publish({"text/plain": "", "text/html": _page(done, total, words)}, True)
         elif sys.stdout.isatty():
@@ -52,10 +58,6 @@ class WorkCell:
 
     def _publish(self, bundle: dict[str, str], update: bool = False) -> None:
         self._publisher.publish(data=dict(bundle), metadata={}, transient={"display_id": self._id}, update=update)
-
-
-def _steps(done: int, total: int) -> str:
-    return f"{count(done)} of {count(total)}" if total else ""
 
 
 def _page(done: int, total: int, words: str) -> str:

@@ -30,7 +30,8 @@ def draft_for(models: LoadedModels, job: Job, loaded: Loaded) -> float:
     if request.draft == LOOKUP:
         return 0.0
     try:
-        found = models.get(request.draft, loaded.info.backend, request.precision, request.strict, job.loading)
+        asked = (request.draft, loaded.info.backend, request.precision, request.strict)
+        found = models.get(*asked, job.loading, keep_alive=request.keep_alive)
     except (ModelTooLargeError, UnsupportedModelError) as err:
         refuse(request, job.watch, err.message.rstrip("."))
         return 0.0

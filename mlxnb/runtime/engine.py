@@ -7,8 +7,9 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .. import hardware
@@ -22,18 +23,23 @@ from ..backends.select import candidates
 from ..config import batch_size, settings
 from ..errors import BackendError, EngineClosedError, MlxnbError
 from ..models import resolve
-from ..request import Message, Precision, Request
+from ..models.entry import Entry
+from ..models.recommended import Recommended
+from ..request import Message, Precision, Request, check_keep_alive
 from ..result import Chunk, Result
+from .alarm import Alarm
 from .batch import Answer, BatchJob, as_jobs
 from .batch_run import BatchRun, by_model
 from .caches import Caches
 from .drafts import draft_for
 from .fallthrough import ended_by, passed_over
+from .here import models_here, recommended_here
 from .job import Job
 from .let_go import let_go
 from .loaded import Loaded, LoadedModels, once
 from .outcome import Outcome
 from .remedies import Recommendation, recommendations
+from .residency import Resident
 from .signature import names_its_options
 from .standing import Standing, standings
 from .worker import Worker
@@ -62,6 +68,7 @@ class Engine:
         # Without `caching` nothing is looked up or kept, in memory or on disk, whatever a request says.
         self.cache = Caches(self.call) if caching else None
         self._models = LoadedModels(self.backends, self.cache, rate_book() if caching else None)
+        self._alarm = Alarm(self._wake)
         self._jobs: list[Job] = []  # queued and running, in order
         self._batch: BatchRun | None = None  # the one that runs
         self._asking: Job | None = None  # whose model is being looked for
@@ -120,7 +127,7 @@ class Engine:
         job = self._job(request)
         self._jobs.append(job)
         try:
-            self._worker.submit(lambda: self._run(job))
+            self._worker.submit(lambda: self._take(job))
         except EngineClosedError:
             self._jobs.remove(job)
             raise
@@ -175,8 +182,13 @@ class Engine:
         quantize: str | None = None,
         progress: Callable[[int, int], None] | None = None,
         strict: bool = False,
+        keep_alive: float | str | None = None,
+        pin: bool | None = None,
     ) -> ModelInfo:
         """Load a model ahead of its first request. `progress` hears of a download: bytes done and in all.
+
+        `keep_alive`: seconds that it stays when idle, or "forever". `pin`: whether it stays when another model needs
+        its memory, see `keep`; None leaves what holds.
 
         What could not be done as asked is in the `refused` and the `notes` of what it gives; with `strict` it raises.
 
@@ -186,7 +198,7 @@ class Engine:
                 where the model could not be quantised as asked, and then it is not kept.
         """
         self._check_open()
-        precision = Precision(dtype, quantize)
+        precision, keep_alive = Precision(dtype, quantize), check_keep_alive(keep_alive)
 
         def watched(done: int, total: int) -> None:
             if self._closed:
@@ -194,10 +206,35 @@ class Engine:
             if progress is not None:
                 progress(done, total)
 
+        def now() -> ModelInfo:
+            with self._using():
+                loaded = self._models.get(name, backend, precision, strict, watched, keep_alive=keep_alive)
+                if pin is not None:
+                    self._models.keep(name, pin)
+            return replace(loaded.info, notes=(*loaded.info.notes, *loaded.notes)) if loaded.notes else loaded.info
+
         try:
-            return self._worker.call(lambda: self._models.get(name, backend, precision, strict, watched).info)
+            return self._worker.call(now)
         except Cancelled:
             raise EngineClosedError(f"The engine was closed while {name} was being fetched.") from None
+
+    def keep(self, name: str, pinned: bool = True) -> list[ModelInfo]:
+        """Pin a model that is in memory: it stays when it is idle, and when another one needs its memory; only `unload`
+        takes it. With `pinned` False it may go again. What was pinned, on every backend it is loaded on.
+
+        Raises:
+            ModelNotFoundError: it is not loaded.
+        """
+
+        def now() -> list[ModelInfo]:
+            with self._using():
+                return self._models.keep(name, pinned)
+
+        return self.call(now)
+
+    def residents(self) -> list[Resident]:
+        """The models in memory with how long they have been idle, when they go, and whether they are pinned."""
+        return self._models.residents()
 
     def unload(self, name: str) -> list[ModelInfo]:
         """Give a model's memory back, on every backend it is loaded on; what was unloaded.
@@ -241,7 +278,12 @@ class Engine:
             OptionError: there is no such backend or dtype, or nothing to quantise to by that name.
         """
         precision = Precision(dtype, quantize)
-        return self.call(lambda: function(self._models.get(name, backend, precision).model))
+
+        def used() -> T:
+            with self._using():
+                return function(self._models.get(name, backend, precision).model)
+
+        return self.call(used)
 
     def perplexity(
         self,
@@ -264,15 +306,28 @@ class Engine:
             BackendError: the backend does not tell how likely a token is.
         """
         given = [texts] if isinstance(texts, str | tuple) else list(texts)
-        precision = Precision(dtype, quantize)
 
-        def measure() -> Perplexity:
-            loaded = self._models.get(model, backend, precision).model
+        def measure(loaded: LoadedModel) -> Perplexity:
             if not isinstance(loaded, LocalModel):
                 raise BackendError(f"{loaded.info.backend} does not tell how likely a token is.", "Take mlx or torch.")
             return perplexity(loaded, [in_tokens(loaded, text) for text in given])
 
-        return self.call(measure)
+        return self.call_with(model, measure, backend, dtype, quantize)
+
+    def inventory(self, context: int | None = None) -> list[Entry]:
+        """The models on this machine, each with its size, shape and whether it fits with a context of so many tokens,
+        None for 4,096. Reads headers only; one that is damaged says so.
+        """
+        return models_here(self.backends, context)
+
+    def recommend(self, use: str = "chat", context: int | None = None) -> list[Recommended]:
+        """Models to take for a use ("chat", "code", "reasoning" or "drafting") on this machine as it is now, from the
+        catalogue, the best first.
+
+        Raises:
+            OptionError: there is no such use.
+        """
+        return recommended_here(self.backends, use, context)
 
     def backends_table(
         self,
@@ -327,6 +382,7 @@ class Engine:
         if self.closed:
             return
         self._closed = True
+        self._alarm.close()
         for job in list(self._jobs):
             job.cancel()
         # MLX objects must die on the thread that made them: an abort at interpreter exit was seen otherwise.
@@ -363,7 +419,8 @@ class Engine:
                 with self._models.steady():
                     while group:
                         self._batch = BatchRun(self, group, most)
-                        group = self._batch.run()
+                        with self._using():
+                            group = self._batch.run()
         except Exception as err:
             for job in jobs:  # nobody may wait for what will never come
                 job.finish(None, Outcome(job).failed(err))
@@ -400,6 +457,8 @@ class Engine:
         let_go(err)
         if memory_ran_out(err) and isinstance(loaded.model, LocalModel):
             loaded.model.give_back()
+        if self._batch is None:
+            self._models.release(loaded)  # the next backend may need its memory
         job.pass_over((*loaded.passed_over, why))
         job.state = "loading"
         outcome.loaded, outcome.asked = None, False
@@ -413,6 +472,48 @@ class Engine:
         """See Host."""
         self._jobs.remove(job)
         self._after(job, outcome, whole)
+
+    # How long models stay.
+
+    @contextmanager
+    def holding(self, model: LoadedModel) -> Iterator[None]:
+        """For work on the engine's thread that goes on in later calls: within, the model is not given back for another,
+        nor for its idle time. `unload` still takes it.
+        """
+        try:
+            with self._models.holding(model):
+                yield
+        finally:
+            self._rest()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """What is got within stays in memory until the end; then whatever has been idle for long enough goes."""
+        try:
+            with self._models.in_use():
+                yield
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Give back what was idle for its keep_alive and is not asked for by what waits; wake up for the next."""
+        if self.closed:
+            return
+        following = self._models.give_back_idle(self._wanted)
+        if following is not None:
+            self._alarm.set(following)
+
+    def _wanted(self) -> set[str | None]:
+        """The models that those who wait ask for."""
+        return {name for job in list(self._jobs) for name in (job.request.model, job.request.draft)}
+
+    def _wake(self) -> None:
+        with contextlib.suppress(EngineClosedError):  # it was closed just now, and has nothing left to give back
+            self._worker.submit(self._rest)
+
+    def _take(self, job: Job) -> None:
+        with self._using():
+            self._run(job)
 
     def _run(self, job: Job) -> None:
         outcome, whole = Outcome(job), False
@@ -486,9 +587,8 @@ class Engine:
         request = job.request
         names, self._asking = [each.subject for each in job.tried], job
         try:
-            return self._models.get(
-                request.model, request.backend, request.precision, request.strict, job.loading, names
-            )
+            asked = (request.model, request.backend, request.precision, request.strict)
+            return self._models.get(*asked, job.loading, names, request.keep_alive)
         finally:
             self._asking = None
 

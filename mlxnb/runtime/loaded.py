@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from .. import hardware
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.rates import RateBook, of_run
 from ..backends.select import Candidates, candidates
+from ..config import settings
 from ..decision import Rejected
 from ..errors import (
     BackendError,
@@ -24,14 +26,15 @@ from ..errors import (
     UnsupportedModelError,
     in_words,
 )
-from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
-from ..models.fit import KV_ALLOWANCE
+from ..models import ModelSource, inspect, resolve
 from ..models.mark import Mark, mark_of
 from ..models.resolve import folder_of
-from ..request import AS_STORED, DTYPES, Precision, Request
+from ..request import AS_STORED, Precision, Request
 from ..result import Result
 from .caches import Caches
 from .contest import Contest, measuring_is_off
+from .making_room import MakingRoom
+from .residency import Clock, Residency, Resident, Stay, in_seconds
 
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
 LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
@@ -79,6 +82,7 @@ class InMemory:
     mark: Mark
     passed_over: tuple[Rejected, ...]
     serves: dict[Precision, ModelInfo]
+    stay: Stay
     slower: frozenset[str] = frozenset()
 
     @property
@@ -94,15 +98,22 @@ class InMemory:
 
 
 class LoadedModels:
-    """Every method but `infos` belongs to the engine's thread."""
+    """Every method but `infos` and `residents` belongs to the engine's thread."""
 
     def __init__(
-        self, backends: Mapping[str, Backend], caches: Caches | None = None, rates: RateBook | None = None
+        self,
+        backends: Mapping[str, Backend],
+        caches: Caches | None = None,
+        rates: RateBook | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._backends = backends
         self._caches = caches
         self.rates = rates  # None where nothing is measured or remembered
         self.tell: Callable[[str], None] = lambda text: None  # hears what is under way beside loading
+        self._residency = Residency(clock)
+        self.in_use = self._residency.in_use  # whatever is got within stays until its end
+        self._room = MakingRoom(self._residency, lambda: self._loaded, lambda copy: self._leave([copy]))
         self._loaded: tuple[InMemory, ...] = ()
         self._checked: set[Path] | None = None
         self.loads = 0  # how often a model was read, ever
@@ -110,6 +121,10 @@ class LoadedModels:
     def infos(self) -> list[ModelInfo]:
         """What is loaded now; safe on any thread, since the tuple is only ever replaced."""
         return [copy.info for copy in self._loaded]
+
+    def residents(self) -> list[Resident]:
+        """The same with what is known of their stay; safe on any thread too."""
+        return self._residency.residents(self._loaded)
 
     def get(
         self,
@@ -119,9 +134,13 @@ class LoadedModels:
         strict: bool = False,
         progress: Progress | None = None,
         tried: Collection[str] = (),
+        keep_alive: float | str | None = None,
     ) -> Loaded:
         """The loaded model, loading it first if need be. With `auto` a model in memory is taken where it is. `tried`
         are backends that failed the request already, or were passed over for it.
+
+        Where memory is short for it, models that are idle are given back, the one not used for longest first; the
+        notes name them. `keep_alive`: see Request; None leaves what holds for a model that is in memory.
 
         Raises:
             ModelError: it cannot be found, read, or does not fit.
@@ -139,7 +158,22 @@ class LoadedModels:
             except OptionError:
                 self._leave([copy for copy in self._loaded if copy not in before])
                 raise
+        self._residency.use(self._copy(loaded).stay, None if keep_alive is None else in_seconds(keep_alive))
         return loaded
+
+    def release(self, loaded: Loaded) -> None:
+        """Whoever uses it within `in_use` now needs it no longer."""
+        for copy in self._loaded:
+            if copy.model is loaded.model:
+                self._residency.release(copy.stay)
+
+    def holding(self, model: LoadedModel) -> AbstractContextManager[None]:
+        """Within, a model in memory has a user."""
+        stay = next((copy.stay for copy in self._loaded if copy.model is model), None)
+        return self._residency.holding(stay) if stay is not None else nullcontext()
+
+    def _copy(self, loaded: Loaded) -> InMemory:
+        return next(copy for copy in self._loaded if copy.model is loaded.model)
 
     def in_memory(self, name: str, backend: str, precision: Precision) -> Loaded | None:
         """A model that is in memory on a backend, as `get` would give it, without loading it."""
@@ -251,20 +285,26 @@ class LoadedModels:
     ) -> Loaded:
         refused: list[Rejected] = []
         errors: list[MlxnbError] = []
+        stay = self._residency.begin(in_seconds(settings().keep_alive))
         tried: list[Rejected] = []
         for backend in chain.backends:
             try:
                 source = _found_by(backend, name, here, chain.named)
                 mark = mark_of(source.path) if source.format != "served" else ()
-                model = taken(backend) or self._load_on(backend, source, precision, strict)
+                load = partial(self._load_on, backend, source, precision, strict)
+                size = sum(nbytes for _, nbytes, *_ in mark)
+                model, went = self._room.for_model(
+                    backend, source, size, precision, partial(_first_of, taken, backend, load)
+                )
             except LEAD_ON as err:
                 refused.append(Rejected(backend.name, err.message, err.remedy))
                 errors.append(err)
                 if chain.named or not isinstance(err, NotItsOwnError):
                     tried.append(refused[-1])
                 continue
-            copy = self._kept(InMemory(model, source, mark, (*chain.passed_over, *tried), {}), precision)
-            return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, notes)
+            passed_over = (*chain.passed_over, *tried)
+            copy = self._kept(InMemory(model, source, mark, passed_over, {}, stay), precision)
+            return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, (*notes, *went))
         raise _none_could(name, errors, refused)
 
     def _kept(self, new: InMemory, precision: Precision) -> InMemory:
@@ -292,7 +332,7 @@ class LoadedModels:
         try:
             with _loading:
                 if source.format == "safetensors":
-                    self._check_fits(inspect(source.path), backend, precision, strict)
+                    self._room.check_fits(inspect(source.path), backend, precision, strict)
                 return backend.load(source, precision)
         except (MlxnbError, Cancelled):
             raise
@@ -301,24 +341,25 @@ class LoadedModels:
             message = f"{backend.name} could not load {source.name}: {reason}."
             raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
 
-    def _check_fits(self, checkpoint: Checkpoint, backend: Backend, precision: Precision, strict: bool) -> None:
-        """Refuse what the backend has no way to load; with `strict`, what does not fit as it is asked for."""
-        dtype = precision.dtype
-        tokens = min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE)
-        on_device = backend.memory_free()
-        free = hardware.memory_free() if on_device is None else min(on_device, hardware.memory_free())
-        # Without a dtype, and when quantised, the weights stay as they are stored.
-        per_weight = None if dtype is None or checkpoint.quantization else DTYPES[dtype]
-        try:
-            check_fits(checkpoint, tokens=tokens, bytes_per_weight=per_weight, free=free)
-        except ModelTooLargeError as err:
-            if not strict and backend.smaller_way(checkpoint, precision):
-                return
-            here = sorted({info.name for info in self.infos()})
-            if not here:
-                raise
-            remedy = f"{err.remedy} In memory now, to unload: {', '.join(here)}."
-            raise ModelTooLargeError(err.message, remedy) from None
+    def keep(self, name: str, pinned: bool = True) -> list[ModelInfo]:
+        """Pin every copy of a model, or no longer; which they are.
+
+        Raises:
+            ModelNotFoundError: nothing of that name is loaded.
+        """
+        copies = self._by_name(name)
+        for copy in copies:
+            copy.stay.pinned = pinned
+        return [copy.info for copy in copies]
+
+    def give_back_idle(self, wanted: Callable[[], Collection[str | None]] = tuple) -> float | None:
+        """Give back what was idle for its keep_alive, but for what goes by a name in `wanted`, asked only where needed;
+        the seconds until the next will have been, None where none will.
+        """
+        over = self._residency.over(self._loaded)
+        names = wanted() if over else ()
+        self._leave([copy for copy in over if copy.source.name not in names])
+        return self._residency.next_end([copy for copy in self._loaded if copy not in over])
 
     def unload(self, name: str) -> list[ModelInfo]:
         """Give back every copy of a model; what was unloaded.
@@ -326,12 +367,15 @@ class LoadedModels:
         Raises:
             ModelNotFoundError: nothing of that name is loaded.
         """
+        return self._leave(self._by_name(name))
+
+    def _by_name(self, name: str) -> list[InMemory]:
         folder = Path(os.path.abspath(os.path.expanduser(str(name))))
-        going = [copy for copy in self._loaded if name == copy.source.name or folder == copy.source.path]
-        if not going:
+        found = [copy for copy in self._loaded if name == copy.source.name or folder == copy.source.path]
+        if not found:
             here = ", ".join(sorted({info.name for info in self.infos()})) or "nothing"
             raise ModelNotFoundError(f"{name} is not loaded.", f"Loaded now: {here}.")
-        return self._leave(going)
+        return found
 
     def close(self) -> None:
         """Give everything back."""
@@ -344,6 +388,13 @@ class LoadedModels:
                 self._caches.leave(copy.model)
             copy.model.close()
         return [copy.info for copy in going]
+
+
+def _first_of(
+    taken: Callable[[Backend], LoadedModel | None], backend: Backend, load: Callable[[], LoadedModel]
+) -> LoadedModel:
+    """The model that was loaded already, to be measured, or what `load` gives."""
+    return taken(backend) or load()
 
 
 def _folder(name: str) -> Path | None:

@@ -37,7 +37,7 @@ def test_the_same_gives_the_same_also_in_another_process():
     assert set(KEY) <= set("0123456789abcdef")
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(Request) if f.name != "cache"])
+@pytest.mark.parametrize("name", [f.name for f in fields(Request) if f.name not in ("cache", "keep_alive")])
 def test_every_field_of_a_request_decides(name):
     if name == "prompt":
         assert result_key(Request.of("Hello", raw=True), TOKENS, ANSWERER) != KEY

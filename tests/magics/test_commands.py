@@ -36,7 +36,7 @@ def test_models_come_and_go(shell: InteractiveShell, capsys: pytest.CaptureFixtu
     assert re.search(r"pocket +scripted +cpu", status)
     assert re.search(r"pocket +in mlxnb +● loaded: scripted cpu float32", shown(shell, capsys, "%mlxnb models"))
     assert "memory given back" in shown(shell, capsys, "%mlxnb unload pocket")
-    assert re.search(r"pocket +in mlxnb +● on disk", shown(shell, capsys, "%mlxnb models"))
+    assert re.search(r"pocket +in mlxnb +● fits", shown(shell, capsys, "%mlxnb models"))
 
 
 def interrupted(shell: InteractiveShell, cell: str, when: threading.Event) -> str:
@@ -82,7 +82,7 @@ def test_an_interrupted_download_stops(shell: InteractiveShell, monkeypatch: pyt
         dtype: str | None,
         quantize: str | None,
         progress: Callable[[int, int], None],
-        strict: bool,
+        *more: object,
     ) -> None:
         try:
             while True:

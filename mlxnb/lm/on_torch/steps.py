@@ -156,7 +156,16 @@ def _in_vocabulary(drawn: Any, vocabulary: int) -> int:
 def _run(model: Model, loaded: TorchModel, ask: Ask, pick: Pick, watch: Watch) -> Iterator[tuple[int, Any]]:
     """The tokens, on the engine's thread."""
     state = model.fresh(loaded) if ask.cache is None else joined(ask.cache, model, loaded)
-    return _steps(model, loaded, ask, pick, watch, state)
+    steps = _held(loaded, _steps(model, loaded, ask, pick, watch, state))
+    next(steps)
+    return steps  # type: ignore[return-value]
+
+
+def _held(loaded: TorchModel, steps: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any] | None]:
+    """None, then `steps`: from the first on, the model stays in memory, however long the caller takes between them."""
+    with shared_engine().holding(loaded):
+        yield None
+        yield from steps
 
 
 def _steps(

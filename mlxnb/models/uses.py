@@ -1,0 +1,3 @@
+"""What models are recommended for."""
+
+USES = ("chat", "code", "reasoning", "drafting")
