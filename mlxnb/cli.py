@@ -1,4 +1,6 @@
-"""The `mlxnb` command: the quick-start notebook in the terminal, the notebooks in JupyterLab, the machine's state."""
+"""The `mlxnb` command: the quick-start notebook in the terminal, the notebooks in JupyterLab, the machine's state, and
+models converted.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return demo()
             case "doctor":
                 return doctor(options.again)
+            case "convert":
+                return convert(options)
             case _:
                 return lab(Path(options.folder), rest)
     except MlxnbError as error:
@@ -49,11 +53,23 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("demo", help="run the quick-start notebook and show its answers in this terminal")
     look = commands.add_parser("doctor", help="show what this machine is, how fast, and what is missing")
     look.add_argument("--again", action="store_true", help="measure the speeds anew")
+    _add_convert(commands.add_parser("convert", help="write a model in another format, and show what that cost"))
     epilog = "Further options go to JupyterLab: mlxnb lab --no-browser, for example."
     lab = commands.add_parser("lab", help="open a copy of the notebooks in JupyterLab", epilog=epilog)
     where = f"folder for the copy (default {DEFAULT_FOLDER})"
     lab.add_argument("folder", metavar="DIR", nargs="?", default=DEFAULT_FOLDER, help=where)
     return parser
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    from .conversion import add_options
+
+    parser.add_argument("source", metavar="NAME", help="pocket, a folder, a local name or a Hugging Face id")
+    parser.add_argument("target", metavar="TARGET", nargs="?", help="the new folder, or GGUF file")
+    parser.add_argument("--quantize", metavar="BITS", help="bits of a weight, 4 or 8; whole unless told")
+    parser.add_argument("--dtype", metavar="TYPE", help="of what is not quantised: float32, bfloat16 or float16")
+    parser.add_argument("--backend", metavar="NAME", help="what computes the check (default auto)")
+    add_options(parser)
 
 
 def notebooks_folder() -> Path:
@@ -78,6 +94,19 @@ def doctor(again: bool = False) -> int:
     from .render.doctor import doctor_tables
 
     print("\n\n".join(table.text() for table in doctor_tables(diagnose(again))))
+    return 0
+
+
+def convert(options: argparse.Namespace) -> int:
+    """Convert a model with the progress in the last line, and print what it cost."""
+    from . import engine
+    from .conversion import as_arguments
+    from .render.conversion import conversion_table
+    from .render.work import WorkCell
+
+    with WorkCell(f"Converting {options.source}") as cell:
+        report = engine().convert(options.source, options.target, **as_arguments(options), progress=cell.update)
+    print(conversion_table(report).text())
     return 0
 
 

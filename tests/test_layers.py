@@ -7,7 +7,7 @@ import mlxnb
 
 ROOT = Path(mlxnb.__file__).parent
 LAYERS = [
-    {"errors", "decision", "request", "result", "config", "hardware", "comparison", "quiet", "records"},
+    {"errors", "decision", "request", "result", "config", "hardware", "comparison", "quiet", "records", "conversion"},
     {"models", "cache", "kernels", "pocket"},
     {"backends"},
     {"runtime", "doctor"},

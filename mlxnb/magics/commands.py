@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
+from ..conversion import add_options, check_belonging
 from ..errors import OptionError
 from .defaults import MLXNB
 from .fail import one_line_errors
@@ -23,6 +24,7 @@ COMMANDS = {
     "models": "the models on this machine",
     "load": "load a model ahead of its first answer: %mlxnb load NAME",
     "unload": "give a model's memory back: %mlxnb unload NAME",
+    "convert": "write a model in another format, quantised or not: %mlxnb convert NAME [TARGET]",
     "cache": "what the caches hold and were worth: %mlxnb cache [stats | clear | pin NAME | unpin NAME | where]",
     "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
     "unpin": "let it go: %mlxnb unpin NAME",
@@ -30,11 +32,11 @@ COMMANDS = {
     "config": "every setting, its value and where it came from",
 }
 USAGE = (
-    "%mlxnb [status | models | load NAME | unload NAME | cache [COMMAND] | pin NAME | unpin NAME | doctor | config]"
-    " [options]"
+    "%mlxnb [status | models | load NAME | unload NAME | convert NAME [TARGET] | cache [COMMAND] | pin NAME |"
+    " unpin NAME | doctor | config] [options]"
 )
 PINNING = ("pin", "unpin")
-NAMING = ("load", "unload", *PINNING)
+NAMING = ("load", "unload", "convert", *PINNING)
 CACHE_COMMANDS = ("stats", "clear", "pin", "unpin", "where")
 
 
@@ -47,9 +49,11 @@ def command_parser() -> OptionParser:
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--backend", metavar="NAME", help="load: auto, mlx or torch (default auto)")
     parser.add_argument("--dtype", metavar="TYPE", help="load: float32, bfloat16 or float16")
-    parser.add_argument("--quantize", metavar="KIND", help="load: int8 or int4; none where %%config says otherwise")
+    kinds = "load: int8 or int4; none where %%config says otherwise; convert: bits of a weight, 4 or 8"
+    parser.add_argument("--quantize", metavar="KIND", help=kinds)
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
     parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")
+    add_options(parser, "convert: ")
     return parser
 
 
@@ -83,9 +87,10 @@ class CommandMagics(Magics):
         options = read_command(self._parser, line, COMMANDS)
         if options.help:
             return options
+        check_belonging(options)
         if options.command == "cache":
             return self._cache_command(options)
-        if options.more is not None:
+        if options.more is not None and options.command != "convert":
             raise OptionError(f"{options.more!r} is one word too many.", self._parser.see_help)
         if (options.command in NAMING) != (options.name is not None):
             needs = "needs a name" if options.command in PINNING else "needs a model's name"
@@ -136,6 +141,12 @@ class CommandMagics(Magics):
         from .tables import loaded_table
 
         _show(loaded_table(engine().unload(options.name), "Unloaded, memory given back"))
+
+    def _convert(self, options: argparse.Namespace) -> None:
+        from ..render.conversion import conversion_table
+        from .converting import convert
+
+        _show(conversion_table(convert(options.name, options.more, options)))
 
     def _cache(self, options: argparse.Namespace) -> None:
         from .cache_plot import hit_rate_plot

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 from .. import hardware
 from ..backends.base import Backend, LoadedModel, ModelInfo
@@ -26,16 +25,13 @@ from ..models import Checkpoint, ModelSource, check_fits, inspect, resolve
 from ..models.fit import KV_ALLOWANCE
 from ..models.mark import Mark, mark_of
 from ..models.resolve import folder_of
+from ..quiet import LOADING
 from ..request import AS_STORED, DTYPES, Precision
 from .caches import Caches
 
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
 LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
 CHANGED = "its folder has changed since it was loaded, so it was loaded anew"
-
-# One load at a time in the process, whichever engine asks: a thread that imports transformers beside another may get
-# half of it, and two loads at once would each count on the same free memory.
-_loading = Lock()
 
 Progress = Callable[[int, int], None]
 
@@ -124,6 +120,15 @@ class LoadedModels:
         return loaded
 
     @contextmanager
+    def for_now(self, name: str, backend: str = "auto") -> Iterator[Loaded]:
+        """A model as `get` gives it. One that was not in memory before is given back at the end."""
+        before = self._loaded
+        try:
+            yield self.get(name, backend)
+        finally:
+            self._leave([copy for copy in self._loaded if copy not in before])
+
+    @contextmanager
     def steady(self) -> Iterator[None]:
         """Within, a folder is looked at once: a model that rows of a batch are computed with is not taken from them."""
         self._checked = set()
@@ -198,7 +203,7 @@ class LoadedModels:
 
     def _load_on(self, backend: Backend, source: ModelSource, precision: Precision, strict: bool) -> LoadedModel:
         try:
-            with _loading:
+            with LOADING:  # one at a time in the process, whichever engine asks
                 if source.format == "safetensors":
                     self._check_fits(inspect(source.path), backend, precision, strict)
                 return backend.load(source, precision)
