@@ -52,7 +52,7 @@ class Conversion:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        _check("to", self.to, tuple(KINDS))
+        _check("to", self.to or repr(self.to), tuple(KINDS))
         _check(f"quantize (to {self.to})", self.bits, tuple(KINDS[self.to]))
         _check("group_size", self.group_size, GROUPS)
         _check("mixed", self.mixed, tuple(RECIPES))
@@ -78,7 +78,7 @@ class Conversion:
 
 
 def _check(name: str, value: object, takes: tuple[object, ...]) -> None:
-    if value is not None and (isinstance(value, bool) or value not in takes):
+    if value is not None and (type(value) is not type(takes[0]) or value not in takes):
         raise OptionError(f"{name} is {value!r}.", f"It takes {', '.join(map(str, takes))}.")
 
 

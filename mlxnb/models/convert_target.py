@@ -55,8 +55,9 @@ def _is_model(path: Path) -> bool:
     with suppress(OSError):
         entries = list(os.scandir(path))
         names = {entry.name for entry in entries}
-        whole = {"config.json", GENAI} & names or any(name.lower().endswith(GGUF) for name in names)
-        return not entries or bool(whole and not any(entry.is_dir(follow_symlinks=False) for entry in entries))
+        kinds = {os.path.splitext(name)[1].lower() for name in names}
+        whole = ("config.json" in names and ".safetensors" in kinds) or GENAI in names or GGUF in kinds
+        return not entries or (whole and not any(entry.is_dir(follow_symlinks=False) for entry in entries))
     return False
 
 

@@ -13,7 +13,7 @@ from ..errors import OptionError, UnsupportedModelError
 from ..quiet import LOADING
 from .checkpoint import inspect
 from .convert import DTYPE_BITS, Progress, Quantisation, convert
-from .convert_target import aside, check_disk, check_target
+from .convert_target import aside, check_disk, check_free, check_target
 from .format import GGUF
 from .source import ModelSource
 
@@ -35,6 +35,17 @@ def default_target(source: ModelSource, conversion: Conversion) -> Path:
     return (local_models_dir() or Path()) / name
 
 
+def check_place(target: Path, conversion: Conversion, force: bool = False) -> None:
+    """What is wrong with a target whatever the source, so that it is said before a download.
+
+    Raises:
+        OptionError: it is taken, or no name for a file of its format.
+    """
+    if conversion.to == "gguf" and target.suffix.lower() != GGUF:
+        raise OptionError(f"{target.name} does not end in {GGUF}.", f"GGUF is one file: name it {target.name}{GGUF}.")
+    check_free(target, force)
+
+
 def write(
     source: ModelSource, target: Path, conversion: Conversion, force: bool = False, progress: Progress | None = None
 ) -> None:
@@ -54,9 +65,8 @@ def write(
     if conversion.to == "mlx":
         convert(source, target, _quantisation(conversion), conversion.dtype, progress, force)
         return
+    check_place(target, conversion, force)
     check_target(target, source.path, force)
-    if conversion.to == "gguf" and target.suffix.lower() != GGUF:
-        raise OptionError(f"{target.name} does not end in {GGUF}.", f"GGUF is one file: name it {target.name}{GGUF}.")
     check_disk(target, _at_most(source, conversion))
     module, function = WRITERS[conversion.to]
     writer = getattr(importlib.import_module(f".{module}", __package__), function)

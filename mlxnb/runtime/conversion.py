@@ -16,8 +16,7 @@ from ..backends.base import Cancelled
 from ..conversion import Conversion
 from ..errors import EngineClosedError, MlxnbError
 from ..models import resolve
-from ..models.convert_target import check_free
-from ..models.convert_to import default_target, write
+from ..models.convert_to import check_place, default_target, write
 from ..models.format import GGUF
 from ..models.sample_text import sample_texts
 from .conversion_check import Progress, Quality, check
@@ -77,7 +76,7 @@ def convert(
     report = progress or (lambda done, total, doing: None)
     texts = sample_texts(order.text)  # what is wrong with it is said before the work
     if order.target is not None:
-        check_free(order.target, order.force)
+        check_place(order.target, order.conversion, order.force)
     source = resolve(order.source, progress=lambda done, total: report(done, total, f"downloading {order.source}"))
     target = order.target or default_target(source, order.conversion)
     began = time.perf_counter()
