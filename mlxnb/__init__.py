@@ -66,9 +66,9 @@ def _mimebundle(result: Result, include: Any = None, exclude: Any = None) -> dic
 
 
 def _conversion_mimebundle(report: ConversionReport, include: Any = None, exclude: Any = None) -> dict[str, str]:
-    from .render.conversion import conversion_table
+    from .render.conversion import conversion_bundle
 
-    return conversion_table(report).mimebundle()
+    return conversion_bundle(report)
 
 
 # A Result shows itself in a notebook. `render` lies above `result`, so the tie is made here, above both.

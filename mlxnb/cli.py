@@ -101,12 +101,12 @@ def convert(options: argparse.Namespace) -> int:
     """Convert a model with the progress in the last line, and print what it cost."""
     from . import engine
     from .conversion import as_arguments
-    from .render.conversion import conversion_table
+    from .render.conversion import conversion_bundle
     from .render.work import WorkCell
 
     with WorkCell(f"Converting {options.source}") as cell:
         report = engine().convert(options.source, options.target, **as_arguments(options), progress=cell.update)
-    print(conversion_table(report).text())
+    print(conversion_bundle(report)["text/plain"])
     return 0
 
 

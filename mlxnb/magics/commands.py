@@ -143,10 +143,11 @@ class CommandMagics(Magics):
         _show(loaded_table(engine().unload(options.name), "Unloaded, memory given back"))
 
     def _convert(self, options: argparse.Namespace) -> None:
-        from ..render.conversion import conversion_table
+        from ..render.conversion import conversion_tables
         from .converting import convert
 
-        _show(conversion_table(convert(options.name, options.more, options)))
+        for table in conversion_tables(convert(options.name, options.more, options)):
+            _show(table)
 
     def _cache(self, options: argparse.Namespace) -> None:
         from .cache_plot import hit_rate_plot

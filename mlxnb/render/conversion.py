@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import PurePath
+
 from ..runtime.conversion import ConversionReport
 from ..runtime.conversion_check import Quality
 from .cells import Cell
@@ -9,32 +12,42 @@ from .numbers import count, duration, plural
 from .table import Table
 
 Row = tuple[Cell, ...]
+CAPITALS = {"mlx": "MLX", "gguf": "GGUF", "onnx": "ONNX"}
 
 
-def conversion_table(report: ConversionReport) -> Table:
-    """Sizes, and where it was checked what the check found; the new model's name is what loads it."""
+def conversion_tables(report: ConversionReport) -> list[Table]:
+    """Sizes, and what the check found; then what a person should know beside, if anything."""
     quality = report.quality
-    rows: list[Row] = [_row("weights (MB)", report.source_bytes / 1e6, report.bytes / 1e6, _times(report))]
-    rows += _quality_rows(quality) if quality is not None else [("check", None, None, f"none: {report.unchecked}")]
-    rows += [("note", None, None, note) for note in (quality.notes if quality is not None else ())]
-    columns = ("", report.source, report.target, "change")
-    return Table(columns, rows, bold=None, caption=_caption(report))
+    rows: list[Row] = [("weights (MB)", report.source_bytes / 1e6, report.bytes / 1e6, _times(report))]
+    rows += _quality_rows(quality) if quality is not None else []
+    columns = ("", PurePath(report.source).name or report.source, PurePath(report.target).name, "change")
+    tables = [Table(columns, rows, caption=_caption(report))]
+    notes = list(quality.notes) if quality is not None else [f"not checked: {report.unchecked}"]
+    if notes:
+        tables.append(Table(("note",), [(note,) for note in notes]))
+    return tables
+
+
+def conversion_bundle(report: ConversionReport) -> dict[str, str]:
+    """Its tables as text/html and text/plain."""
+    tables = conversion_tables(report)
+    return {
+        "text/plain": "\n\n".join(table.text() for table in tables),
+        "text/html": "".join(table.html() for table in tables),
+    }
 
 
 def _quality_rows(quality: Quality) -> list[Row]:
     found = quality.divergence
     change = found.perplexity / found.source_perplexity - 1
-    rows = [
-        _row("perplexity", found.source_perplexity, found.perplexity, f"{100 * change:+.2g} %"),
-        _row("KL divergence, mean (nats a token)", None, found.kl_mean),
+    said = f"{100 * change:+.2g} %" if math.isfinite(change) else ""
+    rows: list[Row] = [
+        ("perplexity", found.source_perplexity, found.perplexity, said),
+        ("KL divergence, mean (nats a token)", None, found.kl_mean, ""),
     ]
     if found.kl_p99 is not None:
-        rows.append(_row("KL divergence, 99th percentile", None, found.kl_p99))
-    return [*rows, _row("same likeliest token (%)", None, 100 * found.agreement)]
-
-
-def _row(title: str, source: float | None, target: float | None, change: str = "") -> Row:
-    return (title, source, target, change)
+        rows.append(("KL divergence, 99th percentile", None, found.kl_p99, ""))
+    return [*rows, ("same likeliest token (%)", None, 100 * found.agreement, "")]
 
 
 def _times(report: ConversionReport) -> str:
@@ -42,7 +55,7 @@ def _times(report: ConversionReport) -> str:
 
 
 def _caption(report: ConversionReport) -> str:
-    said = [f"{report.to.upper()}, {report.weights}", f"written in {duration(report.seconds)}"]
+    said = [report.target, f"{CAPITALS[report.to]}, {report.weights}", f"written in {duration(report.seconds)}"]
     if report.quality is not None:
         quality = report.quality
         where = quality.source_on if quality.source_on == quality.on else f"{quality.source_on} against {quality.on}"

@@ -157,5 +157,5 @@ def _notes(first: Loaded, second: Loaded, same: Sequence[bool], widths: set[int]
         yield f"compared over the first {min(widths)} tokens of the vocabulary: one model has {max(widths)} places"
     if first.info.backend != second.info.backend:
         yield "computed by two backends, whose own rounding is in the figures too"
-    for loaded in (first, second):
-        yield from (f"{loaded.info.name}: {note}" for note in (*loaded.info.notes, *loaded.notes))
+    for which, loaded in (("source", first), ("new model", second)):
+        yield from (f"{which}: {note}" for note in (*loaded.info.notes, *loaded.notes))

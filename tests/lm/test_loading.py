@@ -188,6 +188,8 @@ def test_convert_refuses_by_name(tmp_path, pocket32):
             mlxnb.lm.convert(str(pocket32), str(tmp_path / "m"), **options)
     with pytest.raises(ValueError, match="already exists"):
         mlxnb.lm.convert(str(pocket32), str(tmp_path))
-    with pytest.raises(ValueError, match="converted or quantised already"):
-        mlxnb.lm.convert(str(pocket32), str(tmp_path / "m"))
     assert list(tmp_path.iterdir()) == []
+    mlxnb.lm.convert(str(pocket32), str(tmp_path / "m"), quantize=True, quant_predicate="mixed_4_6")
+    with pytest.raises(ValueError, match="m is quantised already"):
+        mlxnb.lm.convert(str(tmp_path / "m"), str(tmp_path / "again"))
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]

@@ -17,6 +17,7 @@ from mlxnb.errors import MlxnbError
 from mlxnb.runtime import Engine
 
 pytest.importorskip("torch")
+REAL = mlxnb.engine
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +31,10 @@ def own_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 TABLE = re.compile(
-    r"MLX, 4-bit, group 64 · written in .* · checked on \d+ tokens of 1 text, torch cpu \w+.*\n"
-    r" +pocket +\./pocket-4bit +change\n─+\n"
+    r"\./pocket-4bit · MLX, 4-bit, group 64 · written in .* · checked on \d+ tokens of 1 text, torch cpu \w+.*\n"
+    r" +pocket +pocket-4bit +change\n─+\n"
     r"weights \(MB\) +7\.6\d? +2\.1\d? +× 0\.28\n"
-    r"perplexity +[\d.]+ +[\d.]+ +[+-].* %\n"
+    r"perplexity +[\d.\u202f]+ +[\d.\u202f]+ +[+-].* %\n"
     r"KL divergence, mean \(nats a token\) +– +[\d.e-]+\n"
     r"same likeliest token \(%\) +– +[\d.]+"
 )
@@ -45,7 +46,7 @@ def test_the_table_shows_what_it_cost(shell: InteractiveShell, capsys: pytest.Ca
     shell.run_cell("%mlxnb convert pocket it --mixed mixed_3_6 --group-size 32 --no-check").raise_error()
     said = capsys.readouterr().out
     assert "MLX, mixed_3_6, group 32" in said
-    assert "none: it was left out, as asked" in said
+    assert "not checked: it was left out, as asked" in said
     assert sorted(path.name for path in Path().iterdir()) == ["it", "pocket-4bit", "sample.txt"]
 
 
@@ -57,14 +58,13 @@ def test_the_command_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["convert", "pocket", "--quantize", "4", "--force", "--no-check"]) == 0
 
 
-def test_the_report_shows_itself(engine: Engine) -> None:
+def test_the_report_shows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlxnb, "engine", REAL)  # which ties a report to its picture
     report = mlxnb.convert("pocket", quantize=8, check=False)
-    assert mlxnb.engine is not None
-    from mlxnb.render.conversion import conversion_table
-
-    bundle = conversion_table(report).mimebundle()
+    bundle = report._repr_mimebundle_()
     assert "./pocket-8bit" in bundle["text/plain"]
-    assert "<table>" in bundle["text/html"]
+    assert "not checked" in bundle["text/plain"]
+    assert bundle["text/html"].count("<table>") == 2
 
 
 @pytest.mark.parametrize(
