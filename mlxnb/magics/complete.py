@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
+from ..conversion import GROUPS, KINDS, RECIPES
 from ..errors import MlxnbError
 from ..request import CACHE_MODES, KV_BITS, LOOKUP, QUANTIZE
 from . import commands, kernel_options
@@ -29,7 +30,7 @@ PARSERS: dict[str, Callable[[], OptionParser]] = {
 }
 # Magics whose first word is a command, and the commands that a model's name follows.
 COMMANDS: dict[str, Iterable[str]] = {"mlxnb": commands.COMMANDS, "patch_kernels": kernel_options.COMMANDS}
-NAMING = ("load", "unload")
+NAMING = ("load", "unload", "convert")
 
 
 def model_names() -> list[str]:
@@ -60,6 +61,9 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "kv_bits": lambda: map(str, KV_BITS),
     "dtype": lambda: ("float32", "bfloat16", "float16"),
     "quantize": lambda: (*QUANTIZE, NONE),
+    "to": lambda: KINDS,
+    "mixed": lambda: RECIPES,
+    "group_size": lambda: map(str, GROUPS),
 }
 
 

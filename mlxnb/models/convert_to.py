@@ -10,7 +10,7 @@ from typing import Any
 from ..config import local_models_dir
 from ..conversion import GROUP, Conversion
 from ..errors import OptionError, UnsupportedModelError
-from ..quiet import LOADING
+from ..quiet import LOADING, import_transformers
 from .checkpoint import inspect
 from .convert import DTYPE_BITS, Progress, Quantisation, convert
 from .convert_target import aside, check_disk, check_free, check_target
@@ -71,8 +71,9 @@ def write(
     module, function = WRITERS[conversion.to]
     writer = getattr(importlib.import_module(f".{module}", __package__), function)
     options: dict[str, Any] = {"dtype": conversion.dtype, "quantize": conversion.kind}
-    # Both go through torch or transformers, one of them with the whole model in memory.
-    with LOADING, aside(target) as building:
+    with LOADING:  # so that the writer finds all of transformers that it needs, and may run beside a load
+        import_transformers().AutoTokenizer.from_pretrained(source.path, local_files_only=True)
+    with aside(target) as building:
         writer(source, building, **options, progress=_in_two(progress, f"writing {target.name}"))
 
 

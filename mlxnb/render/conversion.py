@@ -40,7 +40,7 @@ def conversion_bundle(report: ConversionReport) -> dict[str, str]:
 def _quality_rows(quality: Quality) -> list[Row]:
     found = quality.divergence
     change = found.perplexity / found.source_perplexity - 1
-    said = f"{100 * change:+.2g} %" if math.isfinite(change) else ""
+    said = f"{100 * change:+.2g} %".replace("-", "−") if math.isfinite(change) else ""
     rows: list[Row] = [
         ("perplexity", found.source_perplexity, found.perplexity, said),
         ("KL divergence, mean (nats a token)", None, found.kl_mean, ""),

@@ -34,7 +34,7 @@ TABLE = re.compile(
     r"\./pocket-4bit · MLX, 4-bit, group 64 · written in .* · checked on \d+ tokens of 1 text, torch cpu \w+.*\n"
     r" +pocket +pocket-4bit +change\n─+\n"
     r"weights \(MB\) +7\.6\d? +2\.1\d? +× 0\.28\n"
-    r"perplexity +[\d.\u202f]+ +[\d.\u202f]+ +[+-].* %\n"
+    r"perplexity +[\d.\u202f]+ +[\d.\u202f]+ +[+−].* %\n"
     r"KL divergence, mean \(nats a token\) +– +[\d.e-]+\n"
     r"same likeliest token \(%\) +– +[\d.]+"
 )
