@@ -25,9 +25,11 @@ RECIPES: Mapping[str, tuple[int, int]] = {
 # What each format calls so many bits.
 KINDS: Mapping[str, Mapping[int, str]] = {
     "mlx": {bits: f"{bits}-bit" for bits in BITS},
-    "gguf": {4: "q4_0", 8: "q8_0"},
+    "gguf": {4: "q4_0", 5: "q5_0", 8: "q8_0"},
     "onnx": {4: "int4", 8: "int8"},
 }
+# Kinds that llama.cpp has beside, by the names that it gives them.
+GGUF_KINDS = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q2_k")
 DTYPES = ("float16", "bfloat16", "float32")
 
 # Options that no other command has.
@@ -38,22 +40,24 @@ OWN = ("to", "group_size", "mixed", "force", "no_check", "text")
 class Conversion:
     """What to make of a model.
 
-    to: one of KINDS. bits: a weight's, None to leave them whole. group_size: weights that share a scale, None for
-    GROUP. mixed: one of RECIPES, in the place of `bits`. dtype: of what is not quantised, None for as it is.
+    to: one of KINDS. bits: a weight's, None to leave them whole; for GGUF also one of GGUF_KINDS. group_size: weights
+    that share a scale, None for GROUP. mixed: one of RECIPES, in the place of `bits`. dtype: of what is not quantised,
+    None for as it is.
 
     Raises:
         OptionError: a value that there is not, or two that do not go together.
     """
 
     to: str = "mlx"
-    bits: int | None = None
+    bits: int | str | None = None
     group_size: int | None = None
     mixed: str | None = None
     dtype: str | None = None
 
     def __post_init__(self) -> None:
         _check("to", self.to or repr(self.to), tuple(KINDS))
-        _check(f"quantize (to {self.to})", self.bits, tuple(KINDS[self.to]))
+        named = GGUF_KINDS if self.to == "gguf" else ()
+        _check(f"quantize (to {self.to})", self.bits, (*KINDS[self.to], *named))
         _check("group_size", self.group_size, GROUPS)
         _check("mixed", self.mixed, tuple(RECIPES))
         _check("dtype", self.dtype, DTYPES)
@@ -68,7 +72,7 @@ class Conversion:
     @property
     def kind(self) -> str | None:
         """What its format calls the quantisation; None where the weights stay whole."""
-        return self.mixed or (KINDS[self.to][self.bits] if self.bits else None)
+        return self.mixed or (KINDS[self.to][self.bits] if isinstance(self.bits, int) else self.bits)
 
     def words(self) -> str:
         """What it does to the weights, such as "4-bit, group 64"."""
@@ -78,7 +82,7 @@ class Conversion:
 
 
 def _check(name: str, value: object, takes: tuple[object, ...]) -> None:
-    if value is not None and (type(value) is not type(takes[0]) or value not in takes):
+    if value is not None and (isinstance(value, bool | float) or value not in takes):
         raise OptionError(f"{name} is {value!r}.", f"It takes {', '.join(map(str, takes))}.")
 
 
@@ -124,10 +128,12 @@ def check_belonging(options: argparse.Namespace) -> None:
         raise OptionError(f"{option} says nothing to {options.command}.", "It belongs to convert.")
 
 
-def _bits(text: str | None) -> int | None:
-    """--quantize in bits: 4, or int4 as it is written where models are loaded."""
+def _bits(text: str | None) -> int | str | None:
+    """--quantize in bits: 4, or int4 as it is written where models are loaded; or what llama.cpp calls it."""
     if text is None or text == "none":
         return None
+    if text.lower() in GGUF_KINDS:
+        return text.lower()
     return _whole("--quantize", re.sub(r"\Aint(?=\d+\Z)", "", text), BITS)
 
 

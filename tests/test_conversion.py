@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from mlxnb.conversion import Conversion, add_options, as_arguments
+from mlxnb.conversion import GGUF_KINDS, Conversion, add_options, as_arguments
 from mlxnb.errors import OptionError
 
 
@@ -20,7 +20,8 @@ from mlxnb.errors import OptionError
         ({"bits": True}, "quantize (to mlx) is True"),
         ({"bits": 4.0}, "quantize (to mlx) is 4.0"),
         ({"bits": 4, "to": "gguf", "group_size": 64}, "group_size is for MLX's format"),
-        ({"bits": 3, "to": "gguf"}, "quantize (to gguf) is 3. It takes 4, 8."),
+        ({"bits": 3, "to": "gguf"}, "quantize (to gguf) is 3. It takes 4, 5, 8, q8_0, q5_1"),
+        ({"bits": "q4_k_m"}, "quantize (to mlx) is 'q4_k_m'. It takes 2, 3, 4, 5, 6, 8."),
         ({"bits": 4, "group_size": 48}, "group_size is 48. It takes 32, 64, 128."),
         ({"group_size": 64}, "group_size says nothing where nothing is quantised"),
         ({"mixed": "mixed_9_9"}, "mixed is 'mixed_9_9'. It takes mixed_2_6, mixed_3_4"),
@@ -43,6 +44,7 @@ def test_what_there_is_not_is_refused(asked, said):
         ({"bits": 8, "group_size": 32, "dtype": "float16"}, "8-bit, group 32"),
         ({"mixed": "mixed_3_6", "group_size": 128}, "mixed_3_6, group 128"),
         ({"bits": 8, "to": "gguf"}, "q8_0"),
+        ({"bits": "q4_k_m", "to": "gguf"}, "q4_k_m"),
         ({"bits": 4, "to": "onnx"}, "int4"),
     ],
 )
@@ -65,6 +67,13 @@ def test_options_become_arguments():
     assert (found["quantize"], found["group_size"], found["check"], found["force"]) == (4, 32, False, True)
     assert found["text"] == "my.txt"
     assert read("--quantize", "none")["quantize"] is None
+    assert read("--quantize", "Q4_K_M")["quantize"] == "q4_k_m"
+
+
+def test_llama_cpp_s_kinds_are_those_that_are_written():
+    from mlxnb.models import gguf
+
+    assert GGUF_KINDS == gguf.QUANTIZE
 
 
 @pytest.mark.parametrize("value", ["four", "4.0", "-4", "²", "intx", ""])

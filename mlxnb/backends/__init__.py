@@ -5,10 +5,11 @@ from .base import Backend, LoadedModel, ModelInfo, Watch
 
 def default_backends() -> dict[str, Backend]:
     """Every backend by name, in no order of preference; nothing heavy is imported."""
+    from .llamacpp import LlamaCppBackend
     from .mlx import MlxBackend
     from .torch import TorchBackend
 
-    return {backend.name: backend for backend in (MlxBackend(), TorchBackend())}
+    return {backend.name: backend for backend in (MlxBackend(), TorchBackend(), LlamaCppBackend())}
 
 
 __all__ = ["Backend", "LoadedModel", "ModelInfo", "Watch", "default_backends"]

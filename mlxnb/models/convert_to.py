@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,6 @@ from .convert import DTYPE_BITS, Progress, Quantisation, convert
 from .convert_target import aside, check_disk, check_free, check_target
 from .format import GGUF
 from .source import ModelSource
-
-# Where the other writers are: module and function.
-WRITERS = {"gguf": ("gguf", "to_gguf"), "onnx": ("onnx_export", "to_onnx")}
 
 
 def default_target(source: ModelSource, conversion: Conversion) -> Path:
@@ -68,13 +66,20 @@ def write(
     check_place(target, conversion, force)
     check_target(target, source.path, force)
     check_disk(target, _at_most(source, conversion))
-    module, function = WRITERS[conversion.to]
-    writer = getattr(importlib.import_module(f".{module}", __package__), function)
+    writer = _writer(conversion.to)
     options: dict[str, Any] = {"dtype": conversion.dtype, "quantize": conversion.kind}
     with LOADING:  # so that the writer finds all of transformers that it needs, and may run beside a load
         import_transformers().AutoTokenizer.from_pretrained(source.path, local_files_only=True)
     with aside(target) as building:
         writer(source, building, **options, progress=_in_two(progress, f"writing {target.name}"))
+
+
+def _writer(to: str) -> Callable[..., Path]:
+    if to == "gguf":
+        from .gguf import to_gguf
+
+        return to_gguf
+    return importlib.import_module(".onnx_export", __package__).to_onnx  # type: ignore[no-any-return]
 
 
 def _check_source(source: ModelSource) -> None:
@@ -91,7 +96,8 @@ def _quantisation(conversion: Conversion) -> Quantisation | None:
     """As the writer of MLX's format takes it."""
     if conversion.kind is None:
         return None
-    return Quantisation(conversion.group_size or GROUP, conversion.bits or 4, conversion.mixed)
+    bits = conversion.bits if isinstance(conversion.bits, int) else 4
+    return Quantisation(conversion.group_size or GROUP, bits, conversion.mixed)
 
 
 def _at_most(source: ModelSource, conversion: Conversion) -> float:

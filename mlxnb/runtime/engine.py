@@ -271,7 +271,7 @@ class Engine:
         target: str | os.PathLike[str] | None = None,
         *,
         to: str = "mlx",
-        quantize: int | None = None,
+        quantize: int | str | None = None,
         group_size: int | None = None,
         mixed: str | None = None,
         dtype: str | None = None,
@@ -289,7 +289,7 @@ class Engine:
             target: the new folder, or GGUF file; where not given it is named after the source and what was done, in
                 LOCAL_MODELS_DIR or the current folder.
             to: "mlx", "gguf" or "onnx".
-            quantize: bits of a weight; None leaves them whole.
+            quantize: bits of a weight; None leaves them whole. For GGUF also llama.cpp's own names, such as "q4_k_m".
             group_size, mixed: of MLX's format: weights that share a scale (64), and one of mlx-lm's mixed recipes.
             dtype: of what is not quantised; None for as it is stored.
             force: replace a model that is at the target.

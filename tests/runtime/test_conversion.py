@@ -118,7 +118,7 @@ def test_force_replaces_a_model_that_is_in_use(engine: Engine, tmp_path: Path, s
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"quantize": 5, "to": "gguf"}, OptionError, "It takes 4, 8"),
+        ({"quantize": 3, "to": "gguf"}, OptionError, "It takes 4, 5, 8, q8_0"),
         ({"to": "mlc"}, OptionError, "It takes mlx, gguf, onnx"),
         ({"text": "nowhere.txt"}, OptionError, "nowhere.txt cannot be read: No such file"),
         ({"backend": "cuda"}, OptionError, "There is no backend 'cuda'"),

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from mlxnb.errors import OptionError, UnsupportedModelError
-from mlxnb.models.convert_to import WRITERS
 from mlxnb.runtime import Engine
 
 pytest.importorskip("torch")
@@ -20,6 +19,7 @@ for name in sorted(names):
     print(name.title(), len(name))
 """
 NEEDS = {"gguf": "gguf", "onnx": "onnxruntime_genai"}
+MODULES = {"gguf": "gguf", "onnx": "onnx_export"}
 READS = {"gguf": "llama_cpp", "onnx": "onnxruntime_genai"}
 
 
@@ -41,9 +41,7 @@ def target(folder: Path, to: str, name: str = "m") -> Path:
     return folder / (f"{name}.gguf" if to == "gguf" else name)
 
 
-def test_whole_weights_cost_rounding_and_eight_bits_more(
-    engine: Engine, to: str, tmp_path: Path, sample: Path
-) -> None:
+def test_whole_weights_cost_rounding_and_eight_bits_more(engine: Engine, to: str, tmp_path: Path, sample: Path) -> None:
     whole = engine.convert("pocket", target(tmp_path, to), to=to, text=sample)
     eight = engine.convert("pocket", target(tmp_path, to, "m8"), to=to, quantize=8, text=sample)
     assert whole.quality is not None, whole.unchecked
@@ -86,13 +84,12 @@ def test_a_writer_that_fails_leaves_nothing(
     engine: Engine, to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(NEEDS[to], reason=f"{to} wants {NEEDS[to]}")
-    module, function = WRITERS[to]
 
     def fail(source: object, building: Path, **_: object) -> None:
         (building.write_bytes if to == "gguf" else building.mkdir)(*([b"half"] if to == "gguf" else []))
         raise UnsupportedModelError("It does not know this one.")
 
-    monkeypatch.setattr(importlib.import_module(f"mlxnb.models.{module}"), function, fail)
+    monkeypatch.setattr(importlib.import_module(f"mlxnb.models.{MODULES[to]}"), f"to_{to}", fail)
     with pytest.raises(UnsupportedModelError, match="does not know this one"):
         engine.convert("pocket", target(tmp_path / "new", to), to=to)
     assert os.listdir(tmp_path) == []
