@@ -7,9 +7,10 @@ def default_backends() -> dict[str, Backend]:
     """Every backend by name, in no order of preference; nothing heavy is imported."""
     from .llamacpp import LlamaCppBackend
     from .mlx import MlxBackend
+    from .onnx import OnnxBackend
     from .torch import TorchBackend
 
-    return {backend.name: backend for backend in (MlxBackend(), TorchBackend(), LlamaCppBackend())}
+    return {backend.name: backend for backend in (MlxBackend(), TorchBackend(), LlamaCppBackend(), OnnxBackend())}
 
 
 __all__ = ["Backend", "LoadedModel", "ModelInfo", "Watch", "default_backends"]

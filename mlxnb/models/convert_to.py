@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +78,9 @@ def _writer(to: str) -> Callable[..., Path]:
         from .gguf import to_gguf
 
         return to_gguf
-    return importlib.import_module(".onnx_export", __package__).to_onnx  # type: ignore[no-any-return]
+    from .onnx_export import to_onnx
+
+    return to_onnx
 
 
 def _check_source(source: ModelSource) -> None:

@@ -1,0 +1,78 @@
+"""The numpy sampler means by every option what mlx-lm means by it: its own functions keep and draw the same."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxnb.backends.numpy_sampling import filtered, penalise
+from mlxnb.request import Sampling
+
+mx = pytest.importorskip("mlx.core", reason="its samplers are what this one is held against")
+
+from mlxnb.backends.mlx import make_processors, make_sampler  # noqa: E402
+
+VOCABULARY = 40
+DRAWS = 4000
+
+
+def logits_for(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 2, VOCABULARY).astype(np.float32)
+
+
+SETTINGS = [
+    Sampling(temperature=1.0, seed=4),
+    Sampling(temperature=0.6, seed=5),
+    Sampling(temperature=1.5, top_p=0.8, seed=6),
+    Sampling(temperature=1.0, top_k=5, seed=7),
+    Sampling(temperature=1.0, top_k=VOCABULARY, seed=8),
+    Sampling(temperature=0.8, min_p=0.1, seed=9),
+    Sampling(temperature=1.3, top_p=0.9, min_p=0.05, top_k=7, seed=10),
+]
+
+
+@pytest.mark.parametrize("sampling", SETTINGS, ids=str)
+def test_mlx_draws_from_the_same_distribution(sampling):
+    logits = logits_for(6)
+    weights = filtered(logits, sampling).astype(np.float64) / sampling.temperature
+    expected = np.exp(weights) / np.exp(weights).sum()
+    mx.random.seed(11)
+    logprobs = mx.array(logits)[None] - mx.logsumexp(mx.array(logits))
+    drawn = np.array(make_sampler(sampling)(mx.broadcast_to(logprobs, (DRAWS, VOCABULARY))))
+    counts = np.bincount(drawn, minlength=VOCABULARY)
+    assert counts[expected == 0].sum() == 0
+    spread = np.sqrt(DRAWS * expected * (1 - expected)) + 1e-9
+    assert (np.abs(counts - DRAWS * expected) <= 5 * spread + 1).all()
+
+
+@settings(max_examples=150)
+@given(
+    seed=st.integers(0, 10_000),
+    top_p=st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.99, 1.0]),
+    min_p=st.sampled_from([0.0, 0.01, 0.3, 1.0]),
+    top_k=st.sampled_from([0, 1, 3, 39, 40, 100]),
+)
+def test_the_filters_keep_what_mlx_lms_keep(seed, top_p, min_p, top_k):
+    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
+
+    logits = logits_for(seed)
+    kept = mx.array(logits)[None] - mx.logsumexp(mx.array(logits))
+    if 0 < top_p < 1:
+        kept = apply_top_p(kept, top_p)
+    if min_p:
+        kept = apply_min_p(kept, min_p)
+    if 0 < top_k < VOCABULARY:
+        kept = apply_top_k(kept, top_k)
+    ours = filtered(logits, Sampling(temperature=1.0, top_p=top_p, min_p=min_p, top_k=top_k))
+    assert (np.isfinite(np.array(kept)[0]) == np.isfinite(ours)).all()
+
+
+@settings(max_examples=100)
+@given(seed=st.integers(0, 10_000), recent=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=60))
+def test_repetition_penalty_is_mlx_lms(seed, recent):
+    logits = logits_for(seed)
+    before = logits.copy()
+    [processor] = make_processors(Sampling(repetition_penalty=1.3), [])
+    theirs = processor(mx.array(recent), mx.array(logits)[None])
+    np.testing.assert_allclose(penalise(logits, recent[-20:], 1.3), np.array(theirs)[0], rtol=1e-6)
+    assert (logits == before).all()  # they may be the model's own buffer
