@@ -66,7 +66,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("source", metavar="NAME", help="pocket, a folder, a local name or a Hugging Face id")
     parser.add_argument("target", metavar="TARGET", nargs="?", help="the new folder, or GGUF file")
-    parser.add_argument("--quantize", metavar="BITS", help="bits of a weight, 4 or 8; whole unless told")
+    parser.add_argument("--quantize", metavar="BITS", help="bits of a weight, such as 4 or 8; GGUF: q4_k_m")
     parser.add_argument("--dtype", metavar="TYPE", help="of what is not quantised: float32, bfloat16 or float16")
     parser.add_argument("--backend", metavar="NAME", help="what computes the check (default auto)")
     add_options(parser)

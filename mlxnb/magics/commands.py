@@ -49,7 +49,7 @@ def command_parser() -> OptionParser:
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--backend", metavar="NAME", help="load: auto, mlx or torch (default auto)")
     parser.add_argument("--dtype", metavar="TYPE", help="load: float32, bfloat16 or float16")
-    kinds = "load: int8 or int4; none where %%config says otherwise; convert: bits of a weight, 4 or 8"
+    kinds = "load: int8 or int4; none where %%config says otherwise; convert: bits, such as 4"
     parser.add_argument("--quantize", metavar="KIND", help=kinds)
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
     parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")

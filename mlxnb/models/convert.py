@@ -122,7 +122,7 @@ def convert(
     writer = _Writer(files, written)
     plans = _plans(checkpoint.model_type, config, writer.headers, quantisation)
     check_disk(target, writer.size(plans))
-    with aside(target) as folder:
+    with aside(target, force) as folder:
         folder.mkdir()
         bits = writer.write(plans, folder, progress)
         _finish(source.path, folder, config, quantisation, bits.settings)

@@ -75,11 +75,12 @@ def check_disk(target: Path, need: float) -> None:
 
 
 @contextmanager
-def aside(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write a folder or a file at. At the end it becomes the target, in the place of what is
-    there; after an error or an interrupt it goes away, with every folder that was made for it.
+def aside(target: Path, force: bool = False) -> Iterator[Path]:
+    """A path beside `target` to write a folder or a file at. At the end it becomes the target, with `force` in place of
+    what is there; after an error or an interrupt it goes away, with every folder that was made for it.
 
     Raises:
+        OptionError: something else has come to the target in the meantime.
         ConversionError: the disk failed or is full.
     """
     target = Path(os.path.abspath(target))
@@ -88,7 +89,7 @@ def aside(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield building
-        _put_in_place(building, target)
+        _put_in_place(building, target, force)
     except BaseException as err:
         _remove(building)
         for folder in made:
@@ -100,19 +101,21 @@ def aside(target: Path) -> Iterator[Path]:
         raise
 
 
-def _put_in_place(building: Path, target: Path) -> None:
+def _put_in_place(building: Path, target: Path, force: bool) -> None:
     """Rename; what is there moves out of the way first, and back should that fail."""
-    if not os.path.lexists(target):
-        os.rename(building, target)
-        return
+    check_free(target, force)
     old = target.with_name(f".{target.name}-{secrets.token_hex(4)}-old")
-    os.rename(target, old)
     try:
+        if os.path.lexists(target):
+            os.rename(target, old)
         os.rename(building, target)
     except BaseException:
-        os.rename(old, target)
+        if os.path.lexists(old) and not os.path.lexists(target):
+            os.rename(old, target)
         raise
-    _remove(old)
+    finally:
+        if os.path.lexists(target):
+            _remove(old)
 
 
 def _remove(path: Path) -> None:

@@ -69,7 +69,7 @@ def write(
     options: dict[str, Any] = {"dtype": conversion.dtype, "quantize": conversion.kind}
     with LOADING:  # so that the writer finds all of transformers that it needs, and may run beside a load
         import_transformers().AutoTokenizer.from_pretrained(source.path, local_files_only=True)
-    with aside(target) as building:
+    with aside(target, force) as building:
         writer(source, building, **options, progress=_in_two(progress, f"writing {target.name}"))
 
 

@@ -267,7 +267,7 @@ class Engine:
 
     def convert(
         self,
-        source: str,
+        source: str | os.PathLike[str],
         target: str | os.PathLike[str] | None = None,
         *,
         to: str = "mlx",
@@ -307,7 +307,7 @@ class Engine:
             candidates(backend, self.backends)
         how = Conversion(to, quantize, group_size, mixed, dtype)
         place, sample = (None if given is None else Path(given).expanduser() for given in (target, text))
-        order = Order(source, how, place, force, check, sample, backend)
+        order = Order(os.fspath(source), how, place, force, check, sample, backend)
         return convert(order, self._models, self.call, lambda: self._closed, progress)
 
     def models(self) -> list[ModelInfo]:

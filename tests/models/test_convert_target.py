@@ -36,7 +36,7 @@ def model(folder, text="old"):
 
 
 def fail(target, error):
-    with aside(target) as building:
+    with aside(target, force=True) as building:
         model(building, "new")
         raise error
 
@@ -90,7 +90,7 @@ def test_a_target_that_is_tied_to_the_source_is_refused(place, source):
 
 def test_what_is_there_is_replaced_when_the_new_one_is_whole(place):
     target = model(place / "it")
-    with aside(target) as building:
+    with aside(target, force=True) as building:
         model(building, "new")
         assert (target / "config.json").read_text() == "old"
     assert (target / "config.json").read_text() == "new"
@@ -107,12 +107,26 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(place, error):
     assert (target / "config.json").read_text() == "old"
 
 
+def test_two_that_write_to_one_place_do_not_replace_each_other(place):
+    target = place / "it"
+
+    def second():
+        with aside(target) as building:
+            model(building, "second")
+            model(target, "first")
+
+    with pytest.raises(OptionError, match="it already exists"):
+        second()
+    assert (target / "config.json").read_text() == "first"
+    assert os.listdir(place) == ["it"]
+
+
 def test_a_file_is_put_in_place_the_same_way(place):
     target = place / "sub" / "m.gguf"
     with aside(target) as building:
         assert building.suffix == ".gguf"
         building.write_bytes(b"GGUF")
-    with aside(target) as building:
+    with aside(target, force=True) as building:
         building.write_bytes(b"GGUF again")
     assert target.read_bytes() == b"GGUF again"
     assert os.listdir(target.parent) == ["m.gguf"]
@@ -134,7 +148,7 @@ def test_the_old_one_comes_back_where_the_new_one_cannot_be_put_in_place(place, 
         rename(a, b)
 
     monkeypatch.setattr(os, "rename", second_fails)
-    with pytest.raises(ConversionError, match="Permission denied"), aside(target) as building:
+    with pytest.raises(ConversionError, match="Permission denied"), aside(target, force=True) as building:
         model(building, "new")
     assert (target / "config.json").read_text() == "old"
     assert os.listdir(place) == ["it"]
