@@ -41,6 +41,7 @@ def target(folder: Path, to: str, name: str = "m") -> Path:
     return folder / (f"{name}.gguf" if to == "gguf" else name)
 
 
+@pytest.mark.slow
 def test_whole_weights_cost_rounding_and_eight_bits_more(engine: Engine, to: str, tmp_path: Path, sample: Path) -> None:
     whole = engine.convert("pocket", target(tmp_path, to), to=to, text=sample)
     eight = engine.convert("pocket", target(tmp_path, to, "m8"), to=to, quantize=8, text=sample)
@@ -58,6 +59,7 @@ def test_whole_weights_cost_rounding_and_eight_bits_more(engine: Engine, to: str
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(target(tmp_path, to, n).name for n in ("m", "m8"))
 
 
+@pytest.mark.slow
 def test_force_and_failure(engine: Engine, to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = target(tmp_path, to)
     engine.convert("pocket", place, to=to, check=False)
