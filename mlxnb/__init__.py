@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .kernels.dispatch import Dispatcher
     from .runtime import Engine
+    from .runtime.conversion import ConversionReport
 
 __version__ = "0.1.0"
 
@@ -22,8 +23,15 @@ __version__ = "0.1.0"
 def engine() -> Engine:
     """The process's engine, made on first use, and made anew after it was closed."""
     from .runtime import shared_engine
+    from .runtime.conversion import ConversionReport
 
+    ConversionReport._repr_mimebundle_ = _conversion_mimebundle  # type: ignore[attr-defined]
     return shared_engine()
+
+
+def convert(source: str, target: str | None = None, **options: Any) -> ConversionReport:
+    """Write a model in another format and say what that cost; see `Engine.convert`."""
+    return engine().convert(source, target, **options)
 
 
 def patched_kernels(*, strict: bool = False) -> AbstractContextManager[Dispatcher]:
@@ -57,6 +65,12 @@ def _mimebundle(result: Result, include: Any = None, exclude: Any = None) -> dic
     return mimebundle(result)
 
 
+def _conversion_mimebundle(report: ConversionReport, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    from .render.conversion import conversion_bundle
+
+    return conversion_bundle(report)
+
+
 # A Result shows itself in a notebook. `render` lies above `result`, so the tie is made here, above both.
 Result._repr_mimebundle_ = _mimebundle  # type: ignore[attr-defined]
 
@@ -69,6 +83,7 @@ __all__ = [
     "Sampling",
     "Speculation",
     "Timings",
+    "convert",
     "engine",
     "errors",
     "patched_kernels",

@@ -1,4 +1,4 @@
-"""The `mlxnb` command: the quick-start notebook in the terminal, the notebooks in JupyterLab, what runs here."""
+"""The `mlxnb` command: the quick-start in the terminal, the notebooks in JupyterLab, models, backends, the machine."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return download(options.name, options.revision)
             case "backends":
                 return backends(options.model, options.measure)
+            case "convert":
+                return convert(options)
             case _:
                 return lab(Path(options.folder), rest)
     except MlxnbError as error:
@@ -66,11 +68,23 @@ def _parser() -> argparse.ArgumentParser:
     table = commands.add_parser("backends", help="show how each backend stands with a model, and how fast it is")
     table.add_argument("model", metavar="MODEL", nargs="?", help="default: the settings' model, or pocket")
     table.add_argument("--measure", action="store_true", help="measure those that are ready")
+    _add_convert(commands.add_parser("convert", help="write a model in another format, and show what that cost"))
     epilog = "Further options go to JupyterLab: mlxnb lab --no-browser, for example."
     lab = commands.add_parser("lab", help="open a copy of the notebooks in JupyterLab", epilog=epilog)
     where = f"folder for the copy (default {DEFAULT_FOLDER})"
     lab.add_argument("folder", metavar="DIR", nargs="?", default=DEFAULT_FOLDER, help=where)
     return parser
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    from .conversion import add_options
+
+    parser.add_argument("source", metavar="NAME", help="pocket, a folder, a local name or a Hugging Face id")
+    parser.add_argument("target", metavar="TARGET", nargs="?", help="the new folder, or GGUF file")
+    parser.add_argument("--quantize", metavar="BITS", help="bits of a weight, such as 4 or 8; GGUF: q4_k_m")
+    parser.add_argument("--dtype", metavar="TYPE", help="of what is not quantised: float32, bfloat16 or float16")
+    parser.add_argument("--backend", metavar="NAME", help="what computes the check (default auto)")
+    add_options(parser)
 
 
 def notebooks_folder() -> Path:
@@ -150,6 +164,19 @@ def backends(model: str | None = None, measure: bool = False) -> int:
         engine.close()
     tables += [recommendations_table(found)] if found else []
     print("\n\n".join(table.text() for table in tables))
+    return 0
+
+
+def convert(options: argparse.Namespace) -> int:
+    """Convert a model with the progress in the last line, and print what it cost."""
+    from . import engine
+    from .conversion import as_arguments
+    from .render.conversion import conversion_bundle
+    from .render.work import WorkCell
+
+    with WorkCell(f"Converting {options.source}") as cell:
+        report = engine().convert(options.source, options.target, **as_arguments(options), progress=cell.update)
+    print(conversion_bundle(report)["text/plain"])
     return 0
 
 

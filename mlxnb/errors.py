@@ -13,6 +13,7 @@ MlxnbError
 │   ├── TokenizerMissingError    weights without a tokenizer
 │   ├── ModelTooLargeError       it would not fit into this machine's memory
 │   ├── UnsupportedModelError    a backend does not know the architecture
+│   ├── ConversionError          writing it in another format failed
 │   └── DownloadError            fetching it failed
 ├── BackendError               a backend cannot do its work
 │   ├── BackendMissingError      it is not installed, or not for this machine
@@ -92,6 +93,10 @@ class ModelTooLargeError(ModelError):
 
 class UnsupportedModelError(ModelError):
     """A backend does not know the model's architecture."""
+
+
+class ConversionError(ModelError):
+    """Writing the model in another format failed; nothing was left behind."""
 
 
 class DownloadError(ModelError):

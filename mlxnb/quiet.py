@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from threading import RLock
 from types import ModuleType
+
+# Held by whoever loads a model or uses transformers off the engine's thread: a thread that imports transformers beside
+# another may get half of it, and two loads at once would each count on the same free memory.
+LOADING = RLock()
 
 
 def import_transformers() -> ModuleType:

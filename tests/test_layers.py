@@ -13,6 +13,7 @@ LAYERS = [
         "request",
         "result",
         "config",
+        "conversion",
         "config_values",
         "env_file",
         "hardware",

@@ -285,6 +285,11 @@ class LlamaCppModel(LocalModel):
             said += (-log_softmax(logits)[range(len(right)), right]).tolist()
         return said
 
+    def log_probs(self, ids: list[int]) -> Iterator[np.ndarray]:
+        """See LocalModel.log_probs."""
+        for _, logits in self.logits(ids[:-1]):
+            yield log_softmax(logits)
+
     def logits(self, ids: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Logits [tokens, vocabulary] after each of some ids, in pieces with the place of their first token; each
         piece holds until the next.

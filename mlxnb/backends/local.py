@@ -12,7 +12,7 @@ from typing import Any
 from ..cache import Answerer, KVStates, Prefixes, prefix_namespace
 from ..cache.private import secret_in
 from ..decision import Accepted, Decision, Rejected
-from ..errors import OptionError, UnsupportedModelError
+from ..errors import BackendError, OptionError, UnsupportedModelError
 from ..models import Checkpoint
 from ..models.fit import kv_bytes
 from ..request import DTYPES, Request
@@ -30,6 +30,9 @@ from .tokenizer import Prompt, Tokenizer, check_context
 # request takes whatever its length weighs too much, so that only the longest so far counts, and no rest of a prompt.
 SOME_RATE, GOOD_RATE = 32, 256
 SUBJECT = "prefix cache"
+
+# Of log-probabilities that are on this side at a time: those of 50 positions for a vocabulary of 150,000.
+PIECE_BYTES = 32 << 20
 
 
 class LocalModel(ABC):
@@ -91,6 +94,20 @@ class LocalModel(ABC):
     @abstractmethod
     def losses(self, ids: list[int]) -> list[float]:
         """The negative log-likelihood in nats of every token but the first, given those before it."""
+
+    def log_probs(self, ids: list[int]) -> Iterator[Any]:
+        """For every token but the last of `ids`, how likely each token is to follow it and those before it: pieces of
+        log-probabilities [positions, vocabulary] in order, float32 numpy arrays of at most some PIECE_BYTES.
+
+        Raises:
+            BackendError: this backend does not tell.
+        """
+        raise BackendError(f"The {self.info.backend} backend does not tell how likely every token is.", "Take torch.")
+
+    def piece(self, most: int) -> int:
+        """Positions of one piece of `log_probs`, `most` at most."""
+        stated = self.checkpoint.config.get("vocab_size") if self.checkpoint is not None else None
+        return max(1, min(most, PIECE_BYTES // (4 * int(stated or self.tokenizer.vocabulary.size))))
 
     @abstractmethod
     def close(self) -> None:

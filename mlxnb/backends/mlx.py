@@ -301,6 +301,19 @@ class MlxModel(LocalModel):
             said += nn.losses.cross_entropy(logits, mx.array(ids[start + 1 : end + 1])).tolist()
         return said
 
+    def log_probs(self, ids: list[int]) -> Iterator[Any]:
+        """See LocalModel.log_probs."""
+        import mlx.core as mx
+        import numpy as np
+
+        if self._long_rope is not None:
+            self._long_rope.set_for(len(ids))
+        state, step = make_cache(self.model, self._head_dim, None, None, Watch()), self.piece(self.prefill_step)
+        for start in range(0, len(ids) - 1, step):
+            end = min(start + step, len(ids) - 1)
+            logits = self.model(mx.array(ids[start:end])[None], cache=state)[0].astype(mx.float32)
+            yield np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+
     def give_back(self) -> None:
         """See LocalModel.give_back. MLX keeps freed buffers, and frees some only when Python has let go."""
         import mlx.core as mx

@@ -395,6 +395,20 @@ class TorchModel(LocalModel):
                 said += torch.nn.functional.cross_entropy(logits.float(), right, reduction="none").tolist()
         return said
 
+    def log_probs(self, ids: list[int]) -> Iterator[Any]:
+        """See LocalModel.log_probs. LongRoPE wants its text in one piece, however large."""
+        import torch
+
+        self.use_threads()
+        state, tokens = new_cache(self.model.config), torch.tensor([ids], device=self.info.device)
+        step = self.piece(self._prefill_step) if self.stretches_beyond is None else len(ids)
+        for start in range(0, len(ids) - 1, step):
+            taken = tokens[:, start : min(start + step, len(ids) - 1)]
+            with torch.inference_mode():
+                logits = self.model(input_ids=taken, past_key_values=state, use_cache=True).logits[0]
+                found = logits.float().log_softmax(-1).cpu().numpy()
+            yield found
+
     def _step(self, ids: Any, cache: Any) -> Any:
         """One forward pass over ids [1, L]; logits [1, vocabulary] of the last position."""
         return self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
+from ..conversion import add_options, check_belonging
 from ..errors import OptionError
 from ..request import FOREVER
 from .defaults import MLXNB
@@ -28,6 +29,7 @@ COMMANDS = {
     "download": "fetch a model to keep: %mlxnb download NAME [--revision R]",
     "load": "load a model ahead of its first answer: %mlxnb load NAME [--pin] [--keep-alive SECONDS]",
     "unload": "give a model's memory back: %mlxnb unload NAME",
+    "convert": "write a model in another format, quantised or not: %mlxnb convert NAME [TARGET]",
     "cache": "what the caches hold and were worth: %mlxnb cache [stats | clear | pin NAME | unpin NAME | where]",
     "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
     "unpin": "let it go: %mlxnb unpin NAME",
@@ -35,12 +37,12 @@ COMMANDS = {
     "config": "every setting, its value and where it came from",
 }
 USAGE = (
-    "%mlxnb [status | models | backends [MODEL] | ps | download NAME | load NAME | unload NAME | cache [COMMAND] |"
-    " pin NAME | unpin NAME | doctor | config] [options]"
+    "%mlxnb [status | models | backends [MODEL] | ps | download NAME | load NAME | unload NAME |"
+    " convert NAME [TARGET] | cache [COMMAND] | pin NAME | unpin NAME | doctor | config] [options]"
 )
 MAY_NAME = ("backends",)
 PINNING = ("pin", "unpin")
-NAMING = ("download", "load", "unload", *PINNING)
+NAMING = ("download", "load", "unload", "convert", *PINNING)
 CACHE_COMMANDS = ("stats", "clear", "pin", "unpin", "where")
 
 
@@ -55,9 +57,8 @@ def command_parser() -> OptionParser:
         "--backend", metavar="NAME", help="load: auto, a backend, or several with commas between (default auto)"
     )
     parser.add_argument("--dtype", metavar="TYPE", help="load, backends: float32, bfloat16 or float16")
-    parser.add_argument(
-        "--quantize", metavar="KIND", help="load, backends: int8 or int4; none where %%config says otherwise"
-    )
+    kinds = "load, backends: int8 or int4; none where %%config says otherwise; convert: bits, such as 4"
+    parser.add_argument("--quantize", metavar="KIND", help=kinds)
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
     parser.add_argument("--keep-alive", metavar="SECONDS", help=f"load: how long it stays when idle, or {FOREVER}")
     parser.add_argument("--pin", action="store_true", help="load: keep it when another model needs its memory")
@@ -69,6 +70,7 @@ def command_parser() -> OptionParser:
     parser.add_argument("--recommend", metavar="USE", nargs="?", const="chat", help=recommend)
     parser.add_argument("--measure", action="store_true", help="backends: measure those that are ready")
     parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")
+    add_options(parser, "convert: ")
     return parser
 
 
@@ -102,9 +104,10 @@ class CommandMagics(Magics):
         options = read_command(self._parser, line, COMMANDS)
         if options.help:
             return options
+        check_belonging(options)
         if options.command == "cache":
             return self._cache_command(options)
-        if options.more is not None:
+        if options.more is not None and options.command != "convert":
             raise OptionError(f"{options.more!r} is one word too many.", self._parser.see_help)
         if options.command not in MAY_NAME and (options.command in NAMING) != (options.name is not None):
             needs = "needs a name" if options.command in PINNING else "needs a model's name"
@@ -184,6 +187,13 @@ class CommandMagics(Magics):
         from .tables import loaded_table
 
         _show(loaded_table(engine().unload(options.name), "Unloaded, memory given back"))
+
+    def _convert(self, options: argparse.Namespace) -> None:
+        from ..render.conversion import conversion_tables
+        from .converting import convert
+
+        for table in conversion_tables(convert(options.name, options.more, options)):
+            _show(table)
 
     def _cache(self, options: argparse.Namespace) -> None:
         from .cache_plot import hit_rate_plot

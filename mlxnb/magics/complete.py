@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
+from ..conversion import GROUPS, KINDS, RECIPES
 from ..errors import MlxnbError
 from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE
 from . import commands, kernel_options
@@ -29,7 +30,7 @@ PARSERS: dict[str, Callable[[], OptionParser]] = {
 }
 # Magics whose first word is a command, and the commands that a model's name follows.
 COMMANDS: dict[str, Iterable[str]] = {"mlxnb": commands.COMMANDS, "patch_kernels": kernel_options.COMMANDS}
-NAMING = ("load", "unload")
+NAMING = ("load", "unload", "convert")
 
 
 def model_names() -> list[str]:
@@ -69,6 +70,9 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "quantize": lambda: (*QUANTIZE, NONE),
     "keep_alive": lambda: (FOREVER,),
     "recommend": uses,
+    "to": lambda: KINDS,
+    "mixed": lambda: RECIPES,
+    "group_size": lambda: map(str, GROUPS),
 }
 
 

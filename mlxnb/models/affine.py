@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..conversion import BITS as BITS
+from ..conversion import GROUPS as GROUPS
+
 if TYPE_CHECKING:
     import torch
-
-BITS, GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
 
 # Numbers that are worked on at a time: they take eight bytes each on the way.
 AT_ONCE = 1 << 22

@@ -59,7 +59,12 @@ def readable(checkpoint: Checkpoint) -> Decision:
 def _settings(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     quantization = config.get("quantization") or {}
     own = [value for value in quantization.values() if isinstance(value, dict)]
-    yield from [quantization, *own] if quantization else []
+    yield from [_whole(settings) for settings in (quantization, *own)] if quantization else []
+
+
+def _whole(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """mlx-lm's mixed recipes write null for a group size that nobody gave; MLX takes 64 then."""
+    return {**settings, "group_size": 64} if settings.get("group_size", 0) is None else settings
 
 
 class Stored:
@@ -173,7 +178,7 @@ class _Reader:
     def _bits(self, base: str) -> int:
         """Bits of a quantised weight, its own or the model's, once its three parts were held against one another."""
         own = self.quantization.get(base)
-        settings = own if isinstance(own, dict) else self.quantization
+        settings = _whole(own if isinstance(own, dict) else self.quantization)
         bits, group = settings.get("bits", 0), settings.get("group_size", 0)
         words, scales, biases = (self.headers.get(f"{base}.{part}") for part in ("weight", "scales", "biases"))
         if words is None or scales is None or biases is None:

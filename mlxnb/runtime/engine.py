@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import hardware
@@ -21,6 +22,7 @@ from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
 from ..backends.rates import rate_book
 from ..backends.select import candidates
 from ..config import batch_size, settings
+from ..conversion import Conversion
 from ..errors import BackendError, EngineClosedError, MlxnbError
 from ..models import resolve
 from ..models.entry import Entry
@@ -31,6 +33,7 @@ from .alarm import Alarm
 from .batch import Answer, BatchJob, as_jobs
 from .batch_run import BatchRun, by_model
 from .caches import Caches
+from .conversion import ConversionReport, Order, convert
 from .drafts import draft_for
 from .fallthrough import ended_by, passed_over
 from .here import models_here, recommended_here
@@ -360,6 +363,51 @@ class Engine:
         now = settings()
         pinned, by = now.backend, now.origin["backend"]
         return recommendations(self.backends_table(model), hardware.accelerators(), pinned, by)
+
+    def convert(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str] | None = None,
+        *,
+        to: str = "mlx",
+        quantize: int | str | None = None,
+        group_size: int | None = None,
+        mixed: str | None = None,
+        dtype: str | None = None,
+        force: bool = False,
+        check: bool = True,
+        text: str | os.PathLike[str] | None = None,
+        backend: str = "auto",
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> ConversionReport:
+        """Write a model in another format, and hold it against its source. The engine answers others meanwhile; only
+        the check runs on its thread. A conversion that fails or is interrupted leaves nothing behind.
+
+        Args:
+            source: a model's name, as for `generate`, with weights in safetensors that are not quantised.
+            target: the new folder, or GGUF file; where not given it is named after the source and what was done, in
+                LOCAL_MODELS_DIR or the current folder.
+            to: "mlx", "gguf" or "onnx".
+            quantize: bits of a weight; None leaves them whole. For GGUF also llama.cpp's own names, such as "q4_k_m".
+            group_size, mixed: of MLX's format: weights that share a scale (64), and one of mlx-lm's mixed recipes.
+            dtype: of what is not quantised; None for as it is stored.
+            force: replace a model that is at the target.
+            check: afterwards, by KL divergence, perplexity and greedy agreement; `text` is a file for it in the place
+                of ours, `backend` what computes it.
+            progress: hears of steps done, steps in all and what is under way; what it raises ends the conversion.
+
+        Raises:
+            OptionError: an option that the format does not take, or a target that exists.
+            ModelError, BackendError: the source cannot be found or converted. A check that cannot be done is no error:
+                the report says why.
+        """
+        self._check_open()
+        if check and backend != "auto":
+            candidates(backend, self.backends)
+        how = Conversion(to, quantize, group_size, mixed, dtype)
+        place, sample = (None if given is None else Path(given).expanduser() for given in (target, text))
+        order = Order(os.fspath(source), how, place, force, check, sample, backend)
+        return convert(order, self._models, self.call, lambda: self._closed, progress)
 
     def models(self) -> list[ModelInfo]:
         """The models in memory."""

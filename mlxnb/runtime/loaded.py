@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
 
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.rates import RateBook, of_run
@@ -29,6 +28,7 @@ from ..errors import (
 from ..models import ModelSource, inspect, resolve
 from ..models.mark import Mark, mark_of
 from ..models.resolve import folder_of
+from ..quiet import LOADING
 from ..request import AS_STORED, Precision, Request
 from ..result import Result
 from .caches import Caches
@@ -39,10 +39,6 @@ from .residency import Clock, Residency, Resident, Stay, in_seconds
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
 LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
 CHANGED = "its folder has changed since it was loaded, so it was loaded anew"
-
-# One load at a time in the process, whichever engine asks: a thread that imports transformers beside another may get
-# half of it, and two loads at once would each count on the same free memory.
-_loading = Lock()
 
 Progress = Callable[[int, int], None]
 
@@ -196,6 +192,15 @@ class LoadedModels:
             self.rates.add(loaded.info.backend, loaded.source, loaded.precision, rates)
 
     @contextmanager
+    def for_now(self, name: str, backend: str = "auto") -> Iterator[Loaded]:
+        """A model as `get` gives it. One that was not in memory before is given back at the end."""
+        before = self._loaded
+        try:
+            yield self.get(name, backend)
+        finally:
+            self._leave([copy for copy in self._loaded if copy not in before])
+
+    @contextmanager
     def steady(self) -> Iterator[None]:
         """Within, a folder is looked at once: a model that rows of a batch are computed with is not taken from them."""
         self._checked = set()
@@ -330,7 +335,7 @@ class LoadedModels:
 
     def _load_on(self, backend: Backend, source: ModelSource, precision: Precision, strict: bool) -> LoadedModel:
         try:
-            with _loading:
+            with LOADING:  # one at a time in the process, whichever engine asks
                 if source.format == "safetensors":
                     self._room.check_fits(inspect(source.path), backend, precision, strict)
                 return backend.load(source, precision)

@@ -178,7 +178,8 @@ def test_convert_refuses_by_name(tmp_path, pocket32):
     for options, said in (
         ({"upload_repo": "me/it"}, "upload_repo is 'me/it'"),
         ({"quantize": True, "q_mode": "mxfp4"}, "q_mode is 'mxfp4'"),
-        ({"quantize": True, "quant_predicate": "mixed_2_6"}, "quant_predicate is 'mixed_2_6'"),
+        ({"quantize": True, "quant_predicate": "mixed_9_9"}, "no mixed recipe 'mixed_9_9'"),
+        ({"quantize": True, "quant_predicate": lambda path, module: True}, "quant_predicate is set"),
         ({"quantize": True, "dequantize": True}, "both given"),
         ({"dequantize": True}, "dequantize is True"),
         ({"quantize": True, "q_bits": 7}, "q_bits is 7"),
@@ -187,6 +188,8 @@ def test_convert_refuses_by_name(tmp_path, pocket32):
             mlxnb.lm.convert(str(pocket32), str(tmp_path / "m"), **options)
     with pytest.raises(ValueError, match="already exists"):
         mlxnb.lm.convert(str(pocket32), str(tmp_path))
-    with pytest.raises(ValueError, match="converted or quantised already"):
-        mlxnb.lm.convert(str(pocket32), str(tmp_path / "m"))
     assert list(tmp_path.iterdir()) == []
+    mlxnb.lm.convert(str(pocket32), str(tmp_path / "m"), quantize=True, quant_predicate="mixed_4_6")
+    with pytest.raises(ValueError, match="m is quantised already"):
+        mlxnb.lm.convert(str(tmp_path / "m"), str(tmp_path / "again"))
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]

@@ -87,6 +87,15 @@ def test_layers_of_their_own_bits(engine, folder):
     assert mlx == torch_tokens
 
 
+def test_a_group_size_that_nobody_gave(engine, folder):
+    """mlx-lm then writes null for the layers of a mixed recipe, which MLX reads as 64."""
+    path = folder("qwen2", quantize=True, quant_predicate="mixed_3_6")
+    settings = json.loads((path / "config.json").read_text())["quantization"]
+    assert {value["group_size"] for value in settings.values() if isinstance(value, dict)} == {None}
+    mlx, torch_tokens = both(engine, path)
+    assert mlx == torch_tokens
+
+
 def test_the_figures_are_those_of_what_is_in_memory(engine, folder):
     path = folder("qwen3", quantize=True, q_bits=4, q_group_size=32)
     info = engine.load(str(path), backend="torch")

@@ -29,7 +29,8 @@ def convert(
 ) -> None:
     """Write a model in MLX's format to the new folder `mlx_path`, quantised to 4 bits in groups of 64 unless told.
 
-    No code of the model's folder is run or copied, whatever `trust_remote_code` says.
+    No code of the model's folder is run or copied, whatever `trust_remote_code` says. `quant_predicate` is the name of
+    a mixed recipe; a function would be asked about MLX's layers, which are not here.
 
     Raises:
         ValueError: the folder exists, the model type is not known, or an option is not for torch.
@@ -41,11 +42,12 @@ def convert(
         raise OptionError("quantize and dequantize were both given.", "Choose one of them.")
     refuse(
         upload_repo=upload_repo,
-        quant_predicate=quant_predicate,
+        quant_predicate=quant_predicate if callable(quant_predicate) else None,
         q_mode=None if q_mode == "affine" else q_mode,
         dequantize=dequantize,
     )
-    quantisation = Quantisation(q_group_size or 64, q_bits or 4) if quantize else None
+    recipe = quant_predicate if isinstance(quant_predicate, str) else None
+    quantisation = Quantisation(q_group_size or 64, q_bits or 4, recipe) if quantize else None
     print("[INFO] Loading")
     try:
         bits = write(resolve(hf_path, revision=revision), Path(mlx_path), quantisation, dtype)

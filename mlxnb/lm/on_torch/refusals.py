@@ -15,7 +15,7 @@ WHY = {
     "input_embeddings": ("a prompt is text or tokens on torch", "Leave it out"),
     "draft_model": ("speculative decoding is not among these calls on torch", "Leave it out"),
     "upload_repo": ("nothing is uploaded from here", "Upload the folder with huggingface_hub"),
-    "quant_predicate": ("layers are quantised alike on torch, without recipes or predicates", "Leave it out"),
+    "quant_predicate": ("a function would be asked about MLX's layers, which torch has not", "Name a mixed recipe"),
     "q_mode": ("only affine quantisation is written on torch", "Leave it out"),
     "dequantize": ("writing an unpacked copy is mlx-lm's own; loading unpacks in any case", "Leave it out"),
 }
