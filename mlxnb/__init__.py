@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .kernels.dispatch import Dispatcher
+    from .render.batch import BatchBar
     from .runtime import Engine
 
 __version__ = "0.1.0"
@@ -23,7 +24,15 @@ def engine() -> Engine:
     """The process's engine, made on first use, and made anew after it was closed."""
     from .runtime import shared_engine
 
-    return shared_engine()
+    made = shared_engine()
+    made.bar = _bar  # `render` lies above `runtime`: as for a Result below, the tie is made here
+    return made
+
+
+def _bar() -> BatchBar:
+    from .render.batch import BatchBar
+
+    return BatchBar()
 
 
 def patched_kernels(*, strict: bool = False) -> AbstractContextManager[Dispatcher]:

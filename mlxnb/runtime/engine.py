@@ -20,6 +20,7 @@ from ..backends.select import candidates
 from ..errors import BackendError, EngineClosedError, MlxnbError
 from ..request import Message, Precision, Request
 from ..result import Chunk, Result
+from .bar import Bar, Wanted, shown
 from .batch import Answer, BatchJob, as_jobs
 from .batch_run import BatchRun, by_model
 from .caches import Caches
@@ -47,6 +48,9 @@ class Status:
 
 class Engine:
     """Runs models for every front of this process. Options are those of Request and Sampling, by the same names."""
+
+    # Makes what shows how far a batch is; whoever can show things sets it, which nothing below the fronts can.
+    bar: Callable[[], Bar] | None = None
 
     def __init__(self, backends: Mapping[str, Backend] | None = None, *, caching: bool = True) -> None:
         self.backends: dict[str, Backend] = dict(backends if backends is not None else default_backends())
@@ -117,7 +121,7 @@ class Engine:
         return job
 
     @names_its_options
-    def batch(self, prompts: Iterable[Prompt | Request], **options: Any) -> list[Answer]:
+    def batch(self, prompts: Iterable[Prompt | Request], *, progress: Wanted = None, **options: Any) -> list[Answer]:
         """Answer many prompts at once, in their order: for each its Result, or the MlxnbError that it failed with.
 
         As many are computed together as memory holds; one that finishes makes room for the next. What the prompts have
@@ -128,9 +132,12 @@ class Engine:
 
         Args:
             prompts: strings, lists of messages, or Requests, which keep options of their own.
+            progress: True for a bar in the notebook, or on a terminal's stderr; a function that hears a Progress
+                several times a second, on this thread; False for neither. Without it a bar appears after a second.
             **options: as for `generate`, for every prompt that is no Request.
         """
-        return self.submit_batch(prompts, **options).results()
+        with shown(progress, self.bar) as show:
+            return self.submit_batch(prompts, **options).results(show)
 
     @names_its_options
     def submit_batch(self, prompts: Iterable[Prompt | Request], **options: Any) -> BatchJob:
