@@ -45,3 +45,30 @@ def unless_short(work: Callable[[], T], last_try: bool = False) -> tuple[T] | No
             raise
         traceback.clear_frames(err.__traceback__)  # which hold the tensors of the layers it came through
         return None
+
+
+def let_go(err: BaseException) -> None:
+    """Whoever keeps an answer must not keep a model with it, nor tensors: frames that still run cannot be cleared."""
+    for each in _chain(err):
+        traceback.clear_frames(each.__traceback__)
+        each.__traceback__ = None
+
+
+def clear(err: BaseException) -> None:
+    """`let_go` for an error that is caught in the only frame it came through that still runs: it can be told where it
+    came from, below that.
+    """
+    for each in _chain(err):
+        traceback.clear_frames(each.__traceback__)
+    if err.__traceback__ is not None:
+        err.__traceback__ = err.__traceback__.tb_next
+
+
+def _chain(err: BaseException) -> list[BaseException]:
+    """It, and what it came of."""
+    seen: list[BaseException] = []
+    going: BaseException | None = err
+    while going is not None and going not in seen:
+        seen.append(going)
+        going = going.__cause__ or going.__context__
+    return seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..decision import Accepted, Decision, Rejected
@@ -14,6 +14,7 @@ from .torch_slots import Slots
 
 if TYPE_CHECKING:
     from .torch import TorchModel
+    from .reuse import Feed
 
 # What the logits of rows fed together may differ by from those fed alone, as a share of their spread.
 EXACT, ROUNDED = 1e-3, 0.1
@@ -40,14 +41,13 @@ class TorchBatch(Batch):
         if member.draw is None:
             member.draw = TorchSampler(member.request.sampling, self._model.info.device)
         self._model.use_threads()
-        feed, keep = self._model.start(member)
+        feed, keep = self._started(member)
         member.watch.prefill_done = feed.length
         if not member.prefilled:  # what it is given when it comes again is of its own making
             member.watch.reused_tokens = feed.length
         with torch.inference_mode():
             logits = self._model.prefill(ids, feed, member.watch)
-            if not member.prefilled:
-                keep(feed)
+            keep(feed)
             member.prefilled = True
             if self._slots is None:
                 self._slots = Slots(feed.state.layers)
@@ -60,6 +60,11 @@ class TorchBatch(Batch):
                 raise
 
     def step(self) -> list[tuple[Member, int]]:
+    def _started(self, member: Member) -> tuple[Feed, Callable[[Feed], None]]:
+        """See LocalModel.start; what is fed again is not kept again."""
+        feed, keep = self._model.start(member)
+        return feed, (lambda _: None) if member.prefilled else keep
+
         """See Batch.step. One that fails leaves the rows as they were."""
         import torch
 

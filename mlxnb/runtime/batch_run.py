@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from .. import hardware
 from ..backends.base import Backend, Cancelled
 from ..backends.batch import Batch, Member
 from ..backends.local import LocalModel
-from ..backends.memory import memory_ran_out
+from ..backends.memory import let_go, memory_ran_out
 from ..decision import Decision, Rejected
 from ..errors import BackendError, MlxnbError
 from ..request import Precision
@@ -276,7 +275,7 @@ class BatchRun:
         """
         going = list(self._running.values())
         self._running = {}
-        _let_go(err)  # of the tensors of the step
+        let_go(err)  # of the tensors of the step
         if self._batch is not None:
             self._batch.close()
         self._batch = None
@@ -314,25 +313,14 @@ class BatchRun:
             job.watch.finish_reason = "interrupted"
             job.finish(outcome.result())
         except MlxnbError as err:
-            _let_go(err)
+            let_go(err)
             job.finish(None, err)
         except Exception as err:  # noqa: BLE001 - an edge, as in the engine: a backend's error becomes the job's
-            _let_go(err)
+            let_go(err)
             job.finish(None, outcome.failed(err))
         else:
             return
         self._ended(job, outcome)
-
-
-def _let_go(err: BaseException) -> None:
-    """Whoever keeps an answer must not keep a model with it, nor tensors: frames that still run cannot be cleared."""
-    seen: list[BaseException] = []
-    going: BaseException | None = err
-    while going is not None and going not in seen:
-        seen.append(going)
-        traceback.clear_frames(going.__traceback__)
-        going.__traceback__ = None
-        going = going.__cause__ or going.__context__
 
 
 def by_model(jobs: Iterable[Job]) -> list[list[Job]]:
