@@ -28,7 +28,7 @@ from .speculative import proposer, speculate
 from .tokenizer import Tokenizer
 from .torch_attention import take_packed
 from .torch_batch import TorchBatch, batchable
-from .torch_decoder import TorchDecoder
+from .torch_decoder import Draws, TorchDecoder
 from .torch_kv import STEP, expect, new_cache
 from .torch_mlx import StoredByMlx, stored_by_mlx
 from .torch_norms import take_norms
@@ -268,10 +268,10 @@ class TorchModel(LocalModel):
         """See LocalModel.cuttable."""
         return self._states.cuttable
 
-    def decoder(self, feed: Feed, request: Request) -> TorchDecoder:
-        """See LocalModel.decoder."""
-        sampler = TorchSampler(request.sampling, self.info.device)
-        return TorchDecoder(self.model, self._states, feed, sampler, self.info.device)
+    def decoder(self, feed: Feed, request: Request, sampler: Draws | None = None) -> TorchDecoder:
+        """See LocalModel.decoder. `sampler` in TorchSampler's place."""
+        draws = sampler or TorchSampler(request.sampling, self.info.device)
+        return TorchDecoder(self.model, self._states, feed, draws, self.info.device)
 
     def tokens(
         self,
