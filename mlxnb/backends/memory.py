@@ -55,13 +55,11 @@ def let_go(err: BaseException) -> None:
 
 
 def clear(err: BaseException) -> None:
-    """`let_go` for an error that is caught in the only frame it came through that still runs: it can be told where it
-    came from, below that.
+    """`let_go` for an error that still tells where it came from. The frames that still run, which it keeps too, must let
+    go of what they hold by themselves.
     """
     for each in _chain(err):
         traceback.clear_frames(each.__traceback__)
-    if err.__traceback__ is not None:
-        err.__traceback__ = err.__traceback__.tb_next
 
 
 def _chain(err: BaseException) -> list[BaseException]:

@@ -315,14 +315,18 @@ class TorchModel(LocalModel):
                     self._threads.saw(threads, spent / made)
 
     def batchable(self, request: Request) -> Decision:
-        """See LocalModel.batchable. Asked of the model once."""
+        """See LocalModel.batchable. Asked of the model once, or again where there was no memory to ask."""
         if self.stretches_beyond is not None:
             return Rejected(BATCH, "LongRoPE embeds every position of this model by the length of its row")
         if spread_words(self.model):
             return Rejected(BATCH, "its layers are in several places")
         if self._batchable is None:
             self.use_threads()
-            self._batchable = batchable(self.model)
+            found = unless_short(lambda: batchable(self.model))
+            if found is None:
+                self.give_back()
+                return Rejected(BATCH, "memory ran out where that was tried", "unload another model and ask again")
+            (self._batchable,) = found
         return self._batchable
 
     def new_batch(self) -> Batch:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from ..decision import Accepted, Decision, Rejected
 from ..errors import in_words
 from .batch import SUBJECT, Batch, Member
+from .memory import memory_ran_out
 from .torch_layers import kind
 from .torch_sampling import TorchSampler, likeliest
 from .torch_slots import Slots
 
 if TYPE_CHECKING:
-    from .torch import TorchModel
     from .reuse import Feed
+    from .torch import TorchModel
 
 # What the logits of rows fed together may differ by from those fed alone, as a share of their spread.
 EXACT, ROUNDED = 1e-3, 0.1
@@ -59,12 +60,12 @@ class TorchBatch(Batch):
                 self.leave([member])
                 raise
 
-    def step(self) -> list[tuple[Member, int]]:
     def _started(self, member: Member) -> tuple[Feed, Callable[[Feed], None]]:
         """See LocalModel.start; what is fed again is not kept again."""
         feed, keep = self._model.start(member)
         return feed, (lambda _: None) if member.prefilled else keep
 
+    def step(self) -> list[tuple[Member, int]]:
         """See Batch.step. One that fails leaves the rows as they were."""
         import torch
 
@@ -153,7 +154,11 @@ def forward(model: Any, slots: Slots, tokens: Sequence[int]) -> Any:
 
 
 def batchable(model: Any) -> Decision:
-    """Whether rows of unlike length can be decoded together by this transformers model, shown by doing so once."""
+    """Whether rows of unlike length can be decoded together by this transformers model, shown by doing so once.
+
+    Raises:
+        Exception: memory ran out, which says nothing of the model.
+    """
     from transformers import DynamicCache
 
     layers = DynamicCache(config=model.config).layers
@@ -165,7 +170,9 @@ def batchable(model: Any) -> Decision:
         return Rejected(SUBJECT, f"this model's {', '.join(sorted(named))} is not known to be safe to batch")
     try:
         apart = _difference(model)
-    except Exception as err:  # noqa: BLE001 - a probe: what a model's own code does with a mask or positions is its own
+    except Exception as err:  # a probe: what a model's own code does with a mask or positions is its own
+        if memory_ran_out(err):
+            raise
         return Rejected(SUBJECT, f"this model did not take rows of unlike length: {in_words(err)}")
     allowed = EXACT if str(model.dtype) == "torch.float32" else ROUNDED
     if not apart <= allowed:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,7 +14,8 @@ from .. import hardware
 from ..backends import default_backends
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.local import LocalModel
-from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
+from ..backends.memory import clear
+from ..backends.perplexity import Perplexity, Text, as_texts, in_tokens, perplexity
 from ..backends.select import candidates
 from ..errors import BackendError, EngineClosedError, MlxnbError
 from ..request import Message, Precision, Request
@@ -258,7 +258,7 @@ class Engine:
             PromptError: a text is none, or longer than the model's context.
             BackendError: the backend does not tell how likely a token is.
         """
-        given = [texts] if isinstance(texts, str | tuple) else list(texts)
+        given = as_texts(texts)
         precision = Precision(dtype, quantize)
 
         def measure() -> Perplexity:
@@ -371,9 +371,10 @@ class Engine:
         except Cancelled:
             job.finish(outcome.result())
         except MlxnbError as err:
+            clear(err)
             job.finish(None, err)
         except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
-            traceback.clear_frames(err.__traceback__)  # whoever keeps the error must not keep a KV state with it
+            clear(err)
             job.finish(None, outcome.failed(err))
         else:
             whole = True
@@ -381,7 +382,10 @@ class Engine:
         finally:
             self._jobs.remove(job)
             job.watch.draft = None  # whoever keeps the job must not keep a model
-            self._after(job, outcome, whole)
+            try:
+                self._after(job, outcome, whole)
+            finally:
+                outcome.loaded = None  # nor whoever keeps its error, and with that this frame
 
     def _after(self, job: Job, outcome: Outcome, whole: bool) -> None:
         """What nobody has to wait for: keep the answer if it came to its end, and the KV state."""
