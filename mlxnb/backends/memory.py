@@ -55,8 +55,8 @@ def let_go(err: BaseException) -> None:
 
 
 def clear(err: BaseException) -> None:
-    """`let_go` for an error that still tells where it came from. The frames that still run, which it keeps too, must let
-    go of what they hold by themselves.
+    """`let_go` for an error that still tells where it came from. The frames that still run, which it keeps too, must
+    let go of what they hold by themselves.
     """
     for each in _chain(err):
         traceback.clear_frames(each.__traceback__)
