@@ -20,7 +20,7 @@ from .base import ModelInfo, Watch, in_folder
 from .batch import SUBJECT as BATCH
 from .batch import Batch
 from .local import LocalModel
-from .memory import release, unless_short
+from .memory import memory_ran_out, release, unless_short
 from .prefill import Feeding, make_room, prefill, step_again
 from .quantization import as_it_is, with_quantization
 from .reuse import Feed
@@ -43,6 +43,7 @@ from .torch_plans import (
     plans,
     quantised_in_parts,
     room,
+    short_in_conversion,
     smaller_way,
     spread,
     spread_words,
@@ -95,7 +96,7 @@ class TorchBackend:
             lambda plan: room(plan, checkpoint, precision),
             source.name,
         )
-        made.info = with_plan(made.info, plan, dropped)
+        made.info = with_plan(made.info, plan, dropped, next(way for way in ways if isinstance(way, Plan)))
         return made
 
     def _load(
@@ -182,6 +183,10 @@ def _from_pretrained(source: ModelSource, dtype: Any, stored: StoredByMlx | None
             trust_remote_code=False,
             output_loading_info=True,
         )
+    except RuntimeError as err:
+        if not memory_ran_out(err) and short_in_conversion(err):
+            raise MemoryError(f"memory ran out where the weights of {source.name} were put together") from err
+        raise
     except SafetensorError as err:
         raise DamagedModelError(f"The weights of {source.name} are damaged: {err}.", "Fetch the model again.") from err
     except (ValueError, KeyError, ImportError, AttributeError, TypeError) as err:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..decision import Accepted, Decision, Rejected
 from . import torch_siblings
+from .memory import memory_ran_out
 
 # A layer with fewer outputs is no load to read, and often a router or a gate, where small errors decide much.
 LEAST_OUTPUTS = 32
@@ -18,7 +19,6 @@ LEAST_OUTPUTS = 32
 # s = 4.1 / 15 and the noise 7.9 %. The bounds leave room for other distributions and none for a kernel that is wrong.
 BOUNDS = {"int8": 0.05, "int4": 0.2}
 
-# Share of the weights from which it is worth a note that they stay as they are.
 # How many times larger than the others a few channels are in the rows of the trial's inputs: what a transformer's
 # layers are given has some such. A row in int8 has one scale, so that they take the levels from all others. With one
 # channel in EVERY the noise of the inputs comes to 2.8 % of the result at 20 times and 3.5 % at 50, less in a narrow
@@ -28,6 +28,7 @@ BOUNDS = {"int8": 0.05, "int4": 0.2}
 OUTLIERS, EVERY = (1, 20, 50), 256
 WITH_OUTLIERS = {"int8": 0.1, "int4": 0.2}
 
+# Share of the weights from which it is worth a note that they stay as they are.
 WORTH_SAYING = 0.02
 
 INSTEAD = "leave out quantize, or take another backend"
@@ -147,7 +148,9 @@ def _trial(linear: Any, kind: str) -> str | None:
     try:
         with torch.inference_mode():
             exact, got = linear(x).float(), _layer_class(kind)(linear)(x).float()
-    except Exception as err:  # noqa: BLE001 - a backend's probe: torch fails in its own ways where a kernel is missing
+    except Exception as err:  # a backend's probe: torch fails in its own ways where a kernel is missing
+        if memory_ran_out(err):  # which is no fault of the kernel, and the next plan's affair
+            raise
         return f"this torch cannot: {' '.join(f'{type(err).__name__}: {err}'.split()[:30])}"
     apart = torch.linalg.vector_norm(got - exact, dim=1) / torch.linalg.vector_norm(exact, dim=1).clamp_min(1e-30)
     for error, times in zip(apart.tolist(), OUTLIERS, strict=True):
@@ -177,6 +180,8 @@ def _broken(model: Any) -> str | None:
         with torch.inference_mode():
             tokens = torch.zeros((1, 3), dtype=torch.long, device=model.device)
             finite = bool(model(input_ids=tokens, use_cache=False).logits.isfinite().all())
-    except Exception as err:  # noqa: BLE001 - a backend's probe: a family may use a layer's weights by itself
+    except Exception as err:  # a backend's probe: a family may use a layer's weights by itself
+        if memory_ran_out(err):
+            raise
         return f"the model does not run so: {' '.join(f'{type(err).__name__}: {err}'.split()[:30])}"
     return None if finite else "the quantised model gives numbers that are none"

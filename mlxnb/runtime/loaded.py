@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from .. import hardware
-from ..backends.base import Backend, LoadedModel, ModelInfo
+from ..backends.base import AS_ASKED, Backend, LoadedModel, ModelInfo
 from ..backends.select import Candidates, candidates
 from ..decision import Rejected
 from ..errors import (
@@ -220,7 +220,8 @@ class LoadedModels:
         try:
             check_fits(checkpoint, tokens=tokens, bytes_per_weight=per_weight, free=free)
         except ModelTooLargeError as err:
-            if not strict and backend.smaller_way(checkpoint, precision):
+            way = backend.smaller_way(checkpoint, precision)
+            if way and (not strict or way.subject == AS_ASKED):
                 return
             here = sorted({info.name for info in self.infos()})
             if not here:
