@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .kernels.dispatch import Dispatcher
+    from .render.batch import BatchBar
     from .runtime import Engine
     from .runtime.conversion import ConversionReport
 
@@ -26,7 +27,15 @@ def engine() -> Engine:
     from .runtime.conversion import ConversionReport
 
     ConversionReport._repr_mimebundle_ = _conversion_mimebundle  # type: ignore[attr-defined]
-    return shared_engine()
+    made = shared_engine()
+    made.bar = _bar  # `render` lies above `runtime`: as for a Result below, the tie is made here
+    return made
+
+
+def _bar() -> BatchBar:
+    from .render.batch import BatchBar
+
+    return BatchBar()
 
 
 def convert(source: str, target: str | None = None, **options: Any) -> ConversionReport:

@@ -109,6 +109,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "GemmaConfig",
         {"rope_parameters": rope(4000.0), "head_dim": 32, "hidden_activation": "gelu_pytorch_tanh"},
     ),
+    # Both kinds of soft-capping, away from the defaults; mlx-lm's loader has no window, so the window is never reached.
+    "gemma2": (
+        "Gemma2Config",
+        {
+            "rope_parameters": rope(4000.0),
+            "head_dim": 32,
+            "query_pre_attn_scalar": 20,
+            "sliding_window": 4096,
+            "attn_logit_softcapping": 20.0,
+            "final_logit_softcapping": 40.0,
+        },
+    ),
+    "starcoder2": (
+        "Starcoder2Config",
+        {"rope_parameters": rope(4000.0), "norm_epsilon": 1e-4, "tie_word_embeddings": False},
+    ),
     "phi3": ("Phi3Config", {"rope_parameters": rope(6000.0), "tie_word_embeddings": False, "sliding_window": None}),
     "phi3-partial": (
         "Phi3Config",

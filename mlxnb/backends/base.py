@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .local import LocalModel
 
 
+# The subject of a way to load a model by which it comes as it was asked for.
+AS_ASKED = "load as asked"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What is loaded, as a person wants to know it. Sizes in bytes, `context_length` in tokens.
@@ -150,7 +154,8 @@ class Backend(Protocol):
 
     def smaller_way(self, checkpoint: Checkpoint, precision: Precision) -> Decision:
         """Whether `load` has a way for a model that does not fit as it is asked for: elsewhere, or in fewer bits. What
-        it took is then in the notes of its ModelInfo, and what was asked for in `refused`.
+        it took is then in the notes of its ModelInfo, and what was asked for in `refused`. The subject is AS_ASKED
+        where what comes of it is what was asked for all the same, quantised while it is read for one.
         """
         ...
 

@@ -45,3 +45,28 @@ def unless_short(work: Callable[[], T], last_try: bool = False) -> tuple[T] | No
             raise
         traceback.clear_frames(err.__traceback__)  # which hold the tensors of the layers it came through
         return None
+
+
+def let_go(err: BaseException) -> None:
+    """Whoever keeps an answer must not keep a model with it, nor tensors: frames that still run cannot be cleared."""
+    for each in _chain(err):
+        traceback.clear_frames(each.__traceback__)
+        each.__traceback__ = None
+
+
+def clear(err: BaseException) -> None:
+    """`let_go` for an error that still tells where it came from. The frames that still run, which it keeps too, must
+    let go of what they hold by themselves.
+    """
+    for each in _chain(err):
+        traceback.clear_frames(each.__traceback__)
+
+
+def _chain(err: BaseException) -> list[BaseException]:
+    """It, and what it came of."""
+    seen: list[BaseException] = []
+    going: BaseException | None = err
+    while going is not None and going not in seen:
+        seen.append(going)
+        going = going.__cause__ or going.__context__
+    return seen

@@ -26,7 +26,7 @@ from .mlx_batch import MlxBatch, batchable
 from .mlx_cache import make_cache
 from .mlx_config import as_mlx_lm_reads_it
 from .mlx_decoder import MlxDecoder
-from .mlx_fixes import LongRope, correct, readable_context
+from .mlx_fixes import LongRope, correct, experts_that_cannot_run, readable_context
 from .mlx_states import MlxStates
 from .prefill import Feeding, prefill
 from .quantization import as_it_is, with_quantization
@@ -78,6 +78,9 @@ class MlxBackend:
         if precision.dtype is not None:
             model.set_dtype(getattr(mx, precision.dtype))
         decision = _quantised(model, checkpoint, precision.quantize)
+        if without := experts_that_cannot_run(model):
+            message = f"MLX on this {device()} has no product for the experts of {source.name} in {without}."
+            raise UnsupportedModelError(message, "Use --backend torch, --dtype float32, or --quantize int8.")
         mx.eval(model.parameters())
         long_rope = correct(model, checkpoint.config)
         info = _info(source, model, checkpoint)

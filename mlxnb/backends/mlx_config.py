@@ -14,6 +14,8 @@ from ..errors import UnsupportedModelError
 # Families whose mlx-lm loader has SwiGLU built in, whatever the config's activation says.
 SWIGLU_ONLY = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3", "deepseek_v3"})
 SILU = frozenset({"silu", "swish"})
+# The names of one approximation of GELU.
+TANH_GELU = frozenset({"gelu_pytorch_tanh", "gelu_new", "gelu_fast"})
 
 
 def as_mlx_lm_reads_it(config: dict[str, Any]) -> dict[str, Any]:
@@ -25,6 +27,8 @@ def as_mlx_lm_reads_it(config: dict[str, Any]) -> dict[str, Any]:
     family = config.get("model_type", "")
     overlay = _rope(config)
     _refuse_other_activation(family, config)
+    if family == "gemma2":
+        _refuse_other_gemma2(config)
     _refuse_other_scaling(family, overlay.get("rope_scaling") or config.get("rope_scaling"))
     return overlay
 
@@ -79,6 +83,21 @@ def _refuse_other_activation(family: str, config: dict[str, Any]) -> None:
     activation = config.get("hidden_act", "silu")
     if family in SWIGLU_ONLY and activation not in SILU:
         raise _unsupported(f"{family} with the activation {activation!r}, where it always uses SiLU")
+    if family == "starcoder2" and config.get("hidden_act", "gelu") not in TANH_GELU | {"gelu"}:
+        raise _unsupported(f"{family} with the activation {activation!r}, where it always uses GELU")
+    if family == "starcoder2" and config.get("use_bias") is False:
+        raise _unsupported(f"{family} without biases")
+
+
+def _refuse_other_gemma2(config: dict[str, Any]) -> None:
+    """Its loader caps every score and logit, ties the head, and has one approximation of GELU built in."""
+    for name in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if name in config and config[name] is None:
+            raise _unsupported(f"gemma2 without {name}")
+    if config.get("tie_word_embeddings") is False:
+        raise _unsupported("gemma2 with a head of its own")
+    if config.get("hidden_activation", "gelu_pytorch_tanh") not in TANH_GELU:
+        raise _unsupported(f"gemma2 with the activation {config['hidden_activation']!r}")
 
 
 def _refuse_other_scaling(family: str, scaling: dict[str, Any] | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .mlx_config import window
+from .mlx_config import TANH_GELU, window
 
 
 def correct(model: Any, config: dict[str, Any]) -> LongRope | None:
@@ -19,6 +19,8 @@ def correct(model: Any, config: dict[str, Any]) -> LongRope | None:
         _slide_every_layer(model, window(config))
     if family == "gemma":
         _approximate_gelu(model)
+    if family == "starcoder2" and config.get("hidden_act", "gelu_pytorch_tanh") in TANH_GELU:
+        _approximate_gelu_of_starcoder(model)
     if family == "deepseek_v3":
         _route_within_groups(model)
     if family == "phi3":
@@ -33,6 +35,21 @@ def readable_context(model: Any, config: dict[str, Any]) -> int | None:
     size = window(config)
     slides = size is not None and any(isinstance(cache, RotatingKVCache) for cache in make_prompt_cache(model))
     return None if slides else size
+
+
+def experts_that_cannot_run(model: Any) -> str | None:
+    """The dtype of a model's experts where this MLX has no product for them, as on a CPU in half precision; or None."""
+    import mlx.core as mx
+    from mlx_lm.models.switch_layers import SwitchLinear
+
+    dtypes = {module.weight.dtype for module in model.modules() if isinstance(module, SwitchLinear)}
+    for dtype in dtypes:
+        row, experts, which = mx.zeros((1, 1, 8), dtype), mx.zeros((2, 8, 8), dtype), mx.zeros((1,), mx.uint32)
+        try:
+            mx.eval(mx.gather_mm(row, experts, rhs_indices=which))
+        except RuntimeError:
+            return str(dtype).removeprefix("mlx.core.")
+    return None
 
 
 def _slide_every_layer(model: Any, size: int | None) -> None:
@@ -55,6 +72,18 @@ def _approximate_gelu(model: Any) -> None:
 
     for layer in model.layers:
         layer.mlp.__class__ = GemmaMLP
+
+
+def _approximate_gelu_of_starcoder(model: Any) -> None:
+    """StarCoder 2's GELU is the tanh approximation where its config says so; mlx-lm computes the exact one."""
+    import mlx.nn as nn
+
+    class StarcoderMLP(type(model.layers[0].mlp)):  # type: ignore[misc]
+        def __call__(self, x: Any) -> Any:
+            return self.c_proj(nn.gelu_approx(self.c_fc(x)))
+
+    for layer in model.layers:
+        layer.mlp.__class__ = StarcoderMLP
 
 
 def _untruncated_yarn(model: Any, config: dict[str, Any]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import OptionError, PromptError
 from ..request import Request
-from .tokenizer import check_context
+from .tokenizer import check_context, check_text
 from .vocabulary import as_ids, check_ids
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # A text, or a prompt and what is answered to it.
 Text = str | tuple[str, str]
+GIVE = "Give a string, or a pair of strings: a prompt and its answer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,19 @@ def _check(model: LocalModel, ids: list[int]) -> None:
     check_context(len(ids) - 1, model.info.context_length, model.info.name)
 
 
+def as_texts(texts: Text | Iterable[Text]) -> list[Text]:
+    """One text, or those of any iterable, as a list.
+
+    Raises:
+        PromptError: it is neither.
+    """
+    if isinstance(texts, str | tuple):
+        return [texts]
+    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+        raise PromptError(f"texts is a {type(texts).__name__}.", f"{GIVE} Or a list of those.")
+    return list(texts)
+
+
 def in_tokens(model: LocalModel, text: Text) -> tuple[list[int], list[int]]:
     """What is given and what is to be predicted after it: of a text all; of a prompt and its answer the answer and the
     token that ends it, after the prompt in the model's chat template.
@@ -64,10 +78,11 @@ def in_tokens(model: LocalModel, text: Text) -> tuple[list[int], list[int]]:
     if isinstance(text, str):
         given, ids = [], model.tokenizer.prompt(Request.of(text, raw=True)).ids
     elif isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text):
+        check_text(text[1], "The answer")
         given = model.tokenizer.prompt(Request.of(text[0])).ids
         ids = model.tokenizer.inner.encode(text[1], add_special_tokens=False)
         ids += [end] if (end := model.tokenizer.inner.eos_token_id) is not None else []
     else:
-        raise PromptError(f"A text is {text!r}.", "Give a string, or a pair of strings: a prompt and its answer.")
+        raise PromptError(f"A text is {repr(text)[:80]}.", GIVE)
     check_context(len(given) + len(ids) - 1, model.info.context_length, model.info.name)
     return given, ids

@@ -122,8 +122,8 @@ class Tokenizer:
             ) from err
 
 
-def check_text(text: str) -> None:
-    """Refuse text with half a character in it, which no encoding has bytes for.
+def check_text(text: str, what: str = "The prompt") -> None:
+    """Refuse text with half a character in it, which no encoding has bytes for; `what` says whose it is.
 
     Raises:
         PromptError: with the first, and where it is.
@@ -133,7 +133,7 @@ def check_text(text: str) -> None:
     except UnicodeEncodeError as err:
         half = f"U+{ord(text[err.start]):04X}"
         raise PromptError(
-            f"The prompt holds half of a character, {half} at position {err.start}.",
+            f"{what} holds half of a character, {half} at position {err.start}.",
             "Read the text anew in its own encoding, or drop it: text.encode(errors='ignore').decode().",
         ) from None
 

@@ -20,7 +20,7 @@ from .base import ModelInfo, Watch, in_folder
 from .batch import SUBJECT as BATCH
 from .batch import Batch
 from .local import LocalModel
-from .memory import release, unless_short
+from .memory import memory_ran_out, release, unless_short
 from .prefill import Feeding, make_room, prefill, step_again
 from .quantization import as_it_is, with_quantization
 from .reuse import Feed
@@ -29,7 +29,7 @@ from .tokenizer import Tokenizer
 from .torch_attention import take_packed
 from .torch_batch import TorchBatch, batchable
 from .torch_blocking import blocked, bytes_in_blocks
-from .torch_decoder import TorchDecoder
+from .torch_decoder import Draws, TorchDecoder
 from .torch_kv import STEP, expect, new_cache
 from .torch_mlx import StoredByMlx, stored_by_mlx
 from .torch_norms import take_norms
@@ -44,6 +44,7 @@ from .torch_plans import (
     plans,
     quantised_in_parts,
     room,
+    short_in_conversion,
     smaller_way,
     spread,
     spread_words,
@@ -96,7 +97,7 @@ class TorchBackend:
             lambda plan: room(plan, checkpoint, precision),
             source.name,
         )
-        made.info = with_plan(made.info, plan, dropped)
+        made.info = with_plan(made.info, plan, dropped, next(way for way in ways if isinstance(way, Plan)))
         return made
 
     def _load(
@@ -189,6 +190,10 @@ def _from_pretrained(source: ModelSource, dtype: Any, stored: StoredByMlx | None
             trust_remote_code=False,
             output_loading_info=True,
         )
+    except RuntimeError as err:
+        if not memory_ran_out(err) and short_in_conversion(err):
+            raise MemoryError(f"memory ran out where the weights of {source.name} were put together") from err
+        raise
     except SafetensorError as err:
         raise DamagedModelError(f"The weights of {source.name} are damaged: {err}.", "Fetch the model again.") from err
     except (ValueError, KeyError, ImportError, AttributeError, TypeError) as err:
@@ -275,10 +280,10 @@ class TorchModel(LocalModel):
         """See LocalModel.cuttable."""
         return self._states.cuttable
 
-    def decoder(self, feed: Feed, request: Request) -> TorchDecoder:
-        """See LocalModel.decoder."""
-        sampler = TorchSampler(request.sampling, self.info.device)
-        return TorchDecoder(self.model, self._states, feed, sampler, self.info.device)
+    def decoder(self, feed: Feed, request: Request, sampler: Draws | None = None) -> TorchDecoder:
+        """See LocalModel.decoder. `sampler` in TorchSampler's place."""
+        draws = sampler or TorchSampler(request.sampling, self.info.device)
+        return TorchDecoder(self.model, self._states, feed, draws, self.info.device)
 
     def tokens(
         self,
@@ -322,14 +327,18 @@ class TorchModel(LocalModel):
                     self._threads.saw(threads, spent / made)
 
     def batchable(self, request: Request) -> Decision:
-        """See LocalModel.batchable. Asked of the model once."""
+        """See LocalModel.batchable. Asked of the model once, or again where there was no memory to ask."""
         if self.stretches_beyond is not None:
             return Rejected(BATCH, "LongRoPE embeds every position of this model by the length of its row")
         if spread_words(self.model):
             return Rejected(BATCH, "its layers are in several places")
         if self._batchable is None:
             self.use_threads()
-            self._batchable = batchable(self.model)
+            found = unless_short(lambda: batchable(self.model))
+            if found is None:
+                self.give_back()
+                return Rejected(BATCH, "memory ran out where that was tried", "unload another model and ask again")
+            (self._batchable,) = found
         return self._batchable
 
     def new_batch(self) -> Batch:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..decision import Accepted, Decision, Rejected
 from ..errors import in_words
 from .batch import SUBJECT, Batch, Member
+from .memory import memory_ran_out
 from .torch_layers import kind
 from .torch_sampling import TorchSampler, likeliest
 from .torch_slots import Slots
 
 if TYPE_CHECKING:
+    from .reuse import Feed
     from .torch import TorchModel
 
 # What the logits of rows fed together may differ by from those fed alone, root mean square as a share of their spread.
@@ -41,14 +43,13 @@ class TorchBatch(Batch):
         if member.draw is None:
             member.draw = TorchSampler(member.request.sampling, self._model.info.device)
         self._model.use_threads()
-        feed, keep = self._model.start(member)
+        feed, keep = self._started(member)
         member.watch.prefill_done = feed.length
         if not member.prefilled:  # what it is given when it comes again is of its own making
             member.watch.reused_tokens = feed.length
         with torch.inference_mode():
             logits = self._model.prefill(ids, feed, member.watch)
-            if not member.prefilled:
-                keep(feed)
+            keep(feed)
             member.prefilled = True
             if self._slots is None:
                 self._slots = Slots(feed.state.layers)
@@ -59,6 +60,11 @@ class TorchBatch(Batch):
             except Exception:
                 self.leave([member])
                 raise
+
+    def _started(self, member: Member) -> tuple[Feed, Callable[[Feed], None]]:
+        """See LocalModel.start; what is fed again is not kept again."""
+        feed, keep = self._model.start(member)
+        return feed, (lambda _: None) if member.prefilled else keep
 
     def step(self) -> list[tuple[Member, int]]:
         """See Batch.step. One that fails leaves the rows as they were."""
@@ -149,7 +155,11 @@ def forward(model: Any, slots: Slots, tokens: Sequence[int]) -> Any:
 
 
 def batchable(model: Any) -> Decision:
-    """Whether rows of unlike length can be decoded together by this transformers model, shown by doing so once."""
+    """Whether rows of unlike length can be decoded together by this transformers model, shown by doing so once.
+
+    Raises:
+        Exception: memory ran out, which says nothing of the model.
+    """
     from transformers import DynamicCache
 
     layers = DynamicCache(config=model.config).layers
@@ -161,7 +171,9 @@ def batchable(model: Any) -> Decision:
         return Rejected(SUBJECT, f"this model's {', '.join(sorted(named))} is not known to be safe to batch")
     try:
         apart = _difference(model)
-    except Exception as err:  # noqa: BLE001 - a probe: what a model's own code does with a mask or positions is its own
+    except Exception as err:  # a probe: what a model's own code does with a mask or positions is its own
+        if memory_ran_out(err):
+            raise
         return Rejected(SUBJECT, f"this model did not take rows of unlike length: {in_words(err)}")
     allowed = EXACT if str(model.dtype) == "torch.float32" else ROUNDED
     if not apart <= allowed:

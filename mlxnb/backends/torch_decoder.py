@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from .memory import unless_short
 from .reuse import Feed
-from .torch_sampling import TorchSampler, likeliest
+from .torch_sampling import likeliest
 from .torch_states import TorchStates
+
+
+class Draws(Protocol):
+    """See TorchSampler."""
+
+    @property
+    def likeliest(self) -> bool:
+        """Whether it takes the likeliest token, whatever came before."""
+        ...
+
+    def __call__(self, logits: Any, history: list[int]) -> int:
+        """The next token for logits [1, vocabulary] after `history`."""
+        ...
 
 
 class TorchDecoder:
@@ -24,7 +37,7 @@ class TorchDecoder:
         model: Any,
         states: TorchStates,
         feed: Feed,
-        sampler: TorchSampler,
+        sampler: Draws,
         device: str,
         make_room: Callable[[Feed], None] | None = None,
     ) -> None:

@@ -14,8 +14,8 @@ from ..errors import ModelTooLargeError, UnsupportedModelError
 from ..models.fit import KV_ALLOWANCE, fits
 from ..models.shape import HIDDEN, language_part, number
 from ..request import DTYPES, Precision
-from .base import ModelInfo
-from .memory import release, unless_short
+from .base import AS_ASKED, ModelInfo
+from .memory import memory_ran_out, release, unless_short
 
 if TYPE_CHECKING:
     from ..models import Checkpoint
@@ -128,7 +128,14 @@ def smaller_way(there: Places, checkpoint: Checkpoint, precision: Precision) -> 
     found = [plan for plan in plans(there, precision.quantize, bool(checkpoint.quantization)) if isinstance(plan, Plan)]
     verdicts = [(plan, room(plan, checkpoint, precision)) for plan in found]
     first = next((plan for plan, verdict in verdicts if verdict), None)
-    return Accepted("load", first.words) if first else verdicts[-1][1]
+    if first is None:
+        return verdicts[-1][1]
+    return Accepted(AS_ASKED if as_asked(first, found[0]) else "load", first.words)
+
+
+def as_asked(plan: Plan, first: Plan) -> bool:
+    """Whether a plan comes to the same model as the first, on the device that computes: only the way there differs."""
+    return plan.quantize == first.quantize and plan.device == first.device and not plan.spills
 
 
 def first_that_fits(
@@ -170,11 +177,15 @@ def first_that_fits(
     raise ModelTooLargeError(f"{name} finds no memory here: {reasons}.", remedy)
 
 
-def with_plan(info: ModelInfo, plan: Plan, dropped: Sequence[Rejected]) -> ModelInfo:
-    """`info` with how the model came to be where it is, if that is not as it was asked for."""
+def with_plan(info: ModelInfo, plan: Plan, dropped: Sequence[Rejected], first: Plan) -> ModelInfo:
+    """`info` with how the model came to be where it is, if that is not by the first plan. What was asked for is refused
+    only where something else came of it, which a strict request does not take.
+    """
     if not dropped:
         return info
     said = "; ".join(f"{each.subject}: {each.reason}" for each in dropped)
+    if as_asked(plan, first):
+        return replace(info, notes=(*info.notes, f"loaded {plan.words}: {said}"))
     return replace(
         info, notes=(*info.notes, f"loaded {plan.words}, not as asked: {said}"), refused=(*info.refused, *dropped)
     )
@@ -197,6 +208,19 @@ def check_on_device(model: Any, plan: Plan) -> None:
     elsewhere = sum(place != plan.device for place in where)
     if elsewhere and not (plan.spills and elsewhere < len(where)):
         raise MemoryError(f"{elsewhere} of {len(where)} weights found no room on {plan.device}")
+
+
+def short_in_conversion(err: BaseException) -> bool:
+    """Whether memory ran out where transformers put a model's experts together, which it tells in its report alone: the
+    error that it raises then has no word of it.
+    """
+    step = err.__traceback__
+    while step is not None:
+        told = getattr(step.tb_frame.f_locals.get("loading_info"), "conversion_errors", None) or {}
+        if any("MemoryError" in text or memory_ran_out(RuntimeError(text)) for text in told.values()):
+            return True
+        step = step.tb_next
+    return False
 
 
 def spread(model: Any) -> dict[str, str]:

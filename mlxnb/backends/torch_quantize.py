@@ -8,6 +8,7 @@ from typing import Any
 
 from ..decision import Accepted, Decision, Rejected
 from . import torch_siblings
+from .memory import memory_ran_out
 
 # A layer with fewer outputs is no load to read, and often a router or a gate, where small errors decide much.
 LEAST_OUTPUTS = 32
@@ -17,6 +18,15 @@ LEAST_OUTPUTS = 32
 # s = 4 / 127 of one and the noise 0.9 %, and the inputs' as much again; in int4 a group of 32 spans about 4.1, so
 # s = 4.1 / 15 and the noise 7.9 %. The bounds leave room for other distributions and none for a kernel that is wrong.
 BOUNDS = {"int8": 0.05, "int4": 0.2}
+
+# How many times larger than the others a few channels are in the rows of the trial's inputs: what a transformer's
+# layers are given has some such. A row in int8 has one scale, so that they take the levels from all others. With one
+# channel in EVERY the noise of the inputs comes to 2.8 % of the result at 20 times and 3.5 % at 50, less in a narrow
+# layer; of what the other channels say by themselves it is 4.5 and 11 %, as int8 with one scale a row is. The worst
+# layer of the pocket model came to 4.0 and 4.4 %, and to 4.4 % with what it really is given. A kernel that heard the
+# large channels alone would be 30 % off.
+OUTLIERS, EVERY = (1, 20, 50), 256
+WITH_OUTLIERS = {"int8": 0.1, "int4": 0.2}
 
 # Share of the weights from which it is worth a note that they stay as they are.
 WORTH_SAYING = 0.02
@@ -129,20 +139,37 @@ def _words(count: Counter[str], head: str | None) -> str:
 
 
 def _trial(linear: Any, kind: str) -> str | None:
-    """What is wrong with one layer in `kind`, held against itself in full; None if it is as near as it must be."""
+    """What is wrong with one layer in `kind`, held against itself in full; None if it is as near as it must be for
+    every row of its inputs.
+    """
     import torch
 
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn((3, linear.in_features), generator=draw).to(linear.weight.device, linear.weight.dtype)
+    x = _inputs(linear.in_features).to(linear.weight.device, linear.weight.dtype)
     try:
         with torch.inference_mode():
             exact, got = linear(x).float(), _layer_class(kind)(linear)(x).float()
-    except Exception as err:  # noqa: BLE001 - a backend's probe: torch fails in its own ways where a kernel is missing
+    except Exception as err:  # a backend's probe: torch fails in its own ways where a kernel is missing
+        if memory_ran_out(err):  # which is no fault of the kernel, and the next plan's affair
+            raise
         return f"this torch cannot: {' '.join(f'{type(err).__name__}: {err}'.split()[:30])}"
-    error = float(torch.linalg.vector_norm(got - exact) / torch.linalg.vector_norm(exact).clamp_min(1e-30))
-    if error <= BOUNDS[kind]:
-        return None
-    return f"in the trial of one layer {kind} was {error:.0%} off the full precision; up to {BOUNDS[kind]:.0%} is right"
+    apart = torch.linalg.vector_norm(got - exact, dim=1) / torch.linalg.vector_norm(exact, dim=1).clamp_min(1e-30)
+    for error, times in zip(apart.tolist(), OUTLIERS, strict=True):
+        bound = BOUNDS[kind] if times == 1 else WITH_OUTLIERS[kind]
+        if not error <= bound:
+            off = f"{kind} was {error:.0%} off the full precision; up to {bound:.0%} is right"
+            return f"in the trial of one layer {off}"
+    return None
+
+
+def _inputs(width: int) -> Any:
+    """A row [width] of normal numbers for each of OUTLIERS, in which a few channels are so many times larger."""
+    import torch
+
+    x = torch.randn((len(OUTLIERS), width), generator=torch.Generator().manual_seed(0))
+    for row, times in zip(x, OUTLIERS, strict=True):
+        if times > 1:
+            row[EVERY // 2 % width :: EVERY] = times
+    return x
 
 
 def broken(model: Any) -> str | None:
@@ -153,6 +180,8 @@ def broken(model: Any) -> str | None:
         with torch.inference_mode():
             tokens = torch.zeros((1, 3), dtype=torch.long, device=model.device)
             finite = bool(model(input_ids=tokens, use_cache=False).logits.isfinite().all())
-    except Exception as err:  # noqa: BLE001 - a backend's probe: a family may use a layer's weights by itself
+    except Exception as err:  # a backend's probe: a family may use a layer's weights by itself
+        if memory_ran_out(err):
+            raise
         return f"the model does not run so: {' '.join(f'{type(err).__name__}: {err}'.split()[:30])}"
     return None if finite else "the model so changed gives numbers that are none"

@@ -31,7 +31,7 @@ class WorkCell:
     def __init__(self, title: str, words: Callable[[int, int], str] = steps) -> None:
         self._title, self._words = title, words
         self._pace = Pace()
-        self._publisher = _publisher()
+        self._publisher = publisher()
         self._id = uuid.uuid4().hex
 
     def __enter__(self) -> WorkCell:
@@ -71,7 +71,7 @@ def _page(done: int, total: int, words: str) -> str:
     return style.page(bar, css=style.FOOTER, kind="mlxnb-work")
 
 
-def _publisher() -> Any:
+def publisher() -> Any:
     """The notebook's display publisher; None in a terminal, and where outputs are captured."""
     from IPython.core.displaypub import CapturingDisplayPublisher
     from IPython.core.getipython import get_ipython

@@ -17,12 +17,34 @@ from .job import WAKE, Job
 Answer = Result | MlxnbError
 
 
+# Seconds between two looks at how far a batch is: a front end gets at most 15 updates a second, the last one included.
+PERIOD = 1 / 13
+
+
 class Progress(NamedTuple):
-    """How many of a batch are answered or failed, of how many, and the tokens that were made so far."""
+    """How many of a batch are answered or failed, of how many, and the tokens that were made so far.
+
+    `failed`: how many of `done` have no answer. `seconds` since the first prompt began to be computed, until now or
+    the end. `share` of the work that is behind, from 0 to 1: a row that is not done counts as if it took all of its
+    `max_tokens`, so that what is left is seldom underestimated.
+    """
 
     done: int
     total: int
     tokens: int
+    failed: int = 0
+    seconds: float = 0.0
+    share: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Over all rows together; None before the first token."""
+        return self.tokens / self.seconds if self.tokens and self.seconds else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate so far; None before anything can be said."""
+        return self.seconds * (1 - self.share) / self.share if self.share and self.seconds else None
 
 
 class BatchJob:
@@ -34,6 +56,7 @@ class BatchJob:
         self._parts = tuple(parts)
         self._finished: SimpleQueue[tuple[int, Answer]] = SimpleQueue()
         self._given, self._lock = 0, Lock()  # how many of them a loop has had: another one goes on from there
+        self._ended = 0.0  # when the last of them was done
 
     @property
     def jobs(self) -> list[Job]:
@@ -44,9 +67,13 @@ class BatchJob:
         """Called by the engine before anything runs: from now on `__iter__` hears what finishes."""
         for index, part in enumerate(self._parts):
             if isinstance(part, Job):
-                part.on_done(lambda job, index=index: self._finished.put((index, job.answer())))  # type: ignore[misc]
+                part.on_done(lambda job, index=index: self._done(index, job.answer()))  # type: ignore[misc]
             else:
-                self._finished.put((index, part))
+                self._done(index, part)
+
+    def _done(self, index: int, answer: Answer) -> None:
+        self._ended = time.perf_counter()
+        self._finished.put((index, answer))
 
     def __iter__(self) -> Iterator[tuple[int, Answer]]:
         try:
@@ -75,10 +102,17 @@ class BatchJob:
         end = None if timeout is None else time.monotonic() + timeout
         return all(job.wait(None if end is None else max(0.0, end - time.monotonic())) for job in self.jobs)
 
-    def results(self) -> list[Answer]:
-        """Wait for all, and give them in order; an interrupt of the waiting thread cancels the batch."""
+    def results(self, show: Callable[[Progress], object] | None = None) -> list[Answer]:
+        """Wait for all, and give them in order; an interrupt of the waiting thread cancels the batch.
+
+        `show` is called on this thread several times a second, and once more when all are done; what it raises is
+        raised here, and cancels the batch.
+        """
         try:
-            self.wait()
+            while not self.wait(PERIOD if show is not None else None):
+                show(self.progress())  # type: ignore[misc]
+            if show is not None:
+                show(self.progress())
         except BaseException:
             self.cancel()
             raise
@@ -86,13 +120,35 @@ class BatchJob:
 
     def progress(self) -> Progress:
         """How far it is; never waits."""
-        done = sum(not isinstance(part, Job) or part.state == "done" for part in self._parts)
-        return Progress(done, len(self._parts), sum(len(job.watch.token_times) for job in self.jobs))
+        jobs, total = self.jobs, len(self._parts)
+        shares = [_share(part) for part in self._parts]
+        done = sum(share == 1 for share in shares)
+        starts = [job.watch.start for job in jobs if job.watch.start is not None]
+        until = self._ended if done == total else time.perf_counter()
+        return Progress(
+            done,
+            total,
+            sum(len(job.watch.token_times) for job in jobs),
+            sum(_failed(part) for part in self._parts),
+            max(0.0, until - min(starts)) if starts else 0.0,
+            sum(shares) / total if total else 1.0,
+        )
 
     def cancel(self) -> None:
         """Stop between two tokens: what is finished stays, what runs is `interrupted` with its text so far."""
         for job in self.jobs:
             job.cancel()
+
+
+def _share(part: Job | MlxnbError) -> float:
+    """How much of one is behind: 1 where it is done, and only there."""
+    if not isinstance(part, Job) or part.state == "done":
+        return 1.0
+    return min(0.999, len(part.watch.token_times) / part.request.max_tokens)
+
+
+def _failed(part: Job | MlxnbError) -> bool:
+    return not isinstance(part, Job) or (part.settled and not isinstance(part.answer(), Result))
 
 
 def as_jobs(

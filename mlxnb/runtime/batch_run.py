@@ -11,7 +11,7 @@ from .. import hardware
 from ..backends.base import Backend, Cancelled
 from ..backends.batch import Batch, Member
 from ..backends.local import LocalModel
-from ..backends.memory import memory_ran_out
+from ..backends.memory import let_go, memory_ran_out
 from ..decision import Decision, Rejected
 from ..errors import BackendError, MlxnbError
 from ..request import Precision
@@ -20,7 +20,6 @@ from .batch_width import Width
 from .caches import Caches
 from .fallthrough import ended_by
 from .job import Job
-from .let_go import let_go
 from .loaded import Loaded
 from .outcome import Outcome
 from .worker import report

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ..backends.base import Backend, LoadedModel
-from ..backends.memory import memory_ran_out
+from ..backends.memory import let_go, memory_ran_out
 from ..backends.probe import probe
 from ..backends.rates import RateBook, Rates, by_speed, in_words
 from ..backends.select import Candidates
@@ -16,7 +16,6 @@ from ..errors import MlxnbError, ModelTooLargeError, OptionError
 from ..errors import in_words as failure
 from ..models import ModelSource, inspect
 from ..request import Precision
-from .let_go import let_go
 
 # Bytes of weights up to which a model is loaded on a second backend for the sake of a measurement.
 SMALL = 1_500_000_000

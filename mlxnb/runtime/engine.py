@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,8 +16,8 @@ from .. import hardware
 from ..backends import default_backends
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.local import LocalModel
-from ..backends.memory import memory_ran_out
-from ..backends.perplexity import Perplexity, Text, in_tokens, perplexity
+from ..backends.memory import clear, let_go, memory_ran_out
+from ..backends.perplexity import Perplexity, Text, as_texts, in_tokens, perplexity
 from ..backends.rates import rate_book
 from ..backends.select import candidates
 from ..config import batch_size, settings
@@ -30,6 +29,7 @@ from ..models.recommended import Recommended
 from ..request import Message, Precision, Request, check_keep_alive
 from ..result import Chunk, Result
 from .alarm import Alarm
+from .bar import Bar, Wanted, shown
 from .batch import Answer, BatchJob, as_jobs
 from .batch_run import BatchRun, by_model
 from .caches import Caches
@@ -38,7 +38,6 @@ from .drafts import draft_for
 from .fallthrough import ended_by, passed_over
 from .here import models_here, recommended_here
 from .job import Job
-from .let_go import let_go
 from .loaded import Loaded, LoadedModels, once
 from .outcome import Outcome
 from .remedies import Recommendation, recommendations
@@ -64,6 +63,9 @@ class Status:
 
 class Engine:
     """Runs models for every front of this process. Options are those of Request and Sampling, by the same names."""
+
+    # Makes what shows how far a batch is; whoever can show things sets it, which nothing below the fronts can.
+    bar: Callable[[], Bar] | None = None
 
     def __init__(self, backends: Mapping[str, Backend] | None = None, *, caching: bool = True) -> None:
         self.backends: dict[str, Backend] = dict(backends if backends is not None else default_backends())
@@ -137,7 +139,7 @@ class Engine:
         return job
 
     @names_its_options
-    def batch(self, prompts: Iterable[Prompt | Request], **options: Any) -> list[Answer]:
+    def batch(self, prompts: Iterable[Prompt | Request], *, progress: Wanted = None, **options: Any) -> list[Answer]:
         """Answer many prompts at once, in their order: for each its Result, or the MlxnbError that it failed with.
 
         As many are computed together as memory holds; one that finishes makes room for the next. What the prompts have
@@ -148,9 +150,12 @@ class Engine:
 
         Args:
             prompts: strings, lists of messages, or Requests, which keep options of their own.
+            progress: True for a bar in the notebook, or on a terminal's stderr; a function that hears a Progress
+                several times a second, on this thread; False for neither. Without it a bar appears after a second.
             **options: as for `generate`, for every prompt that is no Request.
         """
-        return self.submit_batch(prompts, **options).results()
+        with shown(progress, self.bar) as show:
+            return self.submit_batch(prompts, **options).results(show)
 
     @names_its_options
     def submit_batch(self, prompts: Iterable[Prompt | Request], **options: Any) -> BatchJob:
@@ -308,7 +313,7 @@ class Engine:
             PromptError: a text is none, or longer than the model's context.
             BackendError: the backend does not tell how likely a token is.
         """
-        given = [texts] if isinstance(texts, str | tuple) else list(texts)
+        given = as_texts(texts)
 
         def measure(loaded: LoadedModel) -> Perplexity:
             if not isinstance(loaded, LocalModel):
@@ -576,9 +581,10 @@ class Engine:
         except Cancelled:
             job.finish(outcome.result())
         except MlxnbError as err:
+            clear(err)
             job.finish(None, ended_by(err, job, outcome))
         except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
-            traceback.clear_frames(err.__traceback__)  # whoever keeps the error must not keep a KV state with it
+            clear(err)
             job.finish(None, ended_by(err, job, outcome))
         else:
             whole = True
@@ -586,7 +592,10 @@ class Engine:
         finally:
             self._jobs.remove(job)
             job.watch.draft = None  # whoever keeps the job must not keep a model
-            self._after(job, outcome, whole)
+            try:
+                self._after(job, outcome, whole)
+            finally:
+                outcome.loaded = None  # nor whoever keeps its error, and with that this frame
 
     def _after(self, job: Job, outcome: Outcome, whole: bool) -> None:
         """What nobody has to wait for: keep the answer if it came to its end, and the KV state."""

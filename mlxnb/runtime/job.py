@@ -119,6 +119,11 @@ class Job:
         assert self._result is not None
         return self._result
 
+    @property
+    def settled(self) -> bool:
+        """Whether it has come to something, for good."""
+        return self._done.is_set()
+
     def answer(self) -> Result | MlxnbError:
         """What a job that is done came to: its Result, or the error that it failed with."""
         assert self._done.is_set()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from .. import hardware
-from ..backends.base import Backend, LoadedModel
+from ..backends.base import AS_ASKED, Backend, LoadedModel
 from ..config import settings
 from ..errors import ModelTooLargeError
 from ..hardware import human_bytes
@@ -64,7 +64,8 @@ class MakingRoom:
             without = _free(backend, self._worth_unloading(backend))
             if without > free and fits(checkpoint, free=without, **_asked(checkpoint, precision)):
                 raise
-            if not strict and backend.smaller_way(checkpoint, precision):
+            way = backend.smaller_way(checkpoint, precision)
+            if way and (not strict or way.subject == AS_ASKED):
                 return
             here = sorted({copy.info.name for copy in self._loaded()})
             if not here:

@@ -6,13 +6,13 @@ import pytest
 
 from mlxnb.decision import Rejected
 from mlxnb.errors import DamagedModelError, OptionError, UnsupportedModelError
+from tests.backends.closeness import ONLY_TORCH, loaded, logits
 from tests.tiny import FAMILIES, add_tokenizer
 
 pytest.importorskip("mlx.core")
 pytest.importorskip("torch")
 
 PROMPT = "What does itertools.chain do, and how do I call it with several lists?"
-ONLY_TORCH = {"qwen3-untied-bias"}  # mlx-lm's Qwen3 has no place for attention biases
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - ONLY_TORCH))
@@ -106,8 +106,38 @@ def test_an_activation_that_mlx_lm_would_ignore_is_refused(engine, checkpoint, t
     assert engine.load(path, backend="torch").backend == "torch"
 
 
-def test_a_sliding_window_that_mlx_lm_ignores_limits_the_context(engine, checkpoint, tmp_path):
-    path = edit_config(checkpoint("phi3"), tmp_path / "window", sliding_window=64)
+@pytest.mark.parametrize("activation", ["gelu", "gelu_pytorch_tanh", "gelu_new"])
+def test_starcoder_computes_the_gelu_that_its_config_names(checkpoint, tmp_path, activation):
+    """mlx-lm computes the exact one, and the models that were published say the approximation."""
+    from pathlib import Path
+
+    path = Path(edit_config(checkpoint("starcoder2"), tmp_path / activation, hidden_act=activation))
+    mlx, torch = (logits(backend, loaded(backend, path, "float32", None).model) for backend in ("mlx", "torch"))
+    assert abs(mlx - torch).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "said"),
+    [
+        ("starcoder2", {"hidden_act": "relu"}, "starcoder2 with the activation 'relu'"),
+        ("starcoder2", {"use_bias": False}, "starcoder2 without biases"),
+        ("gemma2", {"attn_logit_softcapping": None}, "gemma2 without attn_logit_softcapping"),
+        ("gemma2", {"final_logit_softcapping": None}, "gemma2 without final_logit_softcapping"),
+        ("gemma2", {"tie_word_embeddings": False}, "gemma2 with a head of its own"),
+        ("gemma2", {"hidden_activation": "silu"}, "gemma2 with the activation 'silu'"),
+    ],
+)
+def test_what_the_loader_of_a_family_cannot_express_is_refused_by_name(checkpoint, tmp_path, family, changes, said):
+    from pathlib import Path
+
+    path = Path(edit_config(checkpoint(family), tmp_path / "other", **changes))
+    with pytest.raises(UnsupportedModelError, match=f"mlx-lm does not support {said}"):
+        loaded("mlx", path, None, None)
+
+
+@pytest.mark.parametrize("family", ["phi3", "gemma2", "starcoder2"])
+def test_a_sliding_window_that_mlx_lm_ignores_limits_the_context(engine, checkpoint, tmp_path, family):
+    path = edit_config(checkpoint(family), tmp_path / "window", sliding_window=64)
     info = engine.load(path, backend="mlx")
     assert info.context_length == 64
     assert "sliding window" in info.notes[-1]
@@ -179,3 +209,20 @@ def test_a_model_whose_cache_torch_would_ignore_is_refused(engine, tmp_path):
     with pytest.raises(UnsupportedModelError, match="no cache for MambaForCausalLM"):
         engine.load(path, backend="torch")
     assert engine.load(path).backend == "mlx"
+
+
+def test_experts_that_mlx_cannot_multiply_go_to_torch(engine, checkpoint, monkeypatch):
+    from mlxnb.backends.mlx import device
+
+    if device() != "cpu":
+        pytest.skip("MLX multiplies experts in half precision on a GPU")
+    path = str(checkpoint("deepseek-v3"))
+    monkeypatch.setattr("mlxnb.backends.select.automatic_order", lambda: ("mlx", "torch"))
+    result = engine.generate(PROMPT, model=path, dtype="bfloat16", max_tokens=3)
+    assert result.provenance.backend == "torch"
+    [refused] = result.provenance.passed_over
+    assert "has no product for the experts of" in refused.reason
+    assert refused.reason.endswith("in bfloat16.")
+    assert engine.generate(PROMPT, model=path, backend="mlx", dtype="float32", max_tokens=3).tokens
+    quantised = engine.generate(PROMPT, model=path, backend="mlx", dtype="bfloat16", quantize="int8", max_tokens=3)
+    assert quantised.provenance.quantization.startswith("int8")

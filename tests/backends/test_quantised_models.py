@@ -7,9 +7,9 @@ import pytest
 
 import mlxnb.pocket
 from mlxnb.errors import OptionError
-from mlxnb.models import ModelSource
 from mlxnb.request import Precision, Request
 from mlxnb.runtime import Engine
+from tests.backends.closeness import BACKENDS, IDS, ONLY_TORCH, loaded, logits
 from tests.backends.fed import load as load_fed
 from tests.tiny import FAMILIES, save
 
@@ -17,65 +17,14 @@ pytest.importorskip("mlx.core")
 pytest.importorskip("torch")
 
 KINDS = ("int8", "int4")
-BACKENDS = ("torch", "mlx")
-ONLY_TORCH = {"qwen3-untied-bias"}  # mlx-lm's Qwen3 has no place for attention biases
 PAIRS = [(b, f) for f in sorted(FAMILIES) for b in BACKENDS if b == "torch" or f not in ONLY_TORCH]
-IDS = [int(i) for i in np.random.default_rng(0).integers(5, 4000, 40)]
-
-# How far the logits may be off, as a share of their length. One layer's rounding is 0.9 % of its weights in int8 and
-# 7.9 % in int4 (see torch_quantize.BOUNDS; 10 % for mlx's groups of 64), and these tiny models are drawn so wide that
-# they amplify a small change 6 times and the ones with routers 12 times: a flipped expert is another function. With
-# int4 that is as long as the logits are, so what 4 bits really do is held by the rounded weights below instead.
-OFF = {"int8": 0.3, "int4": 1.2}
 
 # What a few flipped roundings may change: a tenth of what rounding everything does.
 FLIPPED = 0.03
 
 
-def loaded(backend, path, dtype, kind):
-    import torch
-
-    from mlxnb.backends import default_backends
-
-    model = default_backends()[backend].load(ModelSource("tiny", path, "path"), Precision(dtype, kind))
-    torch.set_num_threads(1)
-    return model
-
-
-def logits(backend, inner):
-    if backend == "mlx":
-        import mlx.core as mx
-
-        return np.array(inner(mx.array([IDS]))[0].astype(mx.float32))
-    import torch
-
-    with torch.inference_mode():
-        return inner(input_ids=torch.tensor([IDS])).logits[0].float().numpy()
-
-
 def off(got, exact):
     return np.linalg.norm(got - exact) / np.linalg.norm(exact)
-
-
-@pytest.mark.parametrize(("backend", "family"), PAIRS)
-def test_logits_stay_near_those_of_full_precision(checkpoint, backend, family):
-    full = logits(backend, loaded(backend, checkpoint(family), "float32", None).model)
-    for kind in KINDS:
-        model = loaded(backend, checkpoint(family), "float32", kind)
-        assert model.info.quantization.startswith(kind)
-        assert model.info.refused == ()
-        assert 0 < off(logits(backend, model.model), full) < OFF[kind]
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("family", ["llama-biases", "qwen3"])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_half_precisions_too(checkpoint, backend, family, dtype):
-    full = logits(backend, loaded(backend, checkpoint(family), dtype, None).model)
-    for kind in KINDS:
-        model = loaded(backend, checkpoint(family), dtype, kind)
-        assert model.info.dtype == dtype
-        assert 0 < off(logits(backend, model.model), full) < OFF[kind]
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "llama-biases", "phi3-partial", "gemma3", "qwen2"])

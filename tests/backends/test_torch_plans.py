@@ -251,6 +251,79 @@ def test_a_model_larger_than_memory_is_loaded_in_int8_where_that_fits(engine, so
     assert not any("not as asked" in note for note in result.provenance.notes)
 
 
+def test_strict_takes_what_was_asked_for_by_whatever_way(engine, source, monkeypatch):
+    """The full weights do not fit and those in int8 do: what is asked for is int8, and comes so."""
+    small = need(models.inspect(source.path), "int8")
+    asked = {"model": str(source.path), "backend": "torch", "max_tokens": 3, "raw": True, "strict": True}
+    monkeypatch.setattr(hardware, "memory_free", lambda: int(small) + 1)
+    assert engine.generate(PROMPT, quantize="int8", **asked).provenance.quantization == "int8"
+    with pytest.raises(ModelTooLargeError, match="does not fit: it needs"):
+        engine.generate(PROMPT, **asked)
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "plan", "same"),
+    [
+        (Places("mps", GB), "int8", "in int8, part by part, on mps", True),
+        (Places("mps", GB), "int8", "in int8 on the CPU", False),
+        (Places("mps", GB), None, "in int8, part by part, on mps", False),
+        (Places("cuda", GB, (GB, GB), accelerate=True), None, "split over 2 GPUs", True),
+        (Places("cuda", GB, (GB, GB), accelerate=True), None, "in part on the CPU", False),
+        (Places("cpu", GB), None, "in int8 on the CPU", False),
+    ],
+)
+def test_a_plan_that_comes_to_what_was_asked_for_refuses_nothing(source, there, asked, plan, same):
+    ways = [way for way in plans(there, asked) if isinstance(way, Plan)]
+    taken = next(way for way in ways if way.words == plan)
+    info = torch_plans.with_plan(
+        TorchBackend().load(source).info, taken, [Rejected(f"loading {ways[0].words}", "memory ran out")], ways[0]
+    )
+    assert bool(info.refused) != same
+    assert any(note.startswith(f"loaded {plan}") and ("not as asked" in note) != same for note in info.notes)
+
+
+@pytest.mark.parametrize("where", ["_trial", "_broken"])
+def test_memory_that_runs_out_in_a_trial_is_not_taken_for_a_kernel_that_is_missing(source, monkeypatch, where):
+    from mlxnb.backends.torch_int8 import Int8Linear
+
+    forward, calls = Int8Linear.forward, []
+
+    def short(self: Any, x: Any) -> Any:
+        calls.append(x.shape)
+        if len(calls) == (1 if where == "_trial" else 2):
+            raise FAILS["cpu"]()
+        return forward(self, x)
+
+    monkeypatch.setattr(Int8Linear, "forward", short)
+    ways = [Plan("as asked", "cpu", 10**12, "int8"), Plan("once more", "cpu", 10**12, "int8", in_parts=True)]
+    monkeypatch.setattr("mlxnb.backends.torch.plans", lambda *_: iter(ways))
+    info = TorchBackend().load(source, Precision(quantize="int8")).info
+    assert info.quantization == "int8"
+    assert "loaded once more: loading as asked: memory ran out" in info.notes
+
+
+@pytest.mark.parametrize("words", sorted(FAILS))
+def test_memory_that_runs_out_where_experts_are_put_together_is_caught(checkpoint: Maker, monkeypatch, words):
+    from transformers.core_model_loading import MergeModulelist
+
+    convert, calls = MergeModulelist.convert, []
+
+    def short(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise FAILS[words]()
+        return convert(self, *args, **kwargs)
+
+    monkeypatch.setattr(MergeModulelist, "convert", short)
+    info = TorchBackend().load(ModelSource("tiny", checkpoint("deepseek-v3"), "path")).info
+    assert len(calls) > 2
+    assert [str(each).split(" (")[0] for each in info.refused] == ["loading on cpu: memory ran out"]
+    calls.clear()
+    monkeypatch.setitem(FAILS, words, lambda: KeyError("odd"))
+    with pytest.raises(RuntimeError, match="conversion"):
+        TorchBackend().load(ModelSource("tiny", checkpoint("deepseek-v3"), "path"))
+
+
 def need(checkpoint: Any, quantize: str | None) -> float:
     """The fewest bytes with which there is room."""
     low, high = 0, 10**10

@@ -124,3 +124,25 @@ def test_int4_says_which_shapes_it_takes():
     assert not takes(torch.nn.Linear(48, 32))
     assert not takes(torch.nn.Linear(64, 40))
     assert not takes(torch.nn.Linear(64, 32, device="meta"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [32, 96, 256, 1024, 3072])
+def test_the_trial_accepts_a_layer_of_any_width(width, dtype):
+    from mlxnb.backends import torch_quantize
+
+    torch.manual_seed(width)
+    linear = torch.nn.Linear(width, 64).to(dtype).requires_grad_(False)
+    assert [torch_quantize._trial(linear, kind) for kind in LAYERS] == [None, None]
+    rows = torch_quantize._inputs(width).abs()
+    largest, usual = rows.amax(1), rows.median(1).values
+    assert largest[1:].tolist() == [20, 50]
+    assert bool((usual < 1).all())
+
+
+def test_the_trial_sees_what_only_a_few_large_inputs_show(monkeypatch):
+    from mlxnb.backends import torch_quantize
+
+    linear = torch.nn.Linear(512, 64).requires_grad_(False)
+    monkeypatch.setattr(torch_quantize, "_layer_class", lambda kind: lambda full: lambda x: full(x.clamp(-8, 8)))
+    assert "off the full precision" in torch_quantize._trial(linear, "int8")

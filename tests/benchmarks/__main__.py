@@ -12,7 +12,20 @@ from typing import Any
 
 from mlxnb import hardware
 
-from . import batch, caches, decode, gpu, llama_cpp, load_ext, onnx_genai, quantised, quantized_cache, speculative
+from . import (
+    batch,
+    caches,
+    decode,
+    gpu,
+    llama_cpp,
+    load_ext,
+    onnx_genai,
+    precisions,
+    quantised,
+    quantized_cache,
+    speculative,
+    torchao,
+)
 from .pairs import Comparison
 
 BENCHMARKS: dict[str, Callable[[], Any]] = {
@@ -27,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **quantised.BENCHMARKS,
     **llama_cpp.BENCHMARKS,
     **onnx_genai.BENCHMARKS,
+    **precisions.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
 
@@ -60,7 +74,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where the rows go")
     args = parser.parse_args()
-    known = {**BENCHMARKS, **quantized_cache.BY_NAME_ONLY, **batch.BY_NAME_ONLY, **gpu.BY_NAME_ONLY}
+    known = {
+        **BENCHMARKS,
+        **quantized_cache.BY_NAME_ONLY,
+        **batch.BY_NAME_ONLY,
+        **gpu.BY_NAME_ONLY,
+        **torchao.BY_NAME_ONLY,
+    }
     unknown = set(args.names) - set(known)
     if unknown:
         parser.error(f"no benchmark {sorted(unknown)[0]!r}; there are {', '.join(known)}")

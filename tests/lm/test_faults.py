@@ -100,6 +100,12 @@ def test_a_prompt_that_is_none_is_a_prompt_error(tiny, prompt):
         tokens(tiny, prompt)
 
 
+def test_half_a_character_is_a_prompt_error(tiny):
+    with pytest.raises(PromptError, match=r"The prompt holds half of a character, U\+D800 at position 2"):
+        tokens(tiny, "a \ud800 b")
+    assert tokens(tiny, "a b")
+
+
 @pytest.mark.parametrize("prompt", [[np.int64(5), np.int32(6)], np.array([5, 6]), torch.tensor([5, 6]), (5, 6)])
 def test_whole_numbers_of_any_kind_are_a_prompt(tiny, prompt):
     assert tokens(tiny, prompt) == tokens(tiny, [5, 6])

@@ -136,7 +136,7 @@ def test_leaving_early_stops_and_another_generation_may_run_between(ours):
         ({"kv_bits": 4}, "kv_bits is 4: the KV cache is kept in the model's dtype"),
         ({"max_kv_size": 512}, "max_kv_size is 512"),
         ({"input_embeddings": [1.0]}, "input_embeddings is set"),
-        ({"draft_model": object()}, "draft_model is set"),
+        ({"draft_model": object()}, "The model is a builtins.object, not one that mlxnb.lm loaded"),
         ({"prompt": [4096]}, "has the token 4096, and .* has 4096 tokens"),
         ({"prompt": [3, -1]}, "has the token -1"),
         ({"prompt": [[1, 2]]}, r"has '\[1, 2\]' among its token ids"),

@@ -153,3 +153,38 @@ def test_files_that_hold_no_cache(tmp_path, theirs):
     their_cache.save_prompt_cache(str(tmp_path / "rotating.safetensors"), rotating)
     with pytest.raises(ValueError, match="layer 0 is a RotatingKVCache, which only MLX reads"):
         ours_cache.load_prompt_cache(str(tmp_path / "rotating.safetensors"))
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_memory_that_runs_short_loses_nothing_of_a_cache(checkpoint, at):
+    """In the first piece of a prompt, in the second, and at the second step behind it."""
+    from tests.backends.test_short_of_memory import short
+
+    pair = mlxnb.lm.load(str(checkpoint("qwen3")))
+    model = pair[0].run(lambda loaded: loaded)
+    model._prefill_step = 20
+    first, then, answers = list(range(5, 40)), list(range(50, 90)), []
+    for times in (0, 1):
+        cache = ours_cache.make_prompt_cache(pair[0])
+        mlxnb.lm.generate(*pair, first, max_tokens=3, prompt_cache=cache)
+        with short(model.model.model.layers[1].mlp, at, times, MemoryError) as struck:
+            got = [r.token for r in mlxnb.lm.stream_generate(*pair, then, max_tokens=6, prompt_cache=cache)]
+        assert struck == [times]
+        answers.append((got, [layer.offset for layer in cache]))
+    assert answers[0] == answers[1]
+
+
+def test_a_cache_that_cannot_be_made_anew_is_an_error_where_memory_runs_short(checkpoint):
+    from mlxnb.errors import GenerationError
+    from tests.backends.test_short_of_memory import short
+
+    pair = mlxnb.lm.load(str(checkpoint("mistral-window")))
+    model = pair[0].run(lambda loaded: loaded)
+    cache = ours_cache.make_prompt_cache(pair[0])
+    mlxnb.lm.generate(*pair, list(range(5, 40)), max_tokens=3, prompt_cache=cache)
+    with (
+        short(model.model.model.layers[1].mlp, 0, 1, MemoryError),
+        pytest.raises(GenerationError, match="prompt cache"),
+    ):
+        mlxnb.lm.generate(*pair, list(range(50, 90)), max_tokens=3, prompt_cache=cache)
+    assert mlxnb.lm.generate(*pair, list(range(50, 90)), max_tokens=3)

@@ -110,3 +110,35 @@ def test_a_negative_repetition_penalty_is_refused_at_once():
             make(repetition_penalty=-1)
     assert make_logits_processors() == make_logits_processors(repetition_penalty=0) == []
     assert len(make_logits_processors(repetition_penalty=1.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("bias", "said"),
+    [
+        ({"a": 1.0}, "logit_bias has 'a': 1.0"),
+        ({-1: 1.0}, "logit_bias has -1: 1.0"),
+        ({1.5: 1.0}, "logit_bias has 1.5: 1.0"),
+        ({5: None}, "logit_bias has 5: None"),
+        ({5: "much"}, "logit_bias has 5: 'much'"),
+        ({5: float("nan")}, "logit_bias has 5: nan"),
+        ([(5, 1.0)], r"logit_bias is \[\(5, 1.0\)\]"),
+    ],
+)
+def test_a_bias_that_is_none_is_refused_by_name(bias, said):
+    from mlxnb.errors import OptionError
+    from mlxnb.lm.sample_utils import make_logits_processors
+
+    with pytest.raises(OptionError, match=said):
+        make_logits_processors(logit_bias=bias)
+
+
+def test_a_bias_of_a_token_that_the_model_has_not_is_refused_when_it_is_used(ours):
+    import mlxnb.lm
+    from mlxnb.errors import OptionError
+    from mlxnb.lm.sample_utils import make_logits_processors
+
+    with pytest.raises(OptionError, match=r"logit_bias has the token 4096\. The model has 4096 tokens"):
+        mlxnb.lm.generate(*ours, "Hi", logits_processors=make_logits_processors(logit_bias={4096: 1.0, 3: 2.0}))
+    never = make_logits_processors(logit_bias={3: float("inf"), 4: -float("inf")})
+    [response] = mlxnb.lm.stream_generate(*ours, "Hi", max_tokens=1, logits_processors=never)
+    assert response.token == 3

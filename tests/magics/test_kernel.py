@@ -58,6 +58,24 @@ def test_out_is_kept_and_shown_only_when_asked_for(kernel: Kernel) -> None:
     assert kernel.run("print(len(shown.outputs))").printed == "1\n"
 
 
+def test_a_batch_has_one_bar_at_most_15_times_a_second_and_leaves_one_line(kernel: Kernel) -> None:
+    kernel.run("script(*['word '] * 400, delay=0.002)")
+    ask = "answers = mlxnb.engine().batch(['a', 'b', 'c'], backend='scripted', max_tokens=500{})"
+    ran = kernel.run(ask.format(", progress=True"))
+    (first,) = ran.of("display_data")
+    times, updates = ran.times("update_display_data"), ran.of("update_display_data")
+    assert len(updates) > 3
+    assert max(sum(start <= at < start + 1 for at in times) for start in times) <= 15
+    assert {update["transient"]["display_id"] for update in updates} == {first["transient"]["display_id"]}
+    assert all("progressbar" in update["data"]["text/html"] for update in updates[:-1])
+    assert "progressbar" not in updates[-1]["data"]["text/html"]
+    line = re.sub("\u202f", " ", updates[-1]["data"]["text/plain"])
+    assert line.startswith("3 of 3 prompts · 1 200 tokens · ")
+    assert kernel.run(ask.format(", progress=False")).of("display_data", "update_display_data") == []
+    assert kernel.run("%%capture shown\n" + ask.format(", progress=True")).of("display_data") == []
+    assert kernel.run("print(len(shown.outputs), len(answers))").printed == "0 3\n"
+
+
 def test_an_interrupt_keeps_the_partial_answer_and_stops_what_follows(kernel: Kernel) -> None:
     kernel.run(LONG)
     sent = kernel.send(f"%%generate r << {ENDLESS}\nHi")

@@ -806,6 +806,23 @@ def test_an_error_that_is_kept_holds_neither_model_nor_tensors(checkpoint: Maker
     engine.close()
 
 
+def test_a_model_that_found_no_memory_to_be_tried_is_tried_again(checkpoint: Maker, monkeypatch):
+    from mlxnb.backends import torch_batch
+
+    engine, asked = Engine(caching=False), requests(checkpoint("qwen3"), "torch", 3)
+    inner = torch_batch._difference
+    monkeypatch.setattr(torch_batch, "_difference", lambda model: (_ for _ in ()).throw(MemoryError("none left")))
+    short = engine.batch(asked)
+    assert notes(short) == {"not batched: memory ran out where that was tried"}
+    monkeypatch.setattr(torch_batch, "_difference", inner)
+    again = engine.batch(asked)
+    assert said(again) == said(short)
+    assert not any(note.startswith("not batched") for note in notes(again))
+    monkeypatch.setattr(torch_batch, "_difference", lambda model: (_ for _ in ()).throw(KeyError("odd")))
+    assert not any(note.startswith("not batched") for note in notes(engine.batch(asked)))  # a yes is remembered
+    engine.close()
+
+
 # What is said.
 
 

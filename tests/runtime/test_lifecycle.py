@@ -3,6 +3,8 @@
 import gc
 import threading
 import time
+import traceback
+import weakref
 
 import pytest
 
@@ -384,4 +386,41 @@ def test_a_library_that_cannot_be_imported_is_passed_over():
     r = engine.generate("go")
     assert r.provenance.backend == "scripted"
     assert "libnothing.so" in r.provenance.passed_over[0].reason
+    engine.close()
+
+
+@pytest.mark.parametrize("caching", [True, False])
+@pytest.mark.parametrize("failure", ["driver", "own"])
+def test_a_kept_error_keeps_no_model(checkpoint, tmp_path, monkeypatch, caching, failure):
+    pytest.importorskip("torch")
+    from mlxnb.backends.torch import TorchModel
+    from mlxnb.errors import BackendError
+
+    monkeypatch.setenv("MLXNB_CACHE_DIR", str(tmp_path))
+    engine, path, steps = Engine(caching=caching), str(checkpoint("qwen3")), []
+    whole = TorchModel._next
+
+    def breaks(self, history, feed, watch):
+        steps.append(weakref.ref(feed.state))
+        if len(steps) < 4:
+            return whole(self, history, feed, watch)
+        try:
+            raise ValueError("of its own")
+        except ValueError as err:
+            raise (BackendError("told", "Ask again.") if failure == "own" else RuntimeError("the driver left")) from err
+
+    monkeypatch.setattr(TorchModel, "_next", breaks)
+    job = engine.stream("hi", model=path, backend="torch", max_tokens=20)
+    with pytest.raises(BackendError) as kept:
+        job.result()
+    model = engine.call(lambda: weakref.ref(engine._models.get(path, "torch").model))
+    assert model() is not None
+    engine.unload(path)
+    gc.collect()
+    error = kept.value
+    del kept
+    assert model() is None
+    assert all(state() is None for state in steps)
+    cause = error if failure == "own" else error.__cause__
+    assert "breaks" in "".join(traceback.format_exception(cause))  # where it came from can still be told
     engine.close()

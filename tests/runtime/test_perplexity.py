@@ -55,6 +55,18 @@ def test_what_is_no_text_is_refused(engine: Engine) -> None:
         engine.perplexity("")
 
 
+@pytest.mark.parametrize("texts", [None, 3, b"bytes", {"a": "b"}])
+def test_what_is_no_list_of_texts_either_is_a_prompt_error(engine: Engine, texts: object) -> None:
+    with pytest.raises(PromptError, match=r"texts is a .*\. Give a string, or a pair of strings"):
+        engine.perplexity(texts)  # type: ignore[arg-type]
+
+
+def test_half_a_character_is_told_from_which_half_of_a_pair(engine: Engine, backend: str) -> None:
+    for pair, whose in ((("a \ud800", "b"), "The prompt"), (("a", "\udfff b"), "The answer")):
+        with pytest.raises(PromptError, match=f"{whose} holds half of a character"):
+            engine.perplexity([pair], backend=backend)
+
+
 def test_a_backend_that_cannot_tell_says_so() -> None:
     from mlxnb.errors import BackendError
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...errors import OptionError
+from ...backends.base import Watch
+from ...backends.vocabulary import check_ids
+from ...errors import EmptyPromptError, OptionError
+from ...runtime import shared_engine
 from .model import of
 from .peak import peak_memory
-from .prompt_cache import make_prompt_cache
+from .prompt_cache import held_by, make_prompt_cache
 from .refusals import refuse
-from .steps import generate_step, token_ids
+from .rows import Asked, Rows, Times, decoded
+from .sampling import make_sampler
+from .steps import Pick, generate_step, token_ids, whole_number
+
+if TYPE_CHECKING:
+    from ...request import Request
+    from .model import Model
 
 
 @dataclass(kw_only=True)
@@ -87,23 +97,34 @@ def batch_generate(
 ) -> BatchResponse:
     """Answer every prompt; `prompt_caches` are read and not changed, `max_tokens` may be one number a prompt.
 
-    Of mlx-lm's further options `sampler` and `logits_processors` hold; its batch sizes and stream change no answer.
+    They are decoded together, as many at once as `completion_batch_size` and memory allow; a model whose rows of unlike
+    length cannot share a step answers one after the other, which `verbose` tells. `sampler` and `logits_processors` see
+    one row at a time. The other options of mlx-lm's batches change no answer.
 
     Raises:
         ValueError: the lists differ in length, a prompt is empty, or an option is not for torch.
     """
     options, prompts = _options(**kwargs), [token_ids(prompt) for prompt in prompts]
     limits = max_tokens if isinstance(max_tokens, list) else [max_tokens] * len(prompts)
-    caches = _caches(of(model), prompts, prompt_caches, return_prompt_caches)
+    handle, ends = of(model), set(tokenizer.eos_token_ids)
+    caches = _caches(handle, prompts, prompt_caches, return_prompt_caches)
     if len(limits) != len(prompts) or len(caches) != len(prompts):
         raise OptionError(
             f"{len(prompts)} prompts came with {len(limits)} max_tokens and {len(caches)} caches.", "One each."
         )
+    _check(handle, prompts, limits)
     stats, began = BatchStats(), time.perf_counter()
-    answers: list[Answer] = []
-    for number, (ids, limit, cache) in enumerate(zip(prompts, limits, caches, strict=True)):
-        _say(verbose, f"Finished processing {number}/{len(prompts)} ...", end="\r")
-        answers.append(_answer(model, tokenizer.eos_token_ids, ids, limit, cache, options, stats))
+    report = _finished(verbose, len(prompts))
+    verdict = handle.run(lambda loaded: loaded.batchable(handle.request()))
+    if verdict:
+        keep = (return_prompt_caches, return_logprobs)
+        answers = _together(handle, ends, prompts, limits, caches, options, keep, stats, report)
+    else:
+        _say(verbose, f"One after the other: {verdict.reason}")
+        answers = [
+            _answer(model, ends, ids, limit, cache, options, stats, report)
+            for ids, limit, cache in zip(prompts, limits, caches, strict=True)
+        ]
     stats.wall_time, stats.peak_memory = time.perf_counter() - began, peak_memory()
     _report(verbose, len(prompts), stats)
     return BatchResponse(
@@ -127,7 +148,10 @@ def _options(
 ) -> dict[str, Any]:
     """mlx-lm's options of a batch, unknown ones refused as a TypeError; those that decide answers."""
     refuse(max_kv_size=max_kv_size)
-    return {"sampler": sampler, "logits_processors": logits_processors}
+    sizes = (completion_batch_size, prefill_batch_size)
+    names = ("completion_batch_size", "prefill_batch_size")
+    most = max(whole_number(name, size, 1) for name, size in zip(names, sizes, strict=True))
+    return {"sampler": sampler, "logits_processors": logits_processors, "most": most}
 
 
 def _caches(model: Any, prompts: list[Any], given: list[Any] | None, wanted: bool) -> list[Any]:
@@ -136,13 +160,73 @@ def _caches(model: Any, prompts: list[Any], given: list[Any] | None, wanted: boo
     return [make_prompt_cache(model) if wanted else None for _ in prompts]
 
 
+def _check(handle: Model, prompts: list[list[int]], limits: list[int]) -> None:
+    """Before any of them is computed."""
+    for ids, limit in zip(prompts, limits, strict=True):
+        if not ids:
+            raise EmptyPromptError("A prompt has no tokens.", "Give token ids.")
+        check_ids(ids, handle.config.get("vocab_size"), handle.name)
+        whole_number("max_tokens", limit, 1)
+
+
+def _together(
+    handle: Model,
+    ends: set[int],
+    prompts: list[list[int]],
+    limits: list[int],
+    caches: list[Any],
+    options: dict[str, Any],
+    keep: tuple[bool, bool],
+    stats: BatchStats,
+    report: Callable[[], None],
+) -> list[Answer]:
+    """The answers, decoded in one batch; `keep`: whether prompt caches and logprobs are wanted."""
+    asked = [
+        _asked(handle.request(), ids, limit, cache, frozenset(ends), options)
+        for ids, limit, cache in zip(prompts, limits, caches, strict=True)
+    ]
+    times, engine = Times(), shared_engine()
+    steps = handle.run(
+        lambda loaded: decoded(Rows(handle, loaded, keep[1]), loaded, asked, options["most"], keep[0], times)
+    )
+    try:
+        while (done := engine.call(lambda: next(steps, None))) is not None:
+            for _ in done:
+                report()
+    finally:
+        if not engine.closed:
+            engine.call(steps.close)  # type: ignore[attr-defined]
+    stats.prompt_tokens = sum(len(ids) - 1 for ids in prompts)  # as in `_answer`
+    stats.generation_tokens, stats.generation_steps = sum(len(member.made) for member in asked), times.rounds
+    stats.prompt_time, stats.decode_time = times.prompt, times.decode
+    return [Answer(member.tokens, member.logprobs[: len(member.tokens)], member.cache) for member in asked]
+
+
+def _asked(
+    request: Request, ids: list[int], limit: int, cache: Any, ends: frozenset[int], options: dict[str, Any]
+) -> Asked:
+    chooses = options["sampler"] or options["logits_processors"]
+    pick = Pick(options["sampler"] or make_sampler(), options["logits_processors"] or []) if chooses else None
+    held = held_by(cache)
+    # Nothing reads text of it, so that it has no Row.
+    return Asked(request, Watch(), [0] * held + ids, None, limit, draw=pick, held=held, cache=cache, ends=ends)  # type: ignore[arg-type]
+
+
 def _answer(
-    model: Any, ends: set[int], ids: list[int], limit: int, cache: Any, options: dict[str, Any], stats: BatchStats
+    model: Any,
+    ends: set[int],
+    ids: list[int],
+    limit: int,
+    cache: Any,
+    options: dict[str, Any],
+    stats: BatchStats,
+    report: Callable[[], None],
 ) -> Answer:
     answer, began = Answer(cache=cache), time.perf_counter()
     stats.prompt_tokens += len(ids) - 1  # as mlx-lm counts: the last one is fed by the first step of decoding
     first = 0.0
-    for token, logprobs in generate_step(ids, model, max_tokens=limit, prompt_cache=cache, **options):
+    chosen = {name: options[name] for name in ("sampler", "logits_processors")}
+    for token, logprobs in generate_step(ids, model, max_tokens=limit, prompt_cache=cache, **chosen):
         stats.generation_tokens, stats.generation_steps = stats.generation_tokens + 1, stats.generation_steps + 1
         first = first or time.perf_counter()
         if token in ends:
@@ -152,7 +236,20 @@ def _answer(
     first = first or time.perf_counter()
     stats.prompt_time += first - began
     stats.decode_time += time.perf_counter() - first
+    report()
     return answer
+
+
+def _finished(verbose: bool, prompts: int) -> Callable[[], None]:
+    """What to call whenever one more prompt is answered; says that none is yet."""
+    done = [-1]
+
+    def report() -> None:
+        done[0] += 1
+        _say(verbose, f"Finished processing {done[0]}/{prompts} ...", end="\r")
+
+    report()
+    return report
 
 
 def _report(verbose: bool, prompts: int, stats: BatchStats) -> None:

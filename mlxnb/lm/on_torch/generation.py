@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ...backends.tokenizer import check_text
 from ...errors import OptionError
 from .peak import peak_memory
 from .refusals import refuse
+from .speculation import speculative_generate_step
 from .steps import generate_step, token_ids
 from .tokenizer import TokenizerWrapper
 
@@ -46,35 +48,54 @@ def stream_generate(
     stream: Any = None,
     **kwargs: Any,
 ) -> Iterator[GenerationResponse]:
-    """Yield the answer to `prompt` (text or ids) a token at a time; further options are those of `generate_step`.
+    """Yield the answer to `prompt` (text or ids) a token at a time; further options are those of `generate_step`, with
+    a `draft_model` those of `speculative_generate_step`, where mlx-lm drops `max_kv_size` and the progress callback.
 
     Raises:
         ValueError: `max_tokens` is 0, the prompt is empty, or an option is not for torch.
     """
     if max_tokens == 0:
         raise OptionError("max_tokens is 0.", "It takes a number of tokens, or -1 for no limit.")
-    refuse(draft_model=draft_model)
-    kwargs.pop("num_draft_tokens", None)
     wrapped = tokenizer if isinstance(tokenizer, TokenizerWrapper) else TokenizerWrapper(tokenizer)
     ids = encoded(wrapped, prompt)
     text, clock = wrapped.detokenizer, _Clock(len(ids), model)
-    token, logprobs = 0, None
-    for token, logprobs in generate_step(ids, model, stream, max_tokens=max_tokens, **kwargs):
+    token, logprobs, guessed = 0, None, False
+    for token, logprobs, guessed in _steps(ids, model, draft_model, stream, {**kwargs, "max_tokens": max_tokens}):
         clock.tick()
         if token in wrapped.eos_token_ids:
             break
         text.add_token(token)
         if clock.tokens == max_tokens:
             break
-        yield clock.response(text.last_segment, token, logprobs)
+        yield clock.response(text.last_segment, token, logprobs, guessed)
     text.finalize()
-    yield clock.response(text.last_segment, token, logprobs, "stop" if token in wrapped.eos_token_ids else "length")
+    reason = "stop" if token in wrapped.eos_token_ids else "length"
+    yield clock.response(text.last_segment, token, logprobs, guessed, reason)
+
+
+def _steps(
+    ids: list[int], model: Any, draft: Any, stream: Any, options: dict[str, Any]
+) -> Iterator[tuple[int, torch.Tensor, bool]]:
+    """(token, logprobs, whether a draft had guessed it)."""
+    if draft is None:
+        options.pop("num_draft_tokens", None)
+        yield from ((token, logprobs, False) for token, logprobs in generate_step(ids, model, stream, **options))
+        return
+    for dropped in ("max_kv_size", "prompt_progress_callback"):
+        options.pop(dropped, None)
+    refuse(input_embeddings=options.pop("input_embeddings", None))
+    yield from speculative_generate_step(ids, model, draft, stream, **options)
 
 
 def encoded(tokenizer: TokenizerWrapper, prompt: Any) -> list[int]:
-    """Ids of a prompt; text that begins with the BOS token does not get it a second time."""
+    """Ids of a prompt; text that begins with the BOS token does not get it a second time.
+
+    Raises:
+        PromptError: text with half a character in it, or ids that are none.
+    """
     if not isinstance(prompt, str):
         return token_ids(prompt)
+    check_text(prompt)
     bos = tokenizer.bos_token
     return tokenizer.encode(prompt, add_special_tokens=bos is None or not prompt.startswith(bos))
 
@@ -92,13 +113,15 @@ class _Clock:
         self.tokens += 1
         self._first = self._first or time.perf_counter()
 
-    def response(self, text: str, token: int, logprobs: Any, reason: str | None = None) -> GenerationResponse:
+    def response(
+        self, text: str, token: int, logprobs: Any, from_draft: bool, reason: str | None = None
+    ) -> GenerationResponse:
         """What there is to say after it."""
         return GenerationResponse(
             text=text,
             token=token,
             logprobs=logprobs,
-            from_draft=False,
+            from_draft=from_draft,
             prompt_tokens=self._prompt_tokens,
             prompt_tps=self._prompt_tokens / (self._first - self._began),
             generation_tokens=self.tokens,

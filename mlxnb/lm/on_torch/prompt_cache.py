@@ -6,11 +6,12 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from ...backends.torch_layers import copied, cut, kind, tensors
-from ...errors import OptionError
+from ...errors import GenerationError, OptionError
 from .model import Model, of
 from .refusals import refuse
 
 if TYPE_CHECKING:
+    from ...backends.reuse import Feed
     from ...backends.torch import TorchModel
 
 
@@ -85,6 +86,20 @@ def trim_prompt_cache(cache: list[LayerCache], num_tokens: int) -> int:
     return cut_off[0]
 
 
+def held_by(cache: list[LayerCache] | None) -> int:
+    """How many tokens a cache has seen.
+
+    Raises:
+        OptionError: it is none.
+    """
+    wrong = next((layer for layer in cache or () if not isinstance(layer, LayerCache)), None)
+    if wrong is not None:
+        raise OptionError(
+            f"prompt_cache holds a {type(wrong).__name__}.", "Make it by mlxnb.lm.models.cache.make_prompt_cache."
+        )
+    return cache[0].offset if cache else 0
+
+
 def joined(cache: list[LayerCache], model: Model, loaded: TorchModel) -> Any:
     """The KV state over a cache's own layers, so that feeding it feeds the cache; on the engine's thread.
 
@@ -92,17 +107,27 @@ def joined(cache: list[LayerCache], model: Model, loaded: TorchModel) -> Any:
         OptionError: the cache was made for another model.
     """
     state = copy.copy(model.fresh(loaded))
+    held_by(cache)
     for layer in cache:
-        if not isinstance(layer, LayerCache):
-            raise OptionError(
-                f"prompt_cache holds a {type(layer).__name__}.", "Make it by mlxnb.lm.models.cache.make_prompt_cache."
-            )
         _move(layer.layer, loaded.info.device)
     state.layers = [layer.layer for layer in cache]
     wrong = loaded.misfit(state.layers)
     if wrong:
         raise OptionError(f"The prompt cache is not for {model.name}: {wrong}.", "Make one by make_prompt_cache.")
     return state
+
+
+def check_same(feed: Feed, state: Any, cache: list[LayerCache] | None) -> None:
+    """Memory that ran out may have made a prompt start again from nothing, which a prompt cache must not.
+
+    Raises:
+        GenerationError: it did: `feed` has another state than the one over `cache`.
+    """
+    if cache is not None and feed.state is not state:
+        raise GenerationError(
+            "Memory ran out while a prompt was fed behind its prompt cache, which cannot be made anew.",
+            "Ask with a shorter prompt, or with fewer prompts.",
+        )
 
 
 def _move(layer: Any, device: str) -> None:

@@ -13,7 +13,6 @@ WHY = {
     "max_kv_size": ("a rotating KV cache of a chosen size is mlx-lm's own", "Leave it out"),
     "kv_bits": ("the KV cache is kept in the model's dtype on torch", "Leave it out"),
     "input_embeddings": ("a prompt is text or tokens on torch", "Leave it out"),
-    "draft_model": ("speculative decoding is not among these calls on torch", "Leave it out"),
     "upload_repo": ("nothing is uploaded from here", "Upload the folder with huggingface_hub"),
     "quant_predicate": ("a function would be asked about MLX's layers, which torch has not", "Name a mixed recipe"),
     "q_mode": ("only affine quantisation is written on torch", "Leave it out"),

@@ -7,8 +7,9 @@ Filters come in mlx-lm's order (top_p, min_p, XTC, top_k) and temperature last. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import operator
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ...backends.torch_sampling import filtered, penalise
 from ...errors import OptionError
@@ -70,7 +71,7 @@ def make_logits_processors(
     """Functions of (tokens so far, logits [1, vocabulary]) to logits, for the options that are given and not 0.
 
     Raises:
-        ValueError: a repetition penalty below 0.
+        ValueError: a repetition penalty below 0, or a bias that is none of a token.
     """
     processors: list[LogitsProcessor] = []
     if logit_bias:
@@ -128,8 +129,33 @@ def _xtc(logprobs: torch.Tensor, probability: float, threshold: float, special: 
 def _bias(logit_bias: dict[int, float]) -> LogitsProcessor:
     import torch
 
-    ids, values = torch.tensor(list(logit_bias)), torch.tensor([float(value) for value in logit_bias.values()])
-    return lambda _, logits: logits.index_add(-1, ids.to(logits.device), values.to(logits)[None])
+    said = _checked(logit_bias)
+    ids, values = torch.tensor(list(said), dtype=torch.long), torch.tensor(list(said.values()), dtype=torch.float32)
+    most = max(said)
+
+    def process(_: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        if most >= logits.shape[-1]:
+            raise OptionError(f"logit_bias has the token {most}.", f"The model has {logits.shape[-1]} tokens.")
+        return logits.index_add(-1, ids.to(logits.device), values.to(logits)[None])
+
+    return process
+
+
+def _checked(logit_bias: Any) -> dict[int, float]:
+    """Tokens with what is added to the logit of each; infinite is a word of its own, and no number is none."""
+    if not isinstance(logit_bias, Mapping):
+        raise OptionError(f"logit_bias is {repr(logit_bias)[:40]}.", "It takes a mapping of tokens to numbers.")
+    said: dict[int, float] = {}
+    for token, value in logit_bias.items():
+        try:
+            number, added = operator.index(token), float(value)
+        except (TypeError, ValueError, OverflowError):
+            number, added = -1, math.nan
+        if number < 0 or math.isnan(added):
+            given = f"{repr(token)[:40]}: {repr(value)[:40]}"
+            raise OptionError(f"logit_bias has {given}.", "It takes a token's id, from 0 on, and a number for each.")
+        said[number] = added
+    return said
 
 
 def _repetition(penalty: float, size: int) -> LogitsProcessor:

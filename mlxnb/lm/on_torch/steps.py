@@ -14,7 +14,7 @@ from ...backends.vocabulary import as_ids, check_ids
 from ...errors import EmptyPromptError, GenerationError, OptionError, PromptError
 from ...runtime import shared_engine
 from .model import Model, of
-from .prompt_cache import LayerCache, joined
+from .prompt_cache import LayerCache, check_same, held_by, joined
 from .refusals import refuse
 from .sampling import LogitsProcessor, Sampler, make_sampler
 
@@ -191,7 +191,7 @@ def _steps(
 
 def _room(ask: Ask, limit: int, border: int | None) -> int:
     """How many of `limit` tokens can be made before the whole sequence must be computed anew."""
-    held = len(ask.ids) + (ask.cache[0].offset if ask.cache else 0)
+    held = len(ask.ids) + held_by(ask.cache)
     return limit if border is None or (held > border and ask.cache is None) else min(limit, max(0, border + 1 - held))
 
 
@@ -201,10 +201,18 @@ def _whole(
     limit = ask.max_tokens
     if limit == 0:
         return
-    tokens = loaded.tokens(ask.ids, model.request(), limit, watch, _reporting(ask, state), pick)
+    # The tokens that a cache came with are not known here: others stand for them, so that places count from its start.
+    held = held_by(ask.cache)
+    feed = _reporting(ask, state, held)
+
+    def draw(logits: torch.Tensor, history: list[int]) -> int:
+        return pick(logits, history[held:])
+
+    tokens = loaded.tokens([0] * held + ask.ids, model.request(), limit, watch, feed, draw)
     last, whole = None, False
     try:
         for token in tokens:
+            check_same(feed, state, ask.cache)
             if last is None and ask.progress is not None:
                 ask.progress(len(ask.ids), len(ask.ids))
             last, pick.made = token, pick.made + 1
@@ -224,21 +232,23 @@ def _whole(
         # A token that never reached the caller, as where a wait for it was interrupted, is left out.
         fed = whole and pick.made == pick.given and loaded.model is not None
         if fed and last is not None and ask.cache is not None:
-            _feed(loaded, last, state)
+            feed_last(loaded, last, state)
 
 
-def _feed(loaded: TorchModel, token: int, state: Any) -> None:
+def feed_last(loaded: TorchModel, token: int, state: Any) -> None:
     """Feed the last token too: mlx-lm's caches hold every token that was given out."""
     import torch
 
     loaded.logits(torch.tensor([[token]]), state)
 
 
-def _reporting(ask: Ask, state: Any) -> Feed:
-    """A Feed that pauses where the caller wants to hear of the prefill: as in mlx-lm up to the last token but one."""
+def _reporting(ask: Ask, state: Any, held: int) -> Feed:
+    """A Feed behind `held` tokens that pauses where the caller wants to hear of the prefill: as in mlx-lm up to the
+    last token but one.
+    """
     if ask.progress is None:
-        return Feed(state)
+        return Feed(state, held)
     progress, end = ask.progress, len(ask.ids)
     progress(0, end)
     places = (*range(ask.step, end - 1, ask.step), end - 1) if end > 1 else ()
-    return Feed(state, places=places, keep=lambda feed: progress(feed.length, end))
+    return Feed(state, held, tuple(held + place for place in places), lambda feed: progress(feed.length - held, end))
