@@ -29,15 +29,22 @@ Load = Callable[[Backend, ModelSource], LoadedModel]
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A backend that takes a model, and where from."""
+    """A backend that takes a model, and where from. What is measured is remembered for `name_of`, where that is given:
+    the model as it is here, which a backend that was named made its own `source` of.
+    """
 
     backend: Backend
     source: ModelSource
+    name_of: ModelSource | None = None
+
+    @property
+    def measured_as(self) -> ModelSource:
+        """What its figures are remembered for."""
+        return self.name_of or self.source
 
 
 class Contest:
-    """One model's way through the backends of a chain. `fastest` is the winner of a measurement that was just made, in
-    memory already; whoever takes it from there closes it.
+    """One model on the backends of a chain. The winner of a measurement stays in memory, to be taken from here.
 
     `find` gives a backend's source or None, and may download it where it is told so; `load` loads; `check` is called
     all the time, and ends a measurement by what it raises; `tell` hears what is under way.
@@ -74,13 +81,19 @@ class Contest:
             return chain
         measured = self._measure_first(entrants)
         rates = self._rates(entrants)
+        # One that failed when it was measured comes after those that did not.
+        failed = {
+            each.backend.name: why for each in entrants if isinstance(why := self.known(each), Rejected) and rates
+        }
         names = [backend.name for backend in chain.backends]
-        order = by_speed(names, rates)
-        if measured or (order != names and len(rates) > 1):
-            self.note = (MEASURED if measured else REMEMBERED) + in_words(rates)
+        order = [*by_speed([name for name in names if name not in failed], rates), *failed]
         self._order = [name for name in order if name in rates]
+        if len(rates) > 1 and (measured or self._order != [name for name in names if name in rates]):
+            self.note = (MEASURED if measured else REMEMBERED) + in_words(rates)
         self._leave([name for name in self._loaded if name != order[0]])
-        return replace(chain, backends=tuple(sorted(chain.backends, key=lambda backend: order.index(backend.name))))
+        passed_over = [failed[name] for name in names[: names.index(order[0])] if name in failed]
+        backends = tuple(sorted(chain.backends, key=lambda backend: order.index(backend.name)))
+        return replace(chain, backends=backends, passed_over=(*chain.passed_over, *passed_over))
 
     def _entrants(self, chain: Candidates, download: bool) -> list[Entrant]:
         found = [(backend, self._find(backend, download)) for backend in chain.backends]
@@ -100,7 +113,7 @@ class Contest:
 
     def known(self, entrant: Entrant) -> Rates | Rejected | None:
         """What is remembered of a backend with its model."""
-        return self._book.get(entrant.backend.name, entrant.source, self._precision)
+        return self._book.get(entrant.backend.name, entrant.measured_as, self._precision)
 
     def measure(
         self, entrant: Entrant, fastest: Rates | None = None, model: LoadedModel | None = None
@@ -121,7 +134,7 @@ class Contest:
             return self._refused(entrant, err)
         finally:
             self._tell("")
-        self._book.add(name, entrant.source, self._precision, rates)
+        self._book.add(name, entrant.measured_as, self._precision, rates)
         return self.known(entrant) or rates
 
     def _refused(self, entrant: Entrant, err: Exception) -> Rejected:
@@ -135,7 +148,7 @@ class Contest:
             refused = Rejected(name, f"the measurement failed: {failure(err)}")
         for_now = isinstance(err, ModelTooLargeError) or memory_ran_out(err.__cause__ or err)
         if not for_now and entrant.source.format != "served":
-            self._book.refuse(refused, entrant.source, self._precision)
+            self._book.refuse(refused, entrant.measured_as, self._precision)
         return refused
 
     def _checked(self) -> None:
