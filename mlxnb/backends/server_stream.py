@@ -30,7 +30,8 @@ POLL = 0.05  # seconds after which a cancelled request is noticed
 @dataclass(frozen=True, slots=True)
 class Patience:
     """Seconds to wait: for a connection, for the first token (a server may load the model for it), between two events,
-    for the token counts after the end; how often a server is asked, the pause after the first try, and the longest.
+    for the token counts after the end; how often a server is asked, the pause after the first try, and the longest. Any
+    byte is a sign of life: some servers send comments while they are at work on a long prompt.
     """
 
     connect: float = 5.0
@@ -76,10 +77,11 @@ class Line:
             Cancelled: by `watch`, within POLL seconds.
         """
         failed: list[str] = []
+        notes = list(watch.notes)
         while True:
             try:
                 yield from self._try(call, body, watch, ended)
-                break
+                return
             except Fault as fault:
                 failed.append(fault.short)
                 pause = None if watch.token_times else self._patience.before(len(failed), fault)
@@ -87,8 +89,7 @@ class Line:
                     fault.tries = len(failed)
                     raise
             self._sleep(pause, watch)
-        if failed:
-            watch.notes.append(f"asked {len(failed) + 1} times: {', '.join(failed)}")
+            watch.notes[:] = [*notes, f"asked {len(failed) + 1} times: {', '.join(failed)}"]
 
     def close(self) -> None:
         """Close what is open."""

@@ -96,10 +96,12 @@ def test_each_kind_of_server_gets_the_options_that_it_takes(owner, sent, noted):
 
 
 def test_an_option_that_is_off_is_sent_too_for_servers_have_other_defaults():
-    with serving(says("x"), gets={"/v1/models": {"data": [{"id": "tiny", "owned_by": "vllm"}]}}) as endpoint:
-        ask(endpoint)
-    body = endpoint.asked[0].body
-    assert (body["top_k"], body["min_p"], body["repetition_penalty"]) == (0, 0.0, 1.0)
+    for owner, penalty, no_top_k in (("vllm", "repetition_penalty", -1), ("llamacpp", "repeat_penalty", 0)):
+        listed = {"/v1/models": {"data": [{"id": "tiny", "owned_by": owner}]}}
+        with serving(says("x"), gets=listed) as endpoint:
+            ask(endpoint)
+        body = endpoint.asked[0].body
+        assert (body["top_k"], body["min_p"], body[penalty]) == (no_top_k, 0.0, 1.0)
 
 
 def test_what_no_server_does_is_noted_and_refused_where_strict():

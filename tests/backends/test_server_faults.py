@@ -50,6 +50,14 @@ def test_a_try_that_helps_is_noted(failures, said):
     assert len(endpoint.asked) == len(failures) + 1
 
 
+def test_tries_are_told_of_an_answer_that_was_cut_too():
+    with serving(refuses(503), says("one END two")) as endpoint:
+        result = ask(endpoint, stop="END", kv_bits=8)
+    assert result.text == "one "
+    assert "asked 2 times: failed (503)" in result.provenance.notes
+    assert sum("kv_bits 8 not used" in note for note in result.provenance.notes) == 1
+
+
 def test_a_server_is_given_the_time_that_it_asks_for():
     import time
 
