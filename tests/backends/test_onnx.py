@@ -158,6 +158,12 @@ def test_a_conversation_goes_on_from_its_last_request(caching, pocket):
     assert after.provenance.reused_tokens == 0  # `off` kept nothing
 
 
+def test_an_engine_without_caches_keeps_no_sequence(engine, pocket):
+    jobs = [engine.stream(QUESTIONS[0], model=str(pocket)) for _ in range(2)]
+    assert [job.result().provenance.reused_tokens for job in jobs] == [0, 0]
+    assert [job.watch.afterwards for job in jobs] == [[], []]  # nobody would run them, and each would hold a KV cache
+
+
 def test_a_secret_leaves_no_state_behind(caching, pocket, monkeypatch):
     monkeypatch.setenv("SOME_API_TOKEN", "hunter2hunter2")
     for word in ("good", "bad"):
