@@ -48,7 +48,7 @@ class Timings:
 
     @property
     def queue_time(self) -> float:
-        """Seconds from acceptance to the start of prefill, loading left out."""
+        """Seconds from acceptance to the start of prefill, loading left out; with those of backends that failed."""
         return self.start - self.accepted - self.load_time
 
     @property

@@ -40,7 +40,7 @@ def request_of(options: argparse.Namespace, prompt: str, defaults: MLXNB, chats:
         OptionError: a value outside its range.
     """
     given = {name: value for name, value in vars(options).items() if value is not None}
-    asked = defaults.request_options()
+    asked = defaults.request_options([name for name, value in given.items() if value is not False])
     asked.update({name: given[name] for name in asked if name in given and given[name] is not False})
     asked.update({name: _number(name, given[name]) for name in option_fields() if name in given})
     if options.keep_alive is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
@@ -114,9 +115,12 @@ class MLXNB(Configurable):
             self.set_trait("config", before)
             raise
 
-    def request_options(self) -> dict[str, Any]:
-        """The defaults under the names that `Request.of` takes."""
-        return {name: getattr(self, name) for name in self.class_own_traits(config=True) if name not in NOT_OPTIONS}
+    def request_options(self, given: Collection[str] = ()) -> dict[str, Any]:
+        """The defaults under the names that `Request.of` takes. Those in `given` are not read, and None: a wrong one
+        stops no line that says something else.
+        """
+        names = [name for name in self.class_own_traits(config=True) if name not in NOT_OPTIONS]
+        return {name: None if name in given else getattr(self, name) for name in names}
 
     def origin(self, name: str) -> str:
         """Where a default came from: "default", an environment variable, one in `.env`, or "%config"."""

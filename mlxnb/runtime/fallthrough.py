@@ -28,14 +28,14 @@ def ended_by(err: Exception, job: Job, outcome: Outcome) -> MlxnbError:
     if outcome.began and (isinstance(err, LEAD_ON) or not isinstance(err, MlxnbError)):
         return outcome.failed(err)
     last = err if isinstance(err, MlxnbError) else outcome.failed(err)
-    return _with_those_before(last, job)
-
-
-def _with_those_before(err: MlxnbError, job: Job) -> MlxnbError:
     tried = [each for each in job.tried if not isinstance(each, Absent)]
-    if not tried or not isinstance(err, LEAD_ON):
-        return err
-    reasons = "; ".join([*(f"{each.subject}: {each.reason}" for each in tried), err.message.rstrip(".")])
-    last = GenerationError(f"No backend here could answer with {job.request.model}. {reasons}.", err.remedy)
-    last.__cause__ = err
-    return last
+    if not tried or not isinstance(last, LEAD_ON):
+        return last
+    why = passed_over(outcome.loaded, err) if outcome.loaded is not None else None
+    reasons = [f"{each.subject}: {each.reason}" for each in ([*tried, why] if why is not None else tried)]
+    reasons += [last.message.rstrip(".")] if why is None else []  # none of the others could load it
+    all_of_them = GenerationError(
+        f"No backend here could answer with {job.request.model}. {'; '.join(reasons)}.", last.remedy
+    )
+    all_of_them.__cause__ = err
+    return all_of_them

@@ -103,5 +103,17 @@ def test_all_that_a_request_takes_comes_from_the_environment(
     assert (second.sampling.top_p, second.quantize) == (1, None)
 
 
+def test_a_wrong_variable_stops_only_what_needs_it(
+    shell: InteractiveShell, script: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLXNB_TEMPERATURE", "hot")
+    assert not shell.run_cell("%generate Hi").success
+    assert shell.run_cell("%generate --temperature 0.2 --strict Hi").success
+    assert shell.run_cell("%mlxnb load pocket").success
+    assert shell.run_cell("%config MLXNB.temperature = 0.3").success
+    assert shell.run_cell("%generate Hi").success
+    assert [request.sampling.temperature for request in script.requests] == [0.2, 0.3]
+
+
 def defaults_of(shell: InteractiveShell) -> MLXNB:
     return next(each for each in shell.configurables if isinstance(each, MLXNB))

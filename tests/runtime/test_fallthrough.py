@@ -213,7 +213,7 @@ def test_a_chain_that_fails_whole_tells_of_each() -> None:
         engine.generate("go")
     message = caught.value.message
     assert message.startswith("No backend here could answer with pocket. one: The server hung up; ")
-    assert "on two failed: RuntimeError: the scripted driver fell over." in message
+    assert message.endswith("; two: it failed before the first token: RuntimeError: the scripted driver fell over.")
     assert caught.value.partial is None
     with chain(one, broken("load", FAULTS["of a model"], "two")) as engine, pytest.raises(GenerationError) as caught:
         engine.generate("go")
