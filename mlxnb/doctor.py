@@ -16,11 +16,14 @@ from pathlib import Path
 
 from . import __version__, hardware
 from .backends import default_backends
+from .backends.rates import Rates, in_words, rate_book
 from .config import cache_dir, settings
 from .decision import Absent, Accepted, Decision, Rejected
 from .hardware import Accelerator, Cores, Speeds, human_bytes
 from .hardware.system import text
+from .models import resolve
 from .records import Records
+from .request import AS_STORED
 
 # What decides how a model runs and is shown, in the order of the table.
 PACKAGES = (
@@ -94,6 +97,7 @@ def _findings(gpus: tuple[Accelerator, ...], speeds: Speeds | Rejected) -> Itera
             remedy = f"pip install --force-reinstall {name}"
             decision = Rejected(name, f"{name} cannot be imported: {broken[name]}", remedy)
         yield type(decision)(f"backend {decision.subject}", *_rest(decision))
+    yield _fastest()
     for library, reason in ({} if isinstance(speeds, Rejected) else speeds.failed).items():
         yield Rejected(f"speed of {library}", f"measured in part: {reason}", "mlxnb doctor --again measures anew")
     for gpu in gpus:
@@ -105,6 +109,19 @@ def _findings(gpus: tuple[Accelerator, ...], speeds: Speeds | Rejected) -> Itera
     yield _settings()
     yield _room("caches", cache_dir())
     yield _room("models", _hub_folder())
+
+
+def _fastest() -> Decision:
+    """How fast the backends were measured to be with the model that is always here."""
+    subject, pocket = "speed of backends", resolve("pocket")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # another finding is about a folder that cannot be used
+        book = rate_book()
+        found = {name: book.get(name, pocket, AS_STORED) for name in default_backends()}
+    rates = {name: each for name, each in found.items() if isinstance(each, Rates)}
+    if not rates:
+        return Absent(subject, "not measured yet", "mlxnb backends --measure")
+    return Accepted(subject, f"{in_words(rates)}, measured with the pocket model")
 
 
 def _rest(decision: Decision) -> tuple[str, ...]:

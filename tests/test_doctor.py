@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from mlxnb import doctor, hardware
+from mlxnb.backends.rates import Rates, rate_book
 from mlxnb.decision import Accepted, Rejected
 from mlxnb.doctor import diagnose
 from mlxnb.hardware import Accelerator, Cores, Speed, Speeds
+from mlxnb.models import resolve
 from mlxnb.records import Records
 from mlxnb.render.doctor import doctor_tables
+from mlxnb.request import AS_STORED
 
 SPEEDS = Speeds((Speed("torch 9", "cpu", 3e10, {"float32": 1.5e11, "bfloat16": 8e11}),), at=0.0)
 H200 = Accelerator("cuda", "NVIDIA H200", 150 * 10**9, 149 * 10**9, "570")
@@ -219,3 +222,12 @@ def test_settings_that_cannot_be_taken_are_a_finding(tmp_path: Path, monkeypatch
     assert "which is no folder" in finding("settings").reason
     monkeypatch.setenv("LOCAL_MODELS_DIR", str(tmp_path))
     assert finding("settings")
+
+
+def test_the_speed_of_backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLXNB_CACHE_DIR", str(tmp_path))
+    found = finding("speed of backends")
+    assert isinstance(found, Rejected)
+    assert found.remedy == "mlxnb backends --measure"
+    rate_book().add("torch", resolve("pocket"), AS_STORED, Rates(256, 128))
+    assert finding("speed of backends").reason == ("torch 2 s for 256 + 128 tokens, measured with the pocket model")

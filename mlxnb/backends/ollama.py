@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BackendMissingError, DownloadError, ModelNotFoundError, ServerError
+from .server_faults import plain
 from .server_models import known, ollama_place
 
 ANSWERS = 10.0  # seconds until an answer
@@ -153,7 +154,7 @@ def _client(name: str = "", seconds: float = ANSWERS, fetching: bool = False) ->
 
 
 def _refused(err: Any, name: str, where: str, fetching: bool) -> Exception:
-    said = " ".join(str(err.error).split())[:300].rstrip(".")
+    said = plain(str(err.error)).rstrip(".")
     missing = err.status_code == 404 or "not found" in said.lower() or "file does not exist" in said.lower()
     if missing and name:
         remedy = "See https://ollama.com/library for the names." if fetching else f"Fetch it: ollama pull {name}."

@@ -11,7 +11,7 @@ from ..request import Request
 from ..result import Chunk, FinishReason
 from .base import Watch
 from .halves import Halves
-from .server_faults import malformed
+from .server_faults import malformed, plain
 from .server_thinking import Opening
 from .split import StopCutter
 
@@ -21,6 +21,7 @@ TOOLS = ("tool_calls", "function_call")
 
 # Pieces for a token that is asked for, from which on a server does not keep to max_tokens: none sends a token in many.
 PIECES, SPARE = 4, 64
+MOST = 2**40  # tokens; a larger count is none
 
 
 class Answer:
@@ -100,9 +101,7 @@ class Answer:
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             return self._text(choice.get("text")), ""
-        for call in delta.get("tool_calls") or ():
-            name = (call.get("function") or {}).get("name") if isinstance(call, dict) else None
-            self._tool = self._tool or (name if isinstance(name, str) else "")
+        self._tool = self._tool or _tool_of(delta.get("tool_calls"))
         return self._text(delta.get("content")), self._text(delta.get("reasoning_content") or delta.get("reasoning"))
 
     def _text(self, value: Any) -> str:
@@ -116,6 +115,7 @@ class Answer:
     def _chunk(self, text: str, thinking: str) -> Chunk:
         now = time.perf_counter()
         self._watch.token_times.append(now)
+        self._watch.counted = len(self._watch.token_times)  # for as long as the server has not told
         thought, answer = self._opening.feed(self._halves["text"].feed(text)) if text else ("", "")
         thought = self._halves["thinking"].feed(thinking) + thought if thinking else thought
         self._thought = self._thought or bool(thought)
@@ -128,7 +128,7 @@ class Answer:
             self._watch.notes.append(f"{self._where} did not say why the answer ended")
             return "length" if (self._counted("completion_tokens") or 0) >= self._limit else "stop"
         if self._reason in TOOLS or self._tool:
-            name = f" {self._tool[:60]}" if self._tool else ""
+            name = f" {plain(self._tool)[:60]}" if self._tool else ""
             self._watch.notes.append(f"the model called a tool{name}; tools are not run here")
         else:
             self._watch.notes.append(f"{self._where} ended the answer by {self._reason[:60]!r}")
@@ -160,4 +160,14 @@ class Answer:
 
     def _counted(self, name: str) -> int | None:
         value = self._usage.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST else None
+
+
+def _tool_of(calls: Any) -> str:
+    """The name of the first tool that a delta calls, empty where it calls none."""
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        if isinstance(name, str) and name:
+            return name
+    return ""

@@ -47,6 +47,8 @@ def _extra(request: Request, sampling: Sampling, kind: Kind) -> dict[str, Any]:
     limit = "max_tokens" if request.raw else kind.limit
     options = {theirs: getattr(sampling, ours) for ours, theirs in kind.takes.items()}
     given = {name: value for name, value in options.items() if value is not None}
+    if given.get("top_k") == 0:
+        given["top_k"] = kind.no_top_k
     return {limit: request.max_tokens, **given, **kind.also}
 
 

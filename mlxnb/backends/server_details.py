@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from .server_faults import plain
 from .server_get import Unanswered, ask
 from .server_key import key_for
 from .server_models import GUESSED, Server
 
 # A person waits while it loads, but only for figures that may be missing.
 PATIENCE = 10 * GUESSED
+MOST = 2**40  # tokens; more is no context
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ def _ask(server: Server, path: str, body: Any = None) -> dict[str, Any]:
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST else None
 
 
 def _text(value: Any) -> str | None:
-    return " ".join(value.split())[:40] if isinstance(value, str) and value.strip() else None
+    return plain(value)[:40] if isinstance(value, str) and value.strip() else None

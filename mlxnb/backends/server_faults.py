@@ -62,9 +62,9 @@ def refused(refusal: Refusal, where: str, model: str, had_key: bool) -> Fault:
     if status < 300:
         kind = refusal.headers.get("content-type", "").partition(";")[0].strip() or "no content type"
         remedy = "Check the address: most end in /v1."
-        return Fault(f"{where} answered with {_plain(kind)} where a stream of events was expected{words}.", remedy)
+        return Fault(f"{where} answered with {plain(kind)} where a stream of events was expected{words}.", remedy)
     if status < 400:
-        to = _plain(refusal.headers.get("location", "")) or "nowhere"
+        to = plain(refusal.headers.get("location", "")) or "nowhere"
         message = f"{where} redirects to {to}, which is not followed: it would take the prompt and the key elsewhere."
         return Fault(message, "Give that address if you trust it.")
     if status in (401, 403):
@@ -108,7 +108,7 @@ def silent(where: str, seconds: float, begun: bool) -> Fault:
 def unreachable(where: str, cause: BaseException) -> Fault:
     """The connection could not be made, or broke."""
     reason = _deepest(cause)
-    text = _plain(_in_the_systems_words(reason)).rstrip(".") or type(reason).__name__
+    text = plain(_in_the_systems_words(reason)).rstrip(".") or type(reason).__name__
     if isinstance(reason, OSError) and not isinstance(reason, ConnectionResetError | BrokenPipeError):
         message, short = f"{where} could not be reached: {text}.", "not reached"
     else:
@@ -133,16 +133,17 @@ def _said(text: str) -> tuple[str, str]:
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return ("", "") if text.lstrip()[:1] == "<" else (_plain(text), "")
+        return ("", "") if text.lstrip()[:1] == "<" else (plain(text), "")
     error = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(error, dict):
-        return _plain(str(error)), ""
+        return plain(str(error)), ""
     words = error.get("message") or error.get("detail") or error.get("error") or ""
     code = error.get("code") if isinstance(error.get("code"), str) else error.get("type")
-    return _plain(words if isinstance(words, str) else json.dumps(words)), code if isinstance(code, str) else ""
+    return plain(words if isinstance(words, str) else json.dumps(words)), code if isinstance(code, str) else ""
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A server's words as a message can hold them: on one line, without control characters, and not too long."""
     words = "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
     return words if len(words) <= WORDS else f"{words[: WORDS - 3]}..."
 

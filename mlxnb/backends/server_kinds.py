@@ -26,7 +26,8 @@ EXTRA = ("top_k", "min_p", "repetition_penalty")
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of server. `takes` maps an option of Sampling to the server's name for it; `also` goes with every
-    request, `limit` is what it calls max_tokens, `stops` whether it can be trusted with stop strings.
+    request, `limit` is what it calls max_tokens, `stops` whether it can be trusted with stop strings,
+    `no_top_k` a top_k that is off.
     """
 
     label: str
@@ -34,6 +35,7 @@ class Kind:
     also: Mapping[str, Any] = field(default_factory=dict)
     limit: str = "max_tokens"
     stops: bool = True
+    no_top_k: int = 0
 
     @property
     def untaken(self) -> tuple[str, ...]:
@@ -51,11 +53,11 @@ KINDS: Mapping[str, Kind] = {
     "lmstudio": Kind("LM Studio", {**SEED, "top_k": "top_k", "repetition_penalty": "repeat_penalty"}),
     "llama-server": Kind("llama-server", LLAMA_CPP, {"repeat_last_n": 20}),  # as many tokens as Sampling looks back
     "llama-cpp-python": Kind("llama-cpp-python", LLAMA_CPP),
-    "vllm": Kind("vLLM", ALL),
+    "vllm": Kind("vLLM", ALL, no_top_k=-1),  # older versions refuse 0
     # It takes a stop string out of the text wherever it stands, but ends only where the model wrote it in the very
     # tokens that the string has alone (mlx-lm 0.32.2, generate.make_stop_sequences): the rest would be glued together.
     "mlx-lm": Kind("mlx_lm.server", ALL, stops=False),
-    "other": Kind("server", SEED),
+    "other": Kind("the server", SEED),
 }
 
 # What the servers write into `owned_by` of the models that they list.

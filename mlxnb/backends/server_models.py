@@ -22,6 +22,7 @@ GUESSED, NAMED = 0.3, 5.0
 REMEMBERED = 5.0  # seconds; a person who starts a server and asks again finds it
 
 SUBJECT = "server"
+LONGEST = 300  # characters of a model's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,13 @@ def _look(address: Address, named: bool, kind: str) -> Server | Rejected:
     if not isinstance(models, list):
         reason = f"{address.shown} answers, but not as an OpenAI-compatible server does"
         return Rejected(SUBJECT, reason, f"check the address, {address.url}")
-    listed = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
+    listed = [model for model in models if isinstance(model, dict) and _is_name(model.get("id"))]
     return Server(address, _taken_for(address, listed, software, kind), {model["id"]: model for model in listed})
+
+
+def _is_name(value: Any) -> bool:
+    """Whether a model's name can be shown and asked for; a server may list anything."""
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST
 
 
 def _taken_for(address: Address, listed: list[dict[str, Any]], software: str, kind: str) -> str:

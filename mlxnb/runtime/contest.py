@@ -23,24 +23,31 @@ SMALL = 1_500_000_000
 
 MEASURED, REMEMBERED = "chosen by a first measurement: ", "chosen by what was measured here: "
 
-Find = Callable[[Backend], ModelSource | None]
+Find = Callable[[Backend, bool], ModelSource | None]
 Load = Callable[[Backend, ModelSource], LoadedModel]
 
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A backend that takes a model, and where from."""
+    """A backend that takes a model, and where from. What is measured is remembered for `name_of`, where that is given:
+    the model as it is here, which a backend that was named made its own `source` of.
+    """
 
     backend: Backend
     source: ModelSource
+    name_of: ModelSource | None = None
+
+    @property
+    def measured_as(self) -> ModelSource:
+        """What its figures are remembered for."""
+        return self.name_of or self.source
 
 
 class Contest:
-    """One model's way through the backends of a chain. `fastest` is the winner of a measurement that was just made, in
-    memory already; whoever takes it from there closes it.
+    """One model on the backends of a chain. The winner of a measurement stays in memory, to be taken from here.
 
-    `find` gives a backend's source or None, `load` loads; `check` is called all the time, and ends a measurement by
-    what it raises; `tell` hears what is under way.
+    `find` gives a backend's source or None, and may download it where it is told so; `load` loads; `check` is called
+    all the time, and ends a measurement by what it raises; `tell` hears what is under way.
     """
 
     def __init__(
@@ -68,18 +75,29 @@ class Contest:
         """
         if chain.named or len(chain.backends) < 2 or settings().probe == "off":
             return chain
-        entrants = [Entrant(b, source) for b in chain.backends if (source := self._find(b)) is not None]
+        # What a server has need not be downloaded to see whether it would be faster here.
+        entrants = self._entrants(chain, download=False) or self._entrants(chain, download=True)
         if len(entrants) < 2:
             return chain
         measured = self._measure_first(entrants)
         rates = self._rates(entrants)
+        # One that failed when it was measured comes after those that did not.
+        failed = {
+            each.backend.name: why for each in entrants if isinstance(why := self.known(each), Rejected) and rates
+        }
         names = [backend.name for backend in chain.backends]
-        order = by_speed(names, rates)
-        if measured or (order != names and len(rates) > 1):
-            self.note = (MEASURED if measured else REMEMBERED) + in_words(rates)
+        order = [*by_speed([name for name in names if name not in failed], rates), *failed]
         self._order = [name for name in order if name in rates]
+        if len(rates) > 1 and (measured or self._order != [name for name in names if name in rates]):
+            self.note = (MEASURED if measured else REMEMBERED) + in_words(rates)
         self._leave([name for name in self._loaded if name != order[0]])
-        return replace(chain, backends=tuple(sorted(chain.backends, key=lambda backend: order.index(backend.name))))
+        passed_over = [failed[name] for name in names[: names.index(order[0])] if name in failed]
+        backends = tuple(sorted(chain.backends, key=lambda backend: order.index(backend.name)))
+        return replace(chain, backends=backends, passed_over=(*chain.passed_over, *passed_over))
+
+    def _entrants(self, chain: Candidates, download: bool) -> list[Entrant]:
+        found = [(backend, self._find(backend, download)) for backend in chain.backends]
+        return [Entrant(backend, source) for backend, source in found if source is not None]
 
     def take(self, backend: Backend) -> LoadedModel | None:
         """The model that a measurement left in memory on a backend, if it did."""
@@ -95,7 +113,7 @@ class Contest:
 
     def known(self, entrant: Entrant) -> Rates | Rejected | None:
         """What is remembered of a backend with its model."""
-        return self._book.get(entrant.backend.name, entrant.source, self._precision)
+        return self._book.get(entrant.backend.name, entrant.measured_as, self._precision)
 
     def measure(
         self, entrant: Entrant, fastest: Rates | None = None, model: LoadedModel | None = None
@@ -116,7 +134,7 @@ class Contest:
             return self._refused(entrant, err)
         finally:
             self._tell("")
-        self._book.add(name, entrant.source, self._precision, rates)
+        self._book.add(name, entrant.measured_as, self._precision, rates)
         return self.known(entrant) or rates
 
     def _refused(self, entrant: Entrant, err: Exception) -> Rejected:
@@ -130,7 +148,7 @@ class Contest:
             refused = Rejected(name, f"the measurement failed: {failure(err)}")
         for_now = isinstance(err, ModelTooLargeError) or memory_ran_out(err.__cause__ or err)
         if not for_now and entrant.source.format != "served":
-            self._book.refuse(refused, entrant.source, self._precision)
+            self._book.refuse(refused, entrant.measured_as, self._precision)
         return refused
 
     def _checked(self) -> None:

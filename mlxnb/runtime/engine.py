@@ -542,14 +542,14 @@ class Engine:
 
     def _after(self, job: Job, outcome: Outcome, whole: bool) -> None:
         """What nobody has to wait for: keep the answer if it came to its end, and the KV state."""
-        if whole and self._batch is None and outcome.loaded is not None:
-            self._models.ran(outcome.loaded, job.request, job.result())
         if self.cache is not None and outcome.loaded is not None and job.watch.start is not None:
             try:
                 if whole:
                     self.cache.keep(outcome.loaded.model, job, job.result())
             finally:
                 self.cache.finished(outcome.loaded.model, job)
+        if whole and self._batch is None and outcome.loaded is not None:
+            self._models.ran(outcome.loaded, job.request, job.result())
 
     def _along_the_chain(self, job: Job, outcome: Outcome) -> Result | None:
         """`_generate`, on the next backend where one fails before the first token."""

@@ -251,9 +251,11 @@ class LoadedModels:
     ) -> Iterator[Contest]:
         """What measures a model on several backends; nothing of it is left in memory that was not taken."""
 
-        def find(backend: Backend) -> ModelSource | None:
+        on_disk = once(lambda: resolve(name, download=False))
+
+        def find(backend: Backend, download: bool) -> ModelSource | None:
             try:
-                return _found_by(backend, name, here, named=False)
+                return _found_by(backend, name, here if download else on_disk, named=False)
             except MlxnbError:
                 return None  # whoever asks it in earnest hears why
 

@@ -41,7 +41,7 @@ def recommendations(
     """
     found = [*_from_pinned(table, pinned, pinned_by), *_for_gpus(table, gpus), *_to_measure(table)]
     said = {each.backend for each in found}
-    found += _to_make_ready([each for each in table if each.backend not in said])
+    found += _to_make_ready(table, [each for each in table if each.backend not in said])
     places = {"measured": 0, "hardware": 1, "not measured": 2}
     return sorted(found, key=lambda each: (places[each.basis], -(each.gain or 0.0)))
 
@@ -88,12 +88,19 @@ def _to_measure(table: Sequence[Standing]) -> Iterator[Recommendation]:
         yield Recommendation("%mlxnb backends --measure", unknown[0], reason, "not measured")
 
 
-def _to_make_ready(table: Sequence[Standing]) -> Iterator[Recommendation]:
-    """What the others need; what several of them need alike is said once."""
+def _to_make_ready(table: Sequence[Standing], others: Sequence[Standing]) -> Iterator[Recommendation]:
+    """What the others need; what several of them need alike is said once. One that was measured is worth its while
+    only where it was faster.
+    """
+    fastest = min((each.rates.typical for each in _ready(table) if each.rates is not None), default=None)
     needs: dict[tuple[str, str], list[str]] = {}
-    for each in table:
-        if each.status != "ready" and each.remedy:
+    for each in others:
+        if each.status == "ready" or not each.remedy:
+            continue
+        if each.rates is None or fastest is None:
             needs.setdefault((each.remedy, each.reason), []).append(each.backend)
+        elif (gain := fastest / each.rates.typical) > 1 + TIE:
+            yield Recommendation(each.remedy, each.backend, each.reason, "measured", gain)
     for (remedy, reason), backends in needs.items():
         yield Recommendation(remedy, ", ".join(backends), reason, "not measured")
 

@@ -47,8 +47,8 @@ def standings(
     precision: Precision,
     steps: Steps | None = None,
 ) -> list[Standing]:
-    """Every backend, in the order that `auto` takes them; with `steps` each that is ready is measured first, which
-    loads the model on it where it is not in memory. On the engine's thread.
+    """Every backend, in the order that `auto` takes them; with `steps` they are measured first, each that takes the
+    model now or can make its own of it. That loads it where it is not in memory. On the engine's thread.
     """
     order = [backends[each] for each in in_order(backends)]
     at = [(0, "")]
@@ -81,28 +81,40 @@ def _standing(
     if isinstance(decision, Rejected):
         status: Status = "missing" if isinstance(decision, Absent) else "possible"
         return Standing(backend.name, status, decision.reason, decision.remedy)
-    source = _source(backend, name, here)
-    if isinstance(source, Rejected):
-        return Standing(backend.name, "possible", source.reason, source.remedy)
-    entrant = Entrant(backend, source)
+    found = _source(backend, name, here, named=False)
+    if isinstance(found, ModelSource):
+        entrant, standing = Entrant(backend, found), Standing(backend.name, "ready", decision.reason)
+    else:
+        standing = Standing(backend.name, "possible", found.reason, found.remedy)
+        own = _source(backend, name, here, named=True) if measure else None
+        as_it_is = _here(here)
+        if as_it_is is None or isinstance(own, Rejected):
+            return standing
+        entrant = Entrant(backend, own or as_it_is, as_it_is)
     loaded = models.in_memory(name, backend.name, precision)
-    known: Rates | Rejected | None
     if measure:
-        known = contest.measure(entrant, model=loaded.model if loaded else None)
+        known: Rates | Rejected | None = contest.measure(entrant, model=loaded.model if loaded else None)
         contest.close()  # one at a time is in memory for this
     else:
         known = contest.known(entrant)
-    standing = Standing(backend.name, "ready", decision.reason, loaded=loaded is not None)
+    standing = replace(standing, loaded=loaded is not None, device=loaded.info.device if loaded else "")
     if isinstance(known, Rates):
-        standing = replace(standing, rates=known, device=known.device)
-    elif known is not None:
-        standing = replace(standing, rates_reason=known.reason, remedy=known.remedy)
-    return replace(standing, device=loaded.info.device) if loaded is not None else standing
+        return replace(standing, rates=known, device=standing.device or known.device)
+    if known is not None:
+        return replace(standing, rates_reason=known.reason, remedy=standing.remedy or known.remedy)
+    return standing
 
 
-def _source(backend: Backend, name: str, here: Callable[[], ModelSource]) -> ModelSource | Rejected:
+def _here(here: Callable[[], ModelSource]) -> ModelSource | None:
     try:
-        return backend.find(name, here, named=False)
+        return here()
+    except MlxnbError:
+        return None
+
+
+def _source(backend: Backend, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource | Rejected:
+    try:
+        return backend.find(name, here, named)
     except MlxnbError as err:
         return Rejected(backend.name, err.message.rstrip("."), err.remedy)
     except Exception as err:  # noqa: BLE001 - a probe: a library that fails in its own ways is a row that says so

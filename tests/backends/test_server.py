@@ -3,8 +3,8 @@
 import pytest
 
 from mlxnb.errors import OptionError, PromptError
-from tests.backends.served import ask, engine_for, nothing_set  # noqa: F401
-from tests.endpoint import DONE, HANG, Reply, piece, says, serving, usage
+from tests.backends.served import LONG, ask, engine_for, nothing_set  # noqa: F401
+from tests.endpoint import DONE, HANG, Reply, nobody, piece, says, serving, usage
 
 pytest.importorskip("openai", reason="the server backend needs the openai package")
 
@@ -96,10 +96,12 @@ def test_each_kind_of_server_gets_the_options_that_it_takes(owner, sent, noted):
 
 
 def test_an_option_that_is_off_is_sent_too_for_servers_have_other_defaults():
-    with serving(says("x"), gets={"/v1/models": {"data": [{"id": "tiny", "owned_by": "vllm"}]}}) as endpoint:
-        ask(endpoint)
-    body = endpoint.asked[0].body
-    assert (body["top_k"], body["min_p"], body["repetition_penalty"]) == (0, 0.0, 1.0)
+    for owner, penalty, no_top_k in (("vllm", "repetition_penalty", -1), ("llamacpp", "repeat_penalty", 0)):
+        listed = {"/v1/models": {"data": [{"id": "tiny", "owned_by": owner}]}}
+        with serving(says("x"), gets=listed) as endpoint:
+            ask(endpoint)
+        body = endpoint.asked[0].body
+        assert (body["top_k"], body["min_p"], body[penalty]) == (no_top_k, 0.0, 1.0)
 
 
 def test_what_no_server_does_is_noted_and_refused_where_strict():
@@ -272,3 +274,22 @@ def test_mlx_lm_server_is_not_trusted_with_stop_strings():
     assert "stop" not in endpoint.asked[0].body
     assert (result.text, result.finish_reason) == ("one ", "stop")
     assert result.provenance.device == f"mlx_lm.server at {endpoint.host}"
+
+
+def test_a_slow_server_is_waited_for_and_its_pace_is_told():
+    parts = (0.3, piece("", role="assistant"), 0.3, piece("a"), 0.2, piece("b"), 0.2, piece(finish="stop"), DONE)
+    with serving(Reply(parts)) as endpoint:
+        result = ask(endpoint, patience=LONG)
+    first, second = result.timings.token_times
+    assert result.text == "ab"
+    assert first - result.timings.start > 0.5
+    assert second - first > 0.1
+
+
+def test_no_proxy_stands_before_this_machine(monkeypatch):
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, nobody())
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with serving(says("here")) as endpoint:
+        assert ask(endpoint).text == "here"

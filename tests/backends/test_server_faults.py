@@ -30,6 +30,7 @@ def test_a_failure_in_the_middle_keeps_what_was_said_and_is_not_tried_again(faul
     assert caught.value.partial is not None
     assert caught.value.partial.text == "Half an"
     assert caught.value.partial.finish_reason == "interrupted"
+    assert caught.value.partial.generation_tokens == 2
     assert len(endpoint.asked) == 1
 
 

@@ -273,7 +273,9 @@ def test_a_list_that_is_none(reply, says_so):
 
 
 def test_models_that_are_strange_are_left_out():
-    listed = {"/v1/models": {"data": [5, {"id": 7}, {}, {"id": "fine"}]}}
+    listed = {
+        "/v1/models": {"data": [5, {"id": 7}, {}, {"id": "a\x1b[31m"}, {"id": "x" * 400}, {"id": ""}, {"id": "fine"}]}
+    }
     with serving(says("x"), gets=listed) as endpoint:
         assert find(endpoint.url, True).served_as == "fine"
 
@@ -300,6 +302,13 @@ def test_models_that_are_strange_are_left_out():
         ),
         ("library", {}, None, None),
         ("organization_owner", {"/api/v0/models/tiny": {"max_context_length": "many", "quantization": 5}}, None, None),
+        ("organization_owner", {"/api/v0/models/tiny": {"max_context_length": 10**30}}, None, None),
+        (
+            "organization_owner",
+            {"/api/v0/models/tiny": {"quantization": "Q4\x1b[1m\n" + "x" * 99}},
+            None,
+            "Q4 [1m " + "x" * 33,
+        ),
     ],
 )
 def test_what_a_server_tells_of_its_model(owner, gets, context, quantization):

@@ -99,3 +99,24 @@ def test_only_what_a_request_needs_is_sent():
     names = {name.lower() for name in endpoint.asked[0].headers}
     assert names <= {"host", "accept", "accept-encoding", "connection", "content-type", "content-length"}
     assert endpoint.asked[0].headers["Accept-Encoding"] == "identity"
+
+
+def test_a_key_that_goes_unencrypted_over_a_network_is_noted(monkeypatch):
+    from pathlib import Path
+
+    from mlxnb.backends.server import _info
+    from mlxnb.backends.server_models import Server
+    from mlxnb.models import ModelSource
+    from mlxnb.request import AS_STORED
+
+    monkeypatch.setenv("MLXNB_API_KEY", KEY)
+    source = ModelSource("server:x", Path(), "server", format="served", served_as="x")
+    for url, noted in (
+        ("http://box.example/v1", True),
+        ("https://box.example/v1", False),
+        ("http://localhost/v1", False),
+    ):
+        monkeypatch.setenv("MLXNB_SERVER_URL", url)
+        notes = _info(Server(parse(url), "other"), source, AS_STORED).notes
+        assert any("unencrypted" in note for note in notes) == noted
+        assert KEY not in repr(notes)

@@ -6,9 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlxnb.backends.base import Watch
 from mlxnb.backends.halves import Halves
+from mlxnb.backends.server_answer import Answer
 from mlxnb.backends.server_events import LONGEST, BadStream, Events
+from mlxnb.backends.server_faults import Fault
 from mlxnb.backends.server_thinking import Opening
+from mlxnb.request import Request
+from tests.endpoint import piece
 
 
 def cut(whole, places):
@@ -18,7 +23,7 @@ def cut(whole, places):
 
 def read(pieces):
     events = Events()
-    found = [event for piece in pieces for event in events.feed(piece)]
+    found = [event for part in pieces for event in events.feed(part)]
     return [*found, *events.finish()], events.done
 
 
@@ -69,20 +74,63 @@ def test_characters_are_whole_again_however_their_halves_are_cut(text, places):
     units = text.encode("utf-16-le", "surrogatepass")
     halves = [units[i : i + 2].decode("utf-16-le", "surrogatepass") for i in range(0, len(units), 2)]
     joined = Halves()
-    assert "".join(joined.feed("".join(piece)) for piece in cut(halves, places)) + joined.finish() == text
+    assert "".join(joined.feed("".join(part)) for part in cut(halves, places)) + joined.finish() == text
 
 
 @given(st.lists(st.text(st.characters(), max_size=4), max_size=6))
 def test_what_is_no_character_never_comes_out(pieces):
     joined = Halves()
-    said = "".join(joined.feed(piece) for piece in pieces) + joined.finish()
+    said = "".join(joined.feed(part) for part in pieces) + joined.finish()
     assert not any("\ud800" <= char <= "\udfff" for char in said)
+
+
+@given(st.text("abEND ", max_size=30), st.lists(st.sampled_from(["END", "b E", "aa"]), max_size=2), cuts)
+def test_an_answer_is_cut_at_the_first_stop_string_however_it_comes(text, stops, places):
+    watch = Watch()
+    answer = Answer(Request.of("x", stop=stops), watch, "host")
+    said = ""
+    for part in cut(text, places):
+        chunk = answer.feed(piece(part))
+        said += chunk.text if chunk else ""
+        if answer.over():
+            break
+    last = answer.finish()
+    said += last.text if last else ""
+    assert said == text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
+    assert watch.finish_reason == "stop"
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["text", "function", "name"]), inner),
+    max_leaves=4,
+)
+deltas = st.dictionaries(st.sampled_from(["content", "reasoning", "reasoning_content", "tool_calls"]), anything)
+choices = st.fixed_dictionaries({}, optional={"delta": deltas | anything, "text": anything, "index": anything})
+counts = st.dictionaries(st.sampled_from(["prompt_tokens", "completion_tokens", "prompt_tokens_details"]), anything)
+
+
+@given(choices, anything, counts | anything)
+def test_a_strange_event_is_an_answer_or_a_fault(choice, reason, usage):
+    watch = Watch()
+    answer = Answer(Request.of("x"), watch, "host")
+    event = {"choices": [{**choice, "finish_reason": reason}], "usage": usage}
+    try:
+        answer.feed(event)
+    except Fault as fault:
+        said = str(fault)
+    else:
+        said = "host sent "
+    answer.finish()
+    assert said.startswith("host sent ")
+    assert watch.finish_reason in ("stop", "length")
+    assert watch.counted >= 0
 
 
 def split(pieces):
     opening, thinking, answer = Opening(), "", ""
-    for piece in pieces:
-        more = opening.feed(piece)
+    for part in pieces:
+        more = opening.feed(part)
         thinking, answer = thinking + more[0], answer + more[1]
     more = opening.finish()
     return thinking + more[0], answer + more[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import pytest
 from mlxnb.backends.rates import Rates, rate_book
 from mlxnb.backends.torch import TorchBackend
 from mlxnb.decision import Rejected
-from mlxnb.errors import EngineClosedError, GenerationError, ModelTooLargeError, OptionError, UnsupportedModelError
+from mlxnb.errors import EngineClosedError, ModelTooLargeError, OptionError, UnsupportedModelError
 from mlxnb.models import ModelSource, resolve
 from mlxnb.request import AS_STORED
 from mlxnb.runtime import Engine, contest
@@ -119,6 +120,26 @@ def test_nothing_is_measured_beside_another_copy_of_the_model(tmp_path: Path) ->
     assert (first.loads, second.loads) == (1, 0)
 
 
+def test_nothing_is_downloaded_for_the_sake_of_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Serves(ScriptedBackend):
+        def find(self, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource:
+            return ModelSource(name, Path(), "server", format="served", url="http://localhost:9", served_as=name)
+
+    fetched: list[str] = []
+
+    def fetch(name: str, revision: str | None, progress: object) -> tuple[Path, str]:
+        fetched.append(name)
+        return POCKET.path, "1"
+
+    monkeypatch.setattr(sys.modules["mlxnb.models.resolve"], "fetch", fetch)  # its package has a function of that name
+    with engine_of(Serves(MANY, name="served"), fast()) as engine:
+        assert engine.generate("go", model="some/model", max_tokens=2).provenance.backend == "served"
+    assert fetched == []
+    with engine_of(slow(), fast()) as engine:  # neither has it: then it is fetched, once, and measured
+        assert engine.generate("go", model="some/model", max_tokens=2).provenance.backend == "fast"
+    assert fetched == ["some/model"]
+
+
 def test_a_model_in_memory_is_still_taken_where_it_is() -> None:
     first, second = slow(), fast()
     with engine_of(first, second) as engine:
@@ -132,20 +153,21 @@ def test_a_backend_that_cannot_load_it_is_measured_no_more() -> None:
         broken = slow("broken", fails={"load": lambda: UnsupportedModelError("No such architecture.", "Take fast.")})
         other = fast()
         with engine_of(other, broken) as engine:
-            assert engine.generate("go", max_tokens=2).provenance.backend == "fast"
+            result = engine.generate("go", max_tokens=2)
+        assert (result.provenance.backend, result.provenance.passed_over, result.provenance.notes) == ("fast", (), ())
     assert other.loads == 1
     assert rate_book().get("broken", POCKET, AS_STORED) == Rejected("broken", "No such architecture", "Take fast.")
 
 
-def test_a_backend_that_breaks_down_while_it_is_measured_is_closed_and_told_of() -> None:
-    broken = slow("broken", fails={"decode 3": lambda: RuntimeError("the driver fell over")})
-    with engine_of(broken, fast()) as engine:
-        with pytest.raises(GenerationError, match="the driver fell over"):
-            engine.generate("go")  # it comes first and was not measured, so that it is tried, and gives two tokens
-        assert broken.closed == 1
-    found = rate_book().get("broken", POCKET, AS_STORED)
-    assert isinstance(found, Rejected)
-    assert found.reason == "the measurement failed: RuntimeError: the driver fell over"
+def test_a_backend_that_broke_down_while_it_was_measured_comes_last_and_is_told_of() -> None:
+    why = Rejected("broken", "the measurement failed: RuntimeError: the driver fell over")
+    for loads in (1, 0):
+        broken = slow("broken", fails={"decode 3": lambda: RuntimeError("the driver fell over")})
+        with engine_of(broken, fast()) as engine:
+            result, again = engine.generate("go"), engine.generate("go")
+        assert (broken.loads, broken.closed) == (loads, loads)
+        for each in (result, again):
+            assert (each.provenance.backend, each.provenance.passed_over) == ("fast", (why,))
 
 
 @pytest.mark.parametrize("fault", [lambda: ModelTooLargeError("Too large for now."), MemoryError])

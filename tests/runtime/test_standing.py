@@ -88,6 +88,32 @@ def test_measuring_puts_them_in_order_and_leaves_memory_as_it_was() -> None:
     assert rate_book().get("fast", POCKET, AS_STORED) == first.rates
 
 
+def test_a_backend_that_makes_its_own_of_a_model_is_measured_where_a_person_asks(tmp_path: Path) -> None:
+    class Exports(ScriptedBackend):
+        def find(self, name: str, here: Callable[[], ModelSource], named: bool) -> Any:
+            if not named:
+                return Rejected(self.name, "auto converts none", "take --backend exports")
+            (tmp_path / "own.gguf").write_bytes(b"its own")
+            return ModelSource(name, tmp_path / "own.gguf", "path", format="gguf")
+
+    exports = Exports(["word "] * 40, name="exports")
+    made = engine_of(ScriptedBackend(["word "] * 40, name="slow", delay=0.004), exports)
+    made.backends_table()
+    assert not (tmp_path / "own.gguf").exists()
+    table = made.backends_table(measure=True)
+    assert table == made.backends_table()  # it is remembered, though auto does not take it there
+    first, *_ = made.setup_recommendations()
+    assert made.generate("go", max_tokens=2).provenance.backend == "slow"
+    made.close()
+    assert [(each.backend, each.status, each.rates is not None) for each in table] == [
+        ("slow", "ready", True),
+        ("exports", "possible", True),
+    ]
+    assert (first.remedy, first.basis) == ("take --backend exports", "measured")
+    assert first.gain is not None
+    assert first.gain > 1.1
+
+
 def test_a_measurement_can_be_left() -> None:
     class Enough(Exception):
         pass
@@ -159,6 +185,12 @@ def test_a_setting_that_names_the_slower_one_comes_first() -> None:
     for pinned in ("torch", "auto", "onnx"):
         assert [each.basis for each in recommendations(table, [], pinned)] == ["not measured"]
     assert recommendations([standing("torch", 1), standing("mlx", 1.05)], [], "mlx") == []  # a tie
+
+
+def test_what_was_measured_to_gain_nothing_is_not_recommended() -> None:
+    possible = standing("llamacpp", 2, status="possible", remedy="take it")
+    assert recommendations([standing("torch", 1), possible], []) == []
+    assert [each.gain for each in recommendations([standing("torch", 5), possible], [])] == [2.5]
 
 
 def test_what_was_not_measured_is_said_so_and_has_no_figure() -> None:
