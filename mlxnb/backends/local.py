@@ -44,6 +44,9 @@ class LocalModel(ABC):
     # Whether `tokens` can keep its KV cache quantised.
     quantises_cache = False
 
+    # What the KV cache is kept in, where that is not the dtype of the weights.
+    cache_dtype = ""
+
     # Whether it has a `decoder`, so that it can verify what a draft says, and be one.
     drafts = False
 
@@ -218,7 +221,8 @@ class LocalModel(ABC):
     def _check_cache(self, request: Request, watch: Watch) -> None:
         if request.kv_bits is None or self.quantises_cache:
             return
-        refused = f"kv_bits {request.kv_bits} not used: {self.info.backend} keeps its KV cache in {self.info.dtype}"
+        kept = self.cache_dtype or self.info.dtype
+        refused = f"kv_bits {request.kv_bits} not used: {self.info.backend} keeps its KV cache in {kept}"
         if request.strict:
             raise OptionError(
                 f"{refused[0].upper()}{refused[1:]}.", "Leave out kv_bits, strict, or take --backend mlx."

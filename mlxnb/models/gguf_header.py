@@ -100,6 +100,8 @@ class _Reader:
         metadata: dict[str, Any] = {}
         for _ in range(entries):
             key = self._text(MAX_KEY)
+            if not key:
+                refuse(self._name, "has an entry without a name")
             if key in metadata:
                 refuse(self._name, f"has the entry {short(key)} twice")
             metadata[key] = self._value(key, self._scalar("<I"))

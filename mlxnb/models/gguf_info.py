@@ -1,4 +1,4 @@
-"""What a GGUF model is, from its header alone: architecture, size, context, quantisation; and which file of a folder."""
+"""What a GGUF model is, from its header alone: architecture, size, context, quantisation; and which file it is."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def gguf_file(path: Path) -> Path:
     if not found:
         raise NotAModelError(f"{path} holds no GGUF model.", "Give the path of a .gguf file.")
     shown = ", ".join(file.name for file in found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
-    raise NotAModelError(f"{path} holds {len(found)} GGUF models: {shown}.", f"Give one's path: {path / found[0].name}.")
+    raise NotAModelError(f"{path} holds {len(found)} GGUF models: {shown}.", f"Give the path of one: {found[0]}.")
 
 
 def models_in(folder: Path) -> list[Path]:
