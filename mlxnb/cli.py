@@ -116,16 +116,17 @@ def models(context: int | None = None, use: str | None = None) -> int:
     """Print what is here, or with a use what to take for it."""
     from .backends import default_backends
     from .render.models import here_tables
-    from .render.recommended import recommended_table
+    from .render.recommended import recommended_tables
     from .runtime.here import models_here, recommended_here
 
     if context is not None:
         check_option("context", context, {"kind": int, "low": 1, "high": None})
     backends = default_backends()
     if use is not None:
-        print(recommended_table(recommended_here(backends, use, context), use).text())
+        tables = recommended_tables(recommended_here(backends, use, context), use)
     else:
-        print("\n\n".join(table.text() for table in here_tables(models_here(backends, context), (), context)))
+        tables = here_tables(models_here(backends, context), (), context)
+    print("\n\n".join(table.text() for table in tables))
     return 0
 
 

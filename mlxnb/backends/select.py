@@ -41,7 +41,7 @@ def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = Fals
         OptionError: no backend has that name.
         BackendMissingError: none of them can run here.
     """
-    if wanted == "auto" and SERVER in backends and is_served(name):
+    if wanted == "auto" and SERVER in backends and isinstance(name, str) and is_served(name):
         wanted = SERVER
     named = wanted != "auto"
     names = [part.strip() for part in wanted.split(",")] if named else in_order(backends)

@@ -21,7 +21,7 @@ def show_models(context: str | None, use: str | None) -> None:
     """
     from .. import engine
     from ..render.models import here_tables
-    from ..render.recommended import recommended_table
+    from ..render.recommended import recommended_tables
     from ..request import check_option
 
     tokens = None
@@ -29,7 +29,7 @@ def show_models(context: str | None, use: str | None) -> None:
         digits = int(context) if context.isdecimal() else context
         tokens = int(check_option("context", digits, {"kind": int, "low": 1, "high": None}))
     if use is not None:
-        return _show([recommended_table(engine().recommend(use, tokens), use)])
+        return _show(recommended_tables(engine().recommend(use, tokens), use))
     return _show(here_tables(engine().inventory(tokens), engine().models(), tokens))
 
 

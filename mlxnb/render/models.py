@@ -15,20 +15,8 @@ from .cells import Cell, Command, Dot, Kind
 from .numbers import count, duration, size
 from .table import Table
 
-HERE = (
-    "model",
-    "where",
-    "state",
-    ("fits up to", "tokens"),
-    ("context", "tokens"),
-    "format",
-    "stored as",
-    ("parameters", "M"),
-    ("size", "MB"),
-    "architecture",
-    "attention",
-    "note",
-)
+HERE = ("model", "where", "state", ("fits up to", "tokens"), "stored as", ("size", "MB"))
+WHAT = ("model", "format", ("parameters", "M"), ("context", "tokens"), "architecture", "attention", "note")
 DOWNLOADED = ("model", "commit", ("size", "MB"), "stored as", "state", "load it")
 STATES: dict[State, Kind] = {"fits": "success", "tight": "warning", "no": "error"}
 MEMORY = ("model", "backend", "device", "precision", ("memory", "MB"), "idle", "goes", "pinned")
@@ -36,13 +24,17 @@ NOTHING = Command("%mlxnb load pocket", "No model is in memory. Load one:")
 
 
 def here_tables(entries: Sequence[Entry], loaded: Sequence[ModelInfo] = (), context: int | None = None) -> list[Table]:
-    """The models on this machine, held against `context` tokens as in `inventory`; then what is wrong with those that
-    cannot be used.
+    """The models on this machine, held against `context` tokens as in `inventory`; what they are; and what is wrong with
+    those that cannot be used.
     """
-    rows = [_here_row(entry, loaded) for entry in entries]
     names = {entry.name for entry in entries}
-    rows += [_elsewhere_row(info, loaded) for info in loaded if info.name not in names]
-    tables = [Table(HERE, rows, bold="model", caption=_caption(entries, context))]
+    elsewhere = [info for info in loaded if info.name not in names]
+    here = [_here_row(entry, loaded) for entry in entries] + [_elsewhere_row(info, loaded) for info in elsewhere]
+    what = [_what_row(entry) for entry in entries if not entry.problem] + [_what_of(info) for info in elsewhere]
+    shown = len(WHAT) if any(row[-1] for row in what) else len(WHAT) - 1  # without notes there is no column for them
+    tables = [Table(HERE, here, bold="model", caption=_caption(entries, context))]
+    if what:
+        tables.append(Table(WHAT[:shown], [row[:shown] for row in what], caption="What they are"))
     broken = [(entry.name, entry.problem, entry.remedy) for entry in entries if entry.problem]
     if broken:
         tables.append(Table(("model", "problem", "what to do"), broken, caption="What cannot be used"))
@@ -93,11 +85,17 @@ def _here_row(entry: Entry, loaded: Sequence[ModelInfo]) -> tuple[Cell, ...]:
         entry.where,
         _state(entry, loaded),
         entry.room.most if entry.room else None,
-        entry.context,
-        _format(entry.format),
         entry.precision or None,
-        entry.parameters / 1e6 if entry.parameters else None,
         entry.size / 1e6 if entry.size is not None else None,
+    )
+
+
+def _what_row(entry: Entry) -> tuple[Cell, ...]:
+    return (
+        entry.name,
+        entry.format.upper() if entry.format in ("gguf", "onnx") else entry.format,
+        entry.parameters / 1e6 if entry.parameters else None,
+        entry.context,
         entry.architecture or None,
         entry.attention or None,
         entry.note,
@@ -106,8 +104,11 @@ def _here_row(entry: Entry, loaded: Sequence[ModelInfo]) -> tuple[Cell, ...]:
 
 def _elsewhere_row(info: ModelInfo, loaded: Sequence[ModelInfo]) -> tuple[Cell, ...]:
     """A model in memory that no list has, such as one that was loaded by its path."""
-    stored = (info.context_length, "", precision(info), info.parameters / 1e6, None, "", "", "")
-    return (info.name, info.source, _loaded(info.name, loaded), None, *stored)
+    return (info.name, info.source, _loaded(info.name, loaded), None, precision(info), None)
+
+
+def _what_of(info: ModelInfo) -> tuple[Cell, ...]:
+    return (info.name, None, info.parameters / 1e6 or None, info.context_length, None, info.attention or None, "")
 
 
 def _state(entry: Entry, loaded: Sequence[ModelInfo]) -> Dot:
@@ -132,10 +133,6 @@ def _fit_words(room: Room) -> str:
     if room.state == "tight" and room.most is not None and room.most < room.tokens:
         return f"tight: {count(room.most)} tokens fit"
     return room.state
-
-
-def _format(name: str) -> str:
-    return name.upper() if name in ("gguf", "onnx") else name
 
 
 def _caption(entries: Sequence[Entry], context: int | None) -> str:

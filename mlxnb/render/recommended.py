@@ -1,4 +1,4 @@
-"""The table of models to take, from the catalogue and this machine."""
+"""The tables of models to take, from the catalogue and this machine."""
 
 from __future__ import annotations
 
@@ -11,33 +11,30 @@ from .models import STATES
 from .numbers import significant, size
 from .table import Table
 
-COLUMNS = (
+TAKE = (
     "model",
     "state",
     ("fits up to", "tokens"),
     "stored as",
     ("needs", "GB"),
     ("at most", "tok/s"),
-    ("parameters", "B"),
-    ("active", "B"),
-    "attention",
-    ("class", "GB"),
-    "released",
-    "licence",
     "fetch and load it",
 )
+ABOUT = ("model", ("parameters", "B"), ("active", "B"), "attention", ("class", "GB"), "released", "licence", "for")
 
 
-def recommended_table(found: Sequence[Recommended], use: str) -> Table:
-    """Models for a use that fit now, the best first."""
+def recommended_tables(found: Sequence[Recommended], use: str) -> list[Table]:
+    """Models for a use that fit now, the best first, each with the line that takes it; then what they are."""
     dated = catalogue()[0]
     if not found:
         nothing = Command("%mlxnb load pocket", "No model of the catalogue fits into what is free now. This one does:")
-        return Table([use], [[nothing]], caption=f"Catalogue of {dated}")
-    rows = [_row(each) for each in found]
-    rate = _rates(found)
-    caption = f"For {use}, from the catalogue of {dated} · {size(found[0].room.free)} of memory free · {rate}"
-    return Table(COLUMNS, rows, bold="model", caption=caption)
+        return [Table([use], [[nothing]], caption=f"Catalogue of {dated}")]
+    free = size(found[0].room.free)
+    caption = f"For {use}, from the catalogue of {dated} · {free} of memory free · {_rates(found)}"
+    return [
+        Table(TAKE, [_take(each) for each in found], bold="model", caption=caption),
+        Table(ABOUT, [_about(each, use) for each in found], caption="What they are"),
+    ]
 
 
 def _rates(found: Sequence[Recommended]) -> str:
@@ -46,20 +43,29 @@ def _rates(found: Sequence[Recommended]) -> str:
     return f"rates estimated from measured bandwidth, those below {significant(READING)} tok/s last"
 
 
-def _row(each: Recommended) -> tuple[Cell, ...]:
-    model, room = each.model, each.room
+def _take(each: Recommended) -> tuple[Cell, ...]:
+    room = each.room
+    how = f" --quantize {each.quantize}" if each.quantize else ""
     return (
-        model.name,
+        each.model.name,
         Dot(STATES[room.state], room.state),
         room.most,
         each.precision,
         room.need / 1e9,
         each.rate,
+        Command(f"%mlxnb load {each.name}{how}"),
+    )
+
+
+def _about(each: Recommended, use: str) -> tuple[Cell, ...]:
+    model = each.model
+    return (
+        model.name,
         model.parameters / 1e9,
         model.active / 1e9,
         attention_pattern(model.shape),
         model.memory_class(),
         model.released,
-        model.licence + (f" · drafts for {model.drafts_for}" if model.drafts_for else ""),
-        Command(f"%mlxnb load {each.name}" + (f" --quantize {each.quantize}" if each.quantize else "")),
+        model.licence,
+        f"drafting for {model.drafts_for}" if use == "drafting" else use,
     )

@@ -9,7 +9,7 @@ import pytest
 
 from mlxnb import hardware
 from mlxnb.errors import ModelTooLargeError
-from mlxnb.models import fits, inspect
+from mlxnb.models import fits, inspect, resolve
 from mlxnb.models.fit import MARGIN_BYTES, kv_bytes
 from mlxnb.runtime import Engine
 from tests.tiny import Maker
@@ -136,3 +136,31 @@ def test_a_stream_of_mlx_lm_s_calls_keeps_its_model(checkpoint: Maker, monkeypat
     engine.load(second, backend="torch", keep_alive="forever")
     assert names(engine) == ["llama"]
     engine.unload(second)
+
+
+def test_a_gguf_file_is_in_the_list_and_takes_turns_with_a_folder(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pocket model as GGUF on llama.cpp and as a folder on torch, in float32: the same answer, one at a time."""
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    pytest.importorskip("gguf", reason="gguf is not installed")
+    from mlxnb.models.gguf import to_gguf
+
+    monkeypatch.setenv("LOCAL_MODELS_DIR", str(tmp_path))
+    file = to_gguf(resolve("pocket"), tmp_path / "pocket-f32.gguf", dtype="float32")
+    listed = {entry.name: entry for entry in engine.inventory()}
+    gguf, folder = listed["pocket-f32"], listed["pocket"]
+    assert (gguf.format, gguf.path, gguf.problem) == ("gguf", file, "")
+    assert gguf.room is not None
+    assert gguf.room.state == "fits"
+    assert (gguf.context, gguf.attention, gguf.parameters) == (folder.context, folder.attention, folder.parameters)
+    in_budget(monkeypatch, file.stat().st_size * 3 // 2)
+    asked = {"prompt": "What does zip do?", "max_tokens": 12}
+    by_llama = engine.generate(model="pocket-f32", backend="llamacpp", keep_alive=600, **asked)
+    by_torch = engine.generate(model="pocket", backend="torch", dtype="float32", **asked)
+    assert by_torch.text == by_llama.text
+    assert [note for note in by_torch.provenance.notes if note.startswith("pocket-f32 (llamacpp) was unloaded")]
+    assert names(engine) == ["pocket"]
+    engine.generate(model="pocket-f32", backend="llamacpp", keep_alive=0, **asked)
+    engine.call(lambda: None)
+    assert names(engine) == []
