@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-WEIGHTS = (".safetensors", ".gguf", ".onnx", ".onnx_data", ".npz", ".bin")
+WEIGHTS = (".safetensors", ".gguf", ".onnx", ".onnx_data", ".data", ".npz", ".bin")
 TEXTS = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 HEADER = 64 * 1024
 SAMPLES, SAMPLE = 64, 4096

@@ -18,18 +18,24 @@ KV_ALLOWANCE = 4096
 
 
 def fits(
-    checkpoint: Checkpoint, *, tokens: int, bytes_per_weight: float | None = None, free: int | None = None
+    checkpoint: Checkpoint,
+    *,
+    tokens: int,
+    bytes_per_weight: float | None = None,
+    free: int | None = None,
+    bytes_per_key: float = 2,
 ) -> Decision:
     """Whether weights, a KV cache of `tokens` tokens (prompt and answer) and a working margin fit into free memory.
 
     bytes_per_weight: of the dtype they will be loaded in (4 for float32); None for as they are stored.
     free: bytes of memory; what the machine has free now unless given. On Apple silicon the GPU's recommended working
     set is smaller than that; the MLX backend holds the figure against it once MLX is loaded.
+    bytes_per_key: of a number in the KV cache.
     """
     free = memory_free() if free is None else free
     weights = checkpoint.weight_bytes if bytes_per_weight is None else checkpoint.parameters * bytes_per_weight
     margin = weights * MARGIN_SHARE + MARGIN_BYTES
-    cache = kv_bytes(checkpoint, tokens)
+    cache = kv_bytes(checkpoint, tokens, bytes_per_key)
     need = weights + cache + margin
     parts = (
         f"weights {human_bytes(weights)}, KV cache for {tokens:,} tokens {human_bytes(cache)}, "
@@ -43,10 +49,17 @@ def fits(
 
 
 def check_fits(
-    checkpoint: Checkpoint, *, tokens: int, bytes_per_weight: float | None = None, free: int | None = None
+    checkpoint: Checkpoint,
+    *,
+    tokens: int,
+    bytes_per_weight: float | None = None,
+    free: int | None = None,
+    bytes_per_key: float = 2,
 ) -> Decision:
     """`fits`, or a ModelTooLargeError with the figures and the remedy."""
-    decision = fits(checkpoint, tokens=tokens, bytes_per_weight=bytes_per_weight, free=free)
+    decision = fits(
+        checkpoint, tokens=tokens, bytes_per_weight=bytes_per_weight, free=free, bytes_per_key=bytes_per_key
+    )
     if isinstance(decision, Rejected):
         raise ModelTooLargeError(f"{decision.subject} does not fit: {decision.reason}.", decision.remedy)
     return decision

@@ -7,7 +7,7 @@ from pathlib import Path
 
 # The files that decide what a model answers: weights, configuration, tokenizer and chat template.
 DECIDING = (
-    ".safetensors", ".gguf", ".onnx", ".onnx_data", ".npz", ".bin",
+    ".safetensors", ".gguf", ".onnx", ".onnx_data", ".data", ".npz", ".bin",
     ".json", ".jinja", ".txt", ".model", ".tiktoken",
 )  # fmt: skip
 
