@@ -157,7 +157,7 @@ class LocalModel(ABC):
             return Rejected(SUBJECT, "nothing names the content of this model")
         if request.cache == "off":
             return Rejected(SUBJECT, "the request was made with the cache off", "ask with --cache auto")
-        secret = secret_in(_said(request))
+        secret = secret_in(said(request))
         if secret:
             return Rejected(SUBJECT, f"the prompt holds {secret}")
         return Accepted(SUBJECT, "may be kept")
@@ -287,7 +287,7 @@ class LocalModel(ABC):
 
     def _reuse(self, request: Request, watch: Watch) -> Reuse | None:
         if not self.keeps(request):
-            secret = secret_in(_said(request))
+            secret = secret_in(said(request))
             note = f"prefix cache not used: the prompt holds {secret}"
             if secret and request.cache != "off" and note not in watch.notes:
                 watch.notes.append(note)
@@ -324,7 +324,7 @@ def _seeded(request: Request, watch: Watch) -> Request:
     return replace(request, sampling=sampling)
 
 
-def _said(request: Request) -> bytes:
+def said(request: Request) -> bytes:
     """All that a person said in a request, in UTF-8."""
     said = "\n".join([request.prompt or "", *(message.content for message in request.messages)])
     return said.encode("utf-8", "surrogatepass")
