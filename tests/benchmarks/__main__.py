@@ -12,7 +12,7 @@ from typing import Any
 
 from mlxnb import hardware
 
-from . import batch, caches, decode, gpu, load_ext, quantised, quantized_cache, speculative
+from . import batch, caches, decode, gpu, load_ext, onnx_genai, quantised, quantized_cache, speculative
 from .pairs import Comparison
 
 BENCHMARKS: dict[str, Callable[[], Any]] = {
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **caches.BENCHMARKS,
     **batch.BENCHMARKS,
     **quantised.BENCHMARKS,
+    **onnx_genai.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
 
