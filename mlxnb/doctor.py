@@ -31,6 +31,7 @@ PACKAGES = (
     "transformers",
     "accelerate",
     "torchao",
+    "onnxruntime-genai",
     "huggingface-hub",
     "numpy",
     "ipython",

@@ -56,7 +56,7 @@ class OnnxModel(LocalModel):
         """See LocalModel.begin. From the sequence of the last request, as far as that began with the same tokens."""
         kept, self._kept = self._kept, None
         feed = Feed(self._sequence(self.longest(request, len(ids))))
-        if request.cache == "off":
+        if request.cache == "off" or self.prefixes is None:  # an engine without caches keeps nothing
             return feed
         if secret := secret_in(said(request)):
             watch.notes.append(f"prefix cache not used: the prompt holds {secret}")

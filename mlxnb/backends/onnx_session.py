@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import hardware
 from ..errors import DamagedModelError, UnsupportedModelError
 from ..models.format import GENAI
 
 if TYPE_CHECKING:
+    from ..hardware import Cores
     from ..models import Checkpoint, ModelSource
 
 # What genai_config.json calls execution providers, and onnxruntime.
@@ -18,8 +19,7 @@ PROVIDERS = {"cuda": "CUDA", "dml": "DirectML", "coreml": "CoreML", "webgpu": "W
 
 # Threads that wait by spinning slow down whatever else wants a core, and themselves with it: beside programs that kept
 # both of two cores busy the pocket model decoded at 260 tok/s, and at 650 where they slept.
-OPTIONS = {"session.intra_op.allow_spinning": "0"}
-
+SPINNING = "session.intra_op.allow_spinning"
 
 # Words of onnxruntime for a file that is not what it should be.
 DAMAGED = ("pars", "protobuf", "corrupt", "invalid", "out of bounds", "failed to read")
@@ -46,11 +46,11 @@ def open_session(source: ModelSource, checkpoint: Checkpoint) -> Session:
     refused = [f"{_called(name)} passed over: {reason}" for name in asked if (reason := absent(og, name))]
     if asked and not refused:
         try:
-            return _open(og, source.path, on_cpu=False)
+            return _open(og, checkpoint, on_cpu=False)
         except RuntimeError as err:
             refused = [f"{' and '.join(map(_called, asked))} passed over: {_line(err)}"]
     try:
-        return _open(og, source.path, on_cpu=True, notes=(*refused, *_unused(og, asked)))
+        return _open(og, checkpoint, on_cpu=True, notes=(*refused, *_unused(og, asked)))
     except RuntimeError as err:
         raise _foreign(err, source.name) from err
 
@@ -88,13 +88,21 @@ def _unused(og: Any, asked: list[str]) -> list[str]:
     return [f"{_called(name)} passed over: the model was exported for the CPU" for name in here]
 
 
-def _open(og: Any, path: Path, on_cpu: bool, notes: tuple[str, ...] = ()) -> Session:
-    config = og.Config(str(path))
+def _open(og: Any, checkpoint: Checkpoint, on_cpu: bool, notes: tuple[str, ...] = ()) -> Session:
+    config = og.Config(str(checkpoint.path))
     if on_cpu:
         config.clear_providers()
-    config.overlay(json.dumps({"model": {"decoder": {"session_options": OPTIONS}}}))
+    own = checkpoint.config["genai"]["model"]["decoder"].get("session_options") or {}
+    options = {name: value for name, value in thread_options(hardware.cores()).items() if name not in own}
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
     model = og.Model(config)
     return Session(model, og.__version__, str(model.device_type).lower(), notes)
+
+
+def thread_options(cores: Cores) -> dict[str, Any]:
+    """onnxruntime's options for as many threads as there are fast cores that this process may use."""
+    fast = cores.performance or cores.physical or cores.usable
+    return {"intra_op_num_threads": max(1, min(cores.usable, fast)), SPINNING: "0"}
 
 
 def _called(provider: str) -> str:

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from mlxnb.backends.onnx import OnnxBackend
 from mlxnb.backends.onnx_sequence import LEAST, capacity_for
+from mlxnb.backends.onnx_session import thread_options
 from mlxnb.config import cache_dir
 from mlxnb.decision import Absent, Rejected
 from mlxnb.errors import DamagedModelError, ModelTooLargeError, OptionError, UnsupportedModelError
+from mlxnb.hardware import Cores
 from mlxnb.models import resolve
 from mlxnb.models.onnx_export import exportable, to_onnx
 from mlxnb.runtime import Engine
@@ -156,6 +158,12 @@ def test_a_conversation_goes_on_from_its_last_request(caching, pocket):
     assert after.provenance.reused_tokens == 0  # `off` kept nothing
 
 
+def test_an_engine_without_caches_keeps_no_sequence(engine, pocket):
+    jobs = [engine.stream(QUESTIONS[0], model=str(pocket)) for _ in range(2)]
+    assert [job.result().provenance.reused_tokens for job in jobs] == [0, 0]
+    assert [job.watch.afterwards for job in jobs] == [[], []]  # nobody would run them, and each would hold a KV cache
+
+
 def test_a_secret_leaves_no_state_behind(caching, pocket, monkeypatch):
     monkeypatch.setenv("SOME_API_TOKEN", "hunter2hunter2")
     for word in ("good", "bad"):
@@ -292,6 +300,14 @@ def test_a_provider_that_this_build_has_not_is_passed_over_and_said(engine, pock
     if info.device == "cpu":
         assert any(note.startswith("CUDA passed over: ") for note in info.notes)
     assert "itertools.chain" in engine.generate(QUESTIONS[0], model=str(folder)).text
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads"),
+    [(Cores(16, 8), 8), (Cores(2, 8), 2), (Cores(4), 4), (Cores(12, 12, 8, 4), 8), (Cores(1, None), 1)],
+)
+def test_as_many_threads_as_fast_cores_that_it_may_use(cores, threads):
+    assert thread_options(cores)["intra_op_num_threads"] == threads
 
 
 def test_a_model_larger_than_memory_is_refused_before_it_is_loaded(engine, pocket, monkeypatch):
