@@ -1,8 +1,9 @@
 """Run as a script, in a process of its own: exports a model with onnxruntime-genai's builder, once that is shown right.
 
-The builder knows some of what a configuration can say and passes over the rest in silence: of 22 families with unusual
-configurations it wrote 2 as models that compute something else (another scaling of rotary angles, biases left out). So
-the first layers are exported in float32 before anything else, and their logits held against those of transformers.
+The builder knows some of what a configuration can say and passes over the rest in silence: of 18 tiny families with
+unusual configurations it wrote 8, 2 of them as models that compute something else (a Llama with biases and linear
+scaling, and one with a YaRN that is not rounded). So the first layers are exported in float32 before anything else, and
+their logits held against those of transformers.
 """
 
 from __future__ import annotations
