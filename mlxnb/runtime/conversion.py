@@ -17,6 +17,7 @@ from ..conversion import Conversion
 from ..errors import EngineClosedError, MlxnbError
 from ..models import resolve
 from ..models.convert_to import check_place, default_target, write
+from ..models.files import listing, weight_files
 from ..models.format import GGUF
 from ..models.sample_text import sample_texts
 from .conversion_check import Progress, Quality, check
@@ -87,7 +88,7 @@ def convert(
         target=_as_named(target),
         to=order.conversion.to,
         weights=order.conversion.words(),
-        source_bytes=_weight_bytes(source.path),
+        source_bytes=sum(file.stat().st_size for file in weight_files(source.path, listing(source.path))),
         bytes=_weight_bytes(target),
         seconds=took,
     )
@@ -122,7 +123,7 @@ def _as_named(target: Path) -> str:
 
 
 def _weight_bytes(path: Path) -> int:
-    """Bytes of the weights in a model's folder, or of its one file."""
+    """Bytes of the weights in a folder that was written here, or of its one file."""
     if path.is_file():
         return path.stat().st_size
     kinds = (".safetensors", GGUF, ".onnx", ".data")
