@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PREFILL_STEP = 256
 STEP = 256  # tokens that room is made for beyond a prompt; a longer answer makes more as it grows
-ENOUGH = 8  # tokens of a request that tell how fast a number of threads decodes
+ENOUGH = 8  # tokens that tell how fast a number of threads decodes
 KV_ALLOWANCE = 4096  # tokens of KV cache that a model must have room for beside its weights
 MARGIN = 300_000_000  # bytes for activations, logits and the program itself
 ALL_LAYERS = -1
@@ -239,23 +239,27 @@ class LlamaCppModel(LocalModel):
 
     def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         """See LocalModel.tokens."""
-        draw, threads = NumpySampler(request.sampling), self._threads.best
-        self._context.use_threads(threads)
+        draw = NumpySampler(request.sampling)
+        self._context.use_threads(self._threads.best)
         self._context.reserve(len(ids) + min(limit, STEP))
         token = draw(prefill(feed, len(ids), PREFILL_STEP, self._feeding(ids, watch)), ids)
         history, spent = list(ids), 0.0
-        try:
-            for _ in range(limit - 1):
-                yield token
-                history.append(token)
-                began = time.perf_counter()
-                token = draw(self._next(history, feed, watch), history)
-                spent += time.perf_counter() - began
+        for made in range(1, limit):
             yield token
-        finally:
-            made = len(history) - len(ids)
-            if made >= ENOUGH:
-                self._threads.saw(threads, spent / made)
+            history.append(token)
+            began = time.perf_counter()
+            token = draw(self._next(history, feed, watch), history)
+            spent += time.perf_counter() - began
+            if made % ENOUGH == 0:
+                self._rechoose(spent / ENOUGH)
+                spent = 0.0
+        yield token
+
+    def _rechoose(self, seconds: float) -> None:
+        """The last tokens took so many seconds each: go on with as many threads as are fastest now."""
+        self._threads.saw(self._context.threads, seconds)
+        if self._threads.best != self._context.threads:
+            self._context.use_threads(self._threads.best)
 
     def _feeding(self, ids: list[int], watch: Watch) -> Feeding:
         def take(start: int, end: int, feed: Feed) -> np.ndarray:
