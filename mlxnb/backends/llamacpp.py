@@ -25,7 +25,7 @@ from .base import ModelInfo, Watch
 from .llamacpp_context import BATCH, OUTPUTS, LlamaContext, LlamaState, Settings
 from .llamacpp_pocket import pocket_as_gguf
 from .llamacpp_states import LlamaStates
-from .llamacpp_threads import choices, measured
+from .llamacpp_threads import Choice, choices, measured
 from .llamacpp_tokenizer import LlamaTokenizer
 from .local import LocalModel
 from .memory import release, unless_short
@@ -33,7 +33,6 @@ from .numpy_sampling import NumpySampler, log_softmax
 from .prefill import Feeding, prefill, step_again
 from .quantization import with_quantization
 from .reuse import Feed
-from .torch_threads import Threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 PREFILL_STEP = 256
 STEP = 256  # tokens that room is made for beyond a prompt; a longer answer makes more as it grows
-ENOUGH = 8  # tokens of a request that tell how fast a number of threads decodes
 KV_ALLOWANCE = 4096  # tokens of KV cache that a model must have room for beside its weights
 MARGIN = 300_000_000  # bytes for activations, logits and the program itself
 ALL_LAYERS = -1
@@ -223,7 +221,7 @@ class LlamaCppModel(LocalModel):
         context: LlamaContext,
         tokenizer: LlamaTokenizer,
         info: ModelInfo,
-        threads: Threads,
+        threads: Choice,
     ) -> None:
         super().__init__(tokenizer)
         self.info = info
@@ -239,23 +237,24 @@ class LlamaCppModel(LocalModel):
 
     def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         """See LocalModel.tokens."""
-        draw, threads = NumpySampler(request.sampling), self._threads.best
-        self._context.use_threads(threads)
+        draw = NumpySampler(request.sampling)
+        self._context.use_threads(self._threads.best)
         self._context.reserve(len(ids) + min(limit, STEP))
         token = draw(prefill(feed, len(ids), PREFILL_STEP, self._feeding(ids, watch)), ids)
-        history, spent = list(ids), 0.0
-        try:
-            for _ in range(limit - 1):
-                yield token
-                history.append(token)
-                began = time.perf_counter()
-                token = draw(self._next(history, feed, watch), history)
-                spent += time.perf_counter() - began
+        history = list(ids)
+        for _ in range(limit - 1):
             yield token
-        finally:
-            made = len(history) - len(ids)
-            if made >= ENOUGH:
-                self._threads.saw(threads, spent / made)
+            history.append(token)
+            began = time.perf_counter()
+            token = draw(self._next(history, feed, watch), history)
+            self._rechoose(time.perf_counter() - began)
+        yield token
+
+    def _rechoose(self, seconds: float) -> None:
+        """The last token took so many seconds: go on with as many threads as are fastest now."""
+        self._threads.saw(self._context.threads, seconds)
+        if self._threads.best != self._context.threads:
+            self._context.use_threads(self._threads.best)
 
     def _feeding(self, ids: list[int], watch: Watch) -> Feeding:
         def take(start: int, end: int, feed: Feed) -> np.ndarray:

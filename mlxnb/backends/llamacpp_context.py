@@ -95,6 +95,11 @@ class LlamaContext:
     def _memory(self) -> Any:
         return self._api.llama_get_memory(self._context)
 
+    @property
+    def threads(self) -> int:
+        """How many threads it computes on."""
+        return self._settings.threads
+
     def use_threads(self, count: int) -> None:
         """Compute on so many threads from now on."""
         self._settings.threads = count

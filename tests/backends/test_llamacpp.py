@@ -371,13 +371,18 @@ def test_threads_that_wait_for_one_another_are_given_up(monkeypatch: pytest.Monk
     from mlxnb.backends import llamacpp_threads
 
     tried: list[int] = []
-    monkeypatch.setattr(llamacpp_threads, "_step_time", lambda context, count: tried.append(count) or 0.1)
+    monkeypatch.setattr(llamacpp_threads, "_step_time", lambda context, count: tried.append(count) or 0.4 / count)
     threads = llamacpp_threads.measured((1, 2, 4), None, parameters=10**9)
     assert set(tried) == {2, 4}  # one alone would take long
     assert threads.best > 1
-    threads.saw(4, 5.0)
-    threads.saw(2, 5.0)
+    for count in (2, 4):
+        threads.saw(count, 5.0)
+        assert threads.best > 1  # once is an accident
+        threads.saw(count, 5.0)
     assert threads.best == 1
+    for _ in range(2000):  # the cores are free again
+        threads.saw(threads.best, 0.4 / threads.best)
+    assert threads.best == 4
 
 
 # States.
