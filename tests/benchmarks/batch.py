@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,14 @@ def tokens_of(answers: list[Any]) -> int:
     return sum(len(answer.tokens) for answer in answers)
 
 
-def torch() -> Comparison:
-    """engine.batch against engine.generate for one after the other, random weights in Qwen3-0.6B's shape, bf16."""
+def torch() -> list[Comparison]:
+    """engine.batch against one after the other, by engine.generate and by transformers' generate; random weights in
+    Qwen3-0.6B's shape, bf16.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = str(save("Qwen3Config", QWEN3, Path(folder), dtype="bfloat16"))
         engine = Engine(caching=False)
-        requests, _ = asked(engine, path, "torch")
+        requests, prompts = asked(engine, path, "torch")
 
         def batch() -> float:
             start = time.perf_counter()
@@ -81,10 +84,34 @@ def torch() -> Comparison:
             made = sum(len(engine.submit(request).result().tokens) for request in requests[1::EVERY])
             return made / (time.perf_counter() - start)
 
+        transformers = by_transformers(path)
+
+        def theirs() -> float:
+            start = time.perf_counter()
+            made = [transformers(prompts[i], requests[i].max_tokens) for i in range(1, ROWS, EVERY)]
+            return sum(made) / (time.perf_counter() - start)
+
         batch()
-        rates = alternate(batch, one_by_one, pairs=PAIRS, warm_up=0)
+        arms = {"one by one": one_by_one, "transformers, one by one": theirs}
+        rates = {name: alternate(batch, arm, pairs=PAIRS, warm_up=0) for name, arm in arms.items()}
         engine.close()
-    return Comparison("batch-torch", "engine.batch", "one by one", "tok/s", rates, goal=6.0)
+    return [Comparison("batch-torch", "engine.batch", arm, "tok/s", rates[arm], goal=6.0) for arm in arms]
+
+
+def by_transformers(path: str) -> Callable[[list[int], int], int]:
+    """transformers' greedy generate: it answers a prompt with as many tokens as it is told, and says how many."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval()
+
+    def answer(ids: list[int], tokens: int) -> int:
+        given = torch.tensor([ids])
+        with torch.inference_mode():
+            out = model.generate(given, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
+        return int(out.shape[1] - len(ids))
+
+    return answer
 
 
 def mlx() -> Comparison:
