@@ -10,6 +10,7 @@ from ..errors import DownloadError, ModelNotFoundError, OptionError
 from ..models import ModelSource
 from ..models.cache import find_cached
 from ..models.hub import download as from_hub
+from ..models.hub_errors import offline
 from ..models.names import SCHEME, check_name, check_revision, check_text, is_repository, is_served
 from ..models.progress import Progress
 from ..models.resolve import POCKET
@@ -49,7 +50,8 @@ def download(name: str, revision: str | None = None, progress: Progress | None =
     except DownloadError as err:
         if find_cached(plain, revision) is None:
             raise
-        problem = f"{plain} is here, and nobody can be asked whether there is a newer one: {err.message}"
+        why = f"{offline()} forbids the network." if offline() else err.message
+        problem = f"{plain} is here, and nobody can be asked whether there is a newer one: {why}"
         raise DownloadError(problem, f"It loads as it is: %mlxnb load {plain}.") from err
     return ModelSource(str(folder) if revision else plain, folder, "hub", commit)
 
