@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from .. import hardware
-from ..decision import Rejected
+from ..decision import Absent, Rejected
 from ..errors import BackendMissingError, OptionError
 from ..models.names import is_served
 from .base import Backend
@@ -32,7 +32,7 @@ class Candidates:
 
 
 def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = False, name: str = "") -> Candidates:
-    """Backends for `wanted`: a name, several with commas between, or `auto`; with `strict` only the first of them.
+    """Backends for `wanted`: a name, several with commas between, or `auto`; with `strict` only the first of the named.
 
     A name is a chain of one: it runs there or the request fails. So is `auto` for a model whose `name` says that a
     server has it: that the others do not have it tells nobody anything.
@@ -49,9 +49,12 @@ def candidates(wanted: str, backends: Mapping[str, Backend], strict: bool = Fals
         if name not in backends:
             raise OptionError(f"There is no backend {name!r}.", f"Backends are auto, {', '.join(backends)}.")
     chain = [backends[name] for name in dict.fromkeys(names)]
-    if strict or len(chain) == 1:
+    if len(chain) == 1 or (strict and named):
         return Candidates((_ready(chain[0]),), named=named)
     decisions = [(backend, backend.available()) for backend in chain]
+    first = next((pair for pair in decisions if not isinstance(pair[1], Absent)), None)
+    if strict and first is not None:
+        _ready(first[0])  # what is merely not installed is passed over, what should have run is not
     passed_over = tuple(d for _, d in decisions if isinstance(d, Rejected))
     ready = tuple(backend for backend, d in decisions if d)
     if not ready:

@@ -24,8 +24,8 @@ NOTHING = Command("%mlxnb load pocket", "No model is in memory. Load one:")
 
 
 def here_tables(entries: Sequence[Entry], loaded: Sequence[ModelInfo] = (), context: int | None = None) -> list[Table]:
-    """The models on this machine, held against `context` tokens as in `inventory`; what they are; and what is wrong with
-    those that cannot be used.
+    """The models on this machine, held against `context` tokens as in `inventory`; what they are; and what is wrong
+    with those that cannot be used.
     """
     names = {entry.name for entry in entries}
     elsewhere = [info for info in loaded if info.name not in names]

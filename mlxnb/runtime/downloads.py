@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 from ..backends import ollama
-from ..errors import ModelNotFoundError, OptionError
+from ..errors import DownloadError, ModelNotFoundError, OptionError
 from ..models import ModelSource
+from ..models.cache import find_cached
 from ..models.hub import download as from_hub
+from ..models.hub_errors import offline
 from ..models.names import SCHEME, check_name, check_revision, check_text, is_repository, is_served
 from ..models.progress import Progress
 from ..models.resolve import POCKET
@@ -43,7 +45,14 @@ def download(name: str, revision: str | None = None, progress: Progress | None =
     check_name(plain, name)
     if "/" not in plain or not is_repository(plain):
         raise ModelNotFoundError(f"{name!r} names no repository.", "It takes ORGANISATION/NAME, as the Hub has it.")
-    folder, commit = from_hub(plain, revision, progress)
+    try:
+        folder, commit = from_hub(plain, revision, progress)
+    except DownloadError as err:
+        if find_cached(plain, revision) is None:
+            raise
+        why = f"{offline()} forbids the network." if offline() else err.message
+        problem = f"{plain} is here, and nobody can be asked whether there is a newer one: {why}"
+        raise DownloadError(problem, f"It loads as it is: %mlxnb load {plain}.") from err
     return ModelSource(str(folder) if revision else plain, folder, "hub", commit)
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -144,9 +144,11 @@ class LoadedModels:
             OptionError: with `strict`, it could not be quantised as asked.
         """
         chain, before = candidates(backend, self._backends, strict, name).without(tried), self._loaded
+        here = once(lambda: resolve(name, progress=progress))
+        if strict and not chain.named:
+            chain = _first_that_has(chain, name, here)
         notes = self._leave_changed(folder := _folder(name))
         found = self._in_memory(name, folder, chain, precision)
-        here = once(lambda: resolve(name, progress=progress))
         loaded = found or self._load_fastest(name, here, chain, precision, strict, notes, progress)
         if strict:
             try:
@@ -446,6 +448,19 @@ def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], name
     if isinstance(found, Rejected):
         raise NotItsOwnError(f"{found.reason}.", f"Try to {found.remedy}.")
     return found
+
+
+def _first_that_has(chain: Candidates, name: str, here: Callable[[], ModelSource]) -> Candidates:
+    """A chain that nobody named, cut to what a strict request may take: the first that has the model in its format."""
+    for backend in chain.backends:
+        try:
+            _found_by(backend, name, here, named=False)
+        except NotItsOwnError:
+            continue
+        except MlxnbError:
+            break  # there is no such model, or it cannot be fetched: whoever loads it hears so
+        return replace(chain, backends=(backend,))
+    return replace(chain, backends=chain.backends[:1])
 
 
 def _none_could(name: str, errors: list[MlxnbError], refused: list[Rejected]) -> MlxnbError:

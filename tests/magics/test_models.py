@@ -92,6 +92,16 @@ def test_an_interrupted_download_keeps_what_came(
     assert list(storage_of("lab/tiny").glob("blobs/*.incomplete"))
 
 
+def test_what_is_here_needs_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    download("lab/tiny")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DownloadError, match=r"HF_HUB_OFFLINE forbids the network\. It loads") as caught:
+        download("lab/tiny")
+    assert str(caught.value).startswith("lab/tiny is here, and nobody can be asked whether there is a newer one: HF_")
+    with pytest.raises(DownloadError, match="lab/other is not on this machine, and HF_HUB_OFFLINE forbids the network"):
+        download("lab/other")
+
+
 def test_what_was_stopped_is_a_row_and_goes_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     every_chunk(monkeypatch)
 
