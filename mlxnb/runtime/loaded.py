@@ -446,7 +446,8 @@ def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], name
             raise
         raise UnsupportedModelError(f"{backend.name} could not look for {name}: {in_words(err)}.") from err
     if isinstance(found, Rejected):
-        raise NotItsOwnError(f"{found.reason}.", f"Try to {found.remedy}.")
+        reason = found.reason if found.reason.startswith(name) else f"{found.reason[:1].upper()}{found.reason[1:]}"
+        raise NotItsOwnError(f"{reason}.", f"Try to {found.remedy}.")
     return found
 
 
