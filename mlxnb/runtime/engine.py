@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,29 +15,25 @@ from .. import hardware
 from ..backends import default_backends
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.local import LocalModel
-from ..backends.memory import clear, let_go, memory_ran_out
 from ..backends.perplexity import Perplexity, Text, as_texts, in_tokens, perplexity
 from ..backends.rates import rate_book
 from ..backends.select import candidates
 from ..config import batch_size, settings
 from ..conversion import Conversion
-from ..errors import BackendError, EngineClosedError, MlxnbError
+from ..errors import BackendError, EngineClosedError
 from ..models import resolve
 from ..models.entry import Entry
 from ..models.recommended import Recommended
 from ..request import Message, Precision, Request, check_keep_alive
-from ..result import Chunk, Result
-from .alarm import Alarm
+from ..result import Result
+from .answering import Answering
 from .bar import Bar, Wanted, shown
 from .batch import Answer, BatchJob, as_jobs
-from .batch_run import BatchRun, by_model
 from .caches import Caches
 from .conversion import ConversionReport, Order, convert
-from .drafts import draft_for
-from .fallthrough import ended_by, passed_over
 from .here import models_here, recommended_here
 from .job import Job
-from .loaded import Loaded, LoadedModels, once
+from .loaded import LoadedModels, once
 from .outcome import Outcome
 from .remedies import Recommendation, recommendations
 from .residency import Resident
@@ -73,11 +68,8 @@ class Engine:
         # Without `caching` nothing is looked up or kept, in memory or on disk, whatever a request says.
         self.cache = Caches(self.call) if caching else None
         self._models = LoadedModels(self.backends, self.cache, rate_book() if caching else None)
-        self._alarm = Alarm(self._wake)
-        self._jobs: list[Job] = []  # queued and running, in order
-        self._batch: BatchRun | None = None  # the one that runs
-        self._asking: Job | None = None  # whose model is being looked for
-        self._models.tell = self._tell
+        self._answering = Answering(self.backends, self._models, self.cache, self._worker.submit, lambda: self.closed)
+        self._jobs = self._answering.jobs
         self._closed = False
         self._pid = os.getpid()
 
@@ -132,7 +124,7 @@ class Engine:
         job = self._job(request)
         self._jobs.append(job)
         try:
-            self._worker.submit(lambda: self._take(job))
+            self._worker.submit(lambda: self._answering.take(job))
         except EngineClosedError:
             self._jobs.remove(job)
             raise
@@ -175,7 +167,7 @@ class Engine:
         jobs = batch.jobs
         self._jobs += jobs
         try:
-            self._worker.submit(lambda: self._run_batch(jobs, most))
+            self._worker.submit(lambda: self._answering.run_batch(jobs, most))
         except EngineClosedError:
             for job in jobs:
                 self._jobs.remove(job)
@@ -215,7 +207,7 @@ class Engine:
                 progress(done, total)
 
         def now() -> ModelInfo:
-            with self._using():
+            with self._answering.using():
                 loaded = self._models.get(name, backend, precision, strict, watched, keep_alive=keep_alive)
                 if pin is not None:
                     self._models.keep(name, pin)
@@ -235,7 +227,7 @@ class Engine:
         """
 
         def now() -> list[ModelInfo]:
-            with self._using():
+            with self._answering.using():
                 return self._models.keep(name, pinned)
 
         return self.call(now)
@@ -254,7 +246,8 @@ class Engine:
         self._check_open()
 
         def now() -> list[ModelInfo]:
-            in_use = self._batch.loaded if self._batch is not None else None
+            batch = self._answering.batch
+            in_use = batch.loaded if batch is not None else None
             if in_use is not None and in_use.goes_by(name):
                 raise BackendError(f"{name} is answering a batch.", "Unload it when the batch is done.")
             return self._models.unload(name)
@@ -288,10 +281,16 @@ class Engine:
         precision = Precision(dtype, quantize)
 
         def used() -> T:
-            with self._using():
+            with self._answering.using():
                 return function(self._models.get(name, backend, precision).model)
 
         return self.call(used)
+
+    def holding(self, model: LoadedModel) -> AbstractContextManager[None]:
+        """For work on the engine's thread that goes on in later calls: within, the model is not given back for another,
+        nor for its idle time. `unload` still takes it.
+        """
+        return self._answering.holding(model)
 
     def perplexity(
         self,
@@ -435,9 +434,7 @@ class Engine:
         if self.closed:
             return
         self._closed = True
-        self._alarm.close()
-        for job in list(self._jobs):
-            job.cancel()
+        self._answering.close()
         # MLX objects must die on the thread that made them: an abort at interpreter exit was seen otherwise.
         self._worker.close(last=self._leave)
 
@@ -450,15 +447,6 @@ class Engine:
         if self.closed:
             raise EngineClosedError("The engine is closed.", "Call mlxnb.engine() for a new one.")
 
-    # On the engine's thread.
-
-    def _leave(self) -> None:
-        self._models.close()
-        if self.cache is not None:
-            self.cache.close()
-        for backend in self.backends.values():
-            backend.close()
-
     def _check_backend(self, request: Request) -> None:
         if request.backend != "auto":
             candidates(request.backend, self.backends)
@@ -466,192 +454,13 @@ class Engine:
     def _job(self, request: Request) -> Job:
         return Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
 
-    def _run_batch(self, jobs: list[Job], most: int | None) -> None:
-        try:
-            for group in by_model(jobs):
-                with self._models.steady():
-                    while group:
-                        self._batch = BatchRun(self, group, most)
-                        with self._using():
-                            group = self._batch.run()
-        except Exception as err:
-            for job in jobs:  # nobody may wait for what will never come
-                job.finish(None, Outcome(job).failed(err))
-            raise
-        finally:
-            self._batch = None
-            for job in jobs:
-                if job in self._jobs:
-                    self._jobs.remove(job)
-
-    # For BatchRun.
-
-    def loaded_for(self, job: Job) -> tuple[Loaded, float]:
-        """See Host."""
-        began, before = time.perf_counter(), self._models.loads
-        loaded = self._loaded_for(job)
-        return loaded, 0.0 if self._models.loads == before else time.perf_counter() - began
-
-    def backend_of(self, loaded: Loaded) -> Backend:
-        """See Host."""
-        return self.backends[loaded.info.backend]
-
-    def goes_on(self, job: Job, outcome: Outcome, err: Exception) -> bool:
-        """See Host."""
-        loaded, request = outcome.loaded, job.request
-        if loaded is None or not outcome.asked or outcome.began or job.watch.cancelled.is_set():
-            return False
-        why = passed_over(loaded, err)
-        if why is None:
-            return False
-        names = [each.subject for each in (*job.tried, *loaded.passed_over, why)]
-        if not self._models.has_others(request.model, request.backend, request.strict, names):
-            return False
-        let_go(err)
-        if memory_ran_out(err) and isinstance(loaded.model, LocalModel):
-            loaded.model.give_back()
-        if self._batch is None:
-            self._models.release(loaded)  # the next backend may need its memory
-        job.pass_over((*loaded.passed_over, why))
-        job.state = "loading"
-        outcome.loaded, outcome.asked = None, False
-        return True
-
-    def run_alone(self, job: Job) -> None:
-        """See Host."""
-        self._run(job)
-
-    def ended(self, job: Job, outcome: Outcome, whole: bool) -> None:
-        """See Host."""
-        self._jobs.remove(job)
-        self._after(job, outcome, whole)
-
-    # How long models stay.
-
-    @contextmanager
-    def holding(self, model: LoadedModel) -> Iterator[None]:
-        """For work on the engine's thread that goes on in later calls: within, the model is not given back for another,
-        nor for its idle time. `unload` still takes it.
-        """
-        try:
-            with self._models.holding(model):
-                yield
-        finally:
-            self._rest()
-
-    @contextmanager
-    def _using(self) -> Iterator[None]:
-        """What is got within stays in memory until the end; then whatever has been idle for long enough goes."""
-        try:
-            with self._models.in_use():
-                yield
-        finally:
-            self._rest()
-
-    def _rest(self) -> None:
-        """Give back what was idle for its keep_alive and is not asked for by what waits; wake up for the next."""
-        if self.closed:
-            return
-        following = self._models.give_back_idle(self._wanted)
-        if following is not None:
-            self._alarm.set(following)
-
-    def _wanted(self) -> set[str | None]:
-        """The models that those who wait ask for."""
-        return {name for job in list(self._jobs) for name in (job.request.model, job.request.draft)}
-
-    def _wake(self) -> None:
-        with contextlib.suppress(EngineClosedError):  # it was closed just now, and has nothing left to give back
-            self._worker.submit(self._rest)
-
-    def _take(self, job: Job) -> None:
-        with self._using():
-            self._run(job)
-
-    def _run(self, job: Job) -> None:
-        outcome, whole = Outcome(job), False
-        try:
-            if job.start() and (found := self._along_the_chain(job, outcome)) is not None:
-                job.put(Chunk(found.text, None, found.timings.start, found.thinking))
-                job.finish(found)
-                assert self.cache is not None
-                assert outcome.loaded is not None
-                self.cache.remember(outcome.loaded.model, job)
-                return
-        except Cancelled:
-            job.finish(outcome.result())
-        except MlxnbError as err:
-            clear(err)
-            job.finish(None, ended_by(err, job, outcome))
-        except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
-            clear(err)
-            job.finish(None, ended_by(err, job, outcome))
-        else:
-            whole = True
-            job.finish(outcome.result())
-        finally:
-            self._jobs.remove(job)
-            job.watch.draft = None  # whoever keeps the job must not keep a model
-            try:
-                self._after(job, outcome, whole)
-            finally:
-                outcome.loaded = None  # nor whoever keeps its error, and with that this frame
-
-    def _after(self, job: Job, outcome: Outcome, whole: bool) -> None:
-        """What nobody has to wait for: keep the answer if it came to its end, and the KV state."""
-        if self.cache is not None and outcome.loaded is not None and job.watch.start is not None:
-            try:
-                if whole:
-                    self.cache.keep(outcome.loaded.model, job, job.result())
-            finally:
-                self.cache.finished(outcome.loaded.model, job)
-        if whole and self._batch is None and outcome.loaded is not None:
-            self._models.ran(outcome.loaded, job.request, job.result())
-
-    def _along_the_chain(self, job: Job, outcome: Outcome) -> Result | None:
-        """`_generate`, on the next backend where one fails before the first token."""
-        while True:
-            try:
-                return self._generate(job, outcome)
-            except Exception as err:
-                if not self.goes_on(job, outcome, err):
-                    raise
-
-    def _generate(self, job: Job, outcome: Outcome) -> Result | None:
-        """Generate into `outcome`; or the answer as it was kept."""
-        began, before = time.perf_counter(), self._models.loads
-        outcome.loaded = self._loaded_for(job)
-        if self._models.loads > before:
-            outcome.load_time += time.perf_counter() - began
-        if job.watch.cancelled.is_set():
-            return None
+    def _leave(self) -> None:
+        """On the engine's thread, as the last thing there."""
+        self._models.close()
         if self.cache is not None:
-            found = self.cache.find(outcome.loaded.model, job, outcome.load_time)
-            if found is not None:
-                return outcome.found(found)
-        outcome.load_time += draft_for(self._models, job, outcome.loaded)
-        if self.cache is not None:
-            self.cache.relieve(outcome.loaded.model, job, self.backends[outcome.loaded.info.backend].memory_free)
-        job.state = "prefill"
-        outcome.asked = True
-        for chunk in outcome.loaded.model.stream(job.request, job.watch):
-            job.state = "decode"
-            outcome.add(chunk)
-            job.put(chunk)
-        return None
-
-    def _loaded_for(self, job: Job) -> Loaded:
-        request = job.request
-        names, self._asking = [each.subject for each in job.tried], job
-        try:
-            asked = (request.model, request.backend, request.precision, request.strict)
-            return self._models.get(*asked, job.loading, names, request.keep_alive)
-        finally:
-            self._asking = None
-
-    def _tell(self, doing: str) -> None:
-        if self._asking is not None:
-            self._asking.watch.doing = doing
+            self.cache.close()
+        for backend in self.backends.values():
+            backend.close()
 
 
 def _quiet(done: int, total: int, doing: str) -> None:
