@@ -9,6 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from ..decision import Rejected
+from ..errors import MlxnbError
 from ..request import AS_STORED, Precision
 
 if TYPE_CHECKING:
@@ -99,6 +100,19 @@ def in_folder(backend: str, source: ModelSource) -> ModelSource | Rejected:
         return source
     reader = {"gguf": "llamacpp", "onnx": "onnx"}.get(source.format, "server")
     return Rejected(backend, f"{source.name} is {source.format.upper()}", f"take --backend {reader}")
+
+
+def to_convert(source: ModelSource, to: str) -> str:
+    """What a person can do about a model with weights in safetensors that is wanted in another format."""
+    from ..models import inspect
+
+    try:
+        held = inspect(source.path).quantization
+    except MlxnbError:
+        held = None  # whoever reads it says what is wrong
+    if held:
+        return f"take the full model that this one ({held}) was made from: what is quantised is not converted"
+    return f"convert it with `%mlxnb convert {source.name} --to {to}`"
 
 
 class LoadedModel(Protocol):

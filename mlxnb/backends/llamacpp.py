@@ -21,7 +21,7 @@ from ..models.gguf_info import GgufInfo, gguf_file, gguf_info
 from ..models.llama_library import Library, installed, library
 from ..models.llama_vocabulary import LlamaVocabulary
 from ..request import AS_STORED, Precision, Request
-from .base import ModelInfo, Watch
+from .base import ModelInfo, Watch, to_convert
 from .llamacpp_context import BATCH, OUTPUTS, LlamaContext, LlamaState, Settings
 from .llamacpp_pocket import pocket_as_gguf
 from .llamacpp_states import LlamaStates
@@ -72,8 +72,7 @@ class LlamaCppBackend:
                 )
             )
         if source.format == "safetensors":
-            remedy = f"convert it with `%mlxnb convert {source.name} --to gguf`"
-            return Rejected(self.name, f"{source.name} is stored in safetensors", remedy)
+            return Rejected(self.name, f"{source.name} is stored in safetensors", to_convert(source, "gguf"))
         other = "onnx" if source.format == "onnx" else "server"
         return Rejected(self.name, f"{source.name} is {source.format.upper()}", f"take --backend {other}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..decision import Absent, Accepted, Decision, Rejected
 from ..request import AS_STORED, DTYPES, Precision
-from .base import ModelInfo
+from .base import ModelInfo, to_convert
 from .onnx_model import OnnxModel
 from .onnx_session import Session, open_session
 from .quantization import as_it_is, with_quantization
@@ -48,9 +48,7 @@ class OnnxBackend:
             reader = "llamacpp" if source.format == "gguf" else "server"
             return Rejected(self.name, f"{source.name} is {source.format.upper()}", f"take --backend {reader}")
         if source.kind != "pocket" or not named:
-            return Rejected(
-                self.name, f"{source.name} is not in ONNX", f"convert it with `%mlxnb convert {source.name} --to onnx`"
-            )
+            return Rejected(self.name, f"{source.name} is not in ONNX", to_convert(source, "onnx"))
         decision = exportable()
         if isinstance(decision, Rejected):
             return Rejected(self.name, f"{source.name} is not in ONNX, and {decision.reason}", decision.remedy)

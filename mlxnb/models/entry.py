@@ -9,10 +9,9 @@ from typing import Any
 
 from ..errors import MlxnbError
 from .attention import attention_pattern
-from .checkpoint import inspect
-from .files import read_json
-from .format import GENAI
+from .checkpoint import Checkpoint, inspect
 from .gguf_info import GgufInfo, gguf_info
+from .onnx_folder import inspect_onnx
 from .room import Room, room
 from .shape import Shape
 from .source import ModelSource
@@ -71,9 +70,16 @@ def entry_of(source: ModelSource, where: str, ask: Ask) -> Entry:
 
 
 def _safetensors(path: Path, ask: Ask) -> dict[str, Any]:
-    checkpoint = inspect(path)
+    return _of_checkpoint(inspect(path), ask)
+
+
+def _onnx(path: Path, ask: Ask) -> dict[str, Any]:
+    return _of_checkpoint(inspect_onnx(path), ask)
+
+
+def _of_checkpoint(checkpoint: Checkpoint, ask: Ask) -> dict[str, Any]:
     return {
-        "size": _size(path),
+        "size": _size(checkpoint.path),
         "weights": checkpoint.weight_bytes,
         "parameters": checkpoint.parameters,
         "precision": checkpoint.quantization or checkpoint.dtype,
@@ -107,38 +113,14 @@ def _shape_of(info: GgufInfo) -> Shape:
     return Shape(info.layers, info.heads, info.kv_heads, info.head_dim, info.kv_width, info.layers, 0, 0, 0)
 
 
-def _onnx(path: Path, ask: Ask) -> dict[str, Any]:
-    said = read_json(path / GENAI).get("model")
-    model: dict[str, Any] = said if isinstance(said, dict) else {}
-    decoder = model.get("decoder") if isinstance(model.get("decoder"), dict) else {}
-    assert isinstance(decoder, dict)
-    names = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_size")
-    layers, heads, kv_heads, head_dim = (_count(decoder.get(name)) for name in names)
-    shape = Shape(layers, heads, kv_heads, head_dim, 2 * kv_heads * head_dim, layers, 0, 0, 0)
-    context, weights = _count(model.get("context_length")) or None, _size(path, (".onnx", ".data", ".onnx_data"))
-    return {
-        "size": _size(path),
-        "weights": weights,
-        "context": context,
-        "architecture": str(model.get("type", "")),
-        "attention": attention_pattern(shape) if layers else "",
-        "shape": shape,
-        "room": ask.room(weights, shape, context),
-    }
-
-
-def _count(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < 2**53 else 0
-
-
-def _size(path: Path, endings: tuple[str, ...] = ("",)) -> int:
-    """Bytes of a file, or of the files in a folder whose names end so; links count as what they lead to."""
+def _size(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder; links count as what they lead to."""
     if path.is_file():
         return path.stat().st_size
     total = 0
     try:
         for name in os.listdir(path):
-            if name.endswith(endings) and (path / name).is_file():
+            if (path / name).is_file():
                 total += (path / name).stat().st_size
     except OSError:
         pass  # what is gone or may not be read takes no place that could be told

@@ -18,6 +18,8 @@ from mlxnb.models.inventory import inventory
 from .conftest import CONFIG, write_model
 from .stand_in_hub import Hub
 
+onnx = pytest.importorskip("onnx", reason="onnx writes the graph of a test")
+
 GB = 10**9
 
 
@@ -52,12 +54,27 @@ def write_gguf(path: Path, layers: int = 2, name: str = "tiny", cut: int = 0) ->
 
 
 def write_onnx(folder: Path) -> Path:
+    """A folder as onnxruntime-genai reads it, with one weight of 5,000 float16 numbers beside the graph."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT16
     folder.mkdir(parents=True)
-    decoder = {"num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 2, "head_size": 64}
-    model = {"type": "qwen3", "context_length": 4096, "decoder": decoder}
+    decoder = {
+        "filename": "model.onnx",
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_size": 64,
+        "hidden_size": 50,
+        "inputs": {"input_ids": "x"},
+        "outputs": {"logits": "y"},
+    }
+    model = {"type": "qwen3", "context_length": 4096, "vocab_size": 100, "eos_token_id": 1, "decoder": decoder}
     (folder / "genai_config.json").write_text(json.dumps({"model": model}))
-    (folder / "model.onnx").write_bytes(b"x" * 100)
-    (folder / "model.onnx.data").write_bytes(b"x" * 9900)
+    (folder / "tokenizer.json").write_text("{}")
+    weight = helper.make_tensor("w", kind, [50, 100], bytes(10_000), raw=True)
+    ends = [helper.make_tensor_value_info(name, kind, [1, n]) for name, n in (("x", 50), ("y", 100))]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
+    options = {"save_as_external_data": True, "location": "model.onnx.data", "size_threshold": 0}
+    onnx.save_model(helper.make_model(graph), str(folder / "model.onnx"), **options)
     return folder
 
 
@@ -90,7 +107,7 @@ def test_folders_of_every_format(local_models: Path) -> None:
     found = by_name(inventory(free=GB))
     assert list(found) == ["pocket", "lab/tiny", "lab/tiny-onnx", "many/a-Q4", "many/a-Q8", "one", "alone-Q4"]
     assert {entry.problem for entry in found.values()} == {""}
-    tiny, gguf, onnx = found["lab/tiny"], found["alone-Q4"], found["lab/tiny-onnx"]
+    tiny, gguf, exported = found["lab/tiny"], found["alone-Q4"], found["lab/tiny-onnx"]
     assert (tiny.where, tiny.precision, tiny.context, tiny.architecture) == (
         "LOCAL_MODELS_DIR",
         "float16",
@@ -101,10 +118,11 @@ def test_folders_of_every_format(local_models: Path) -> None:
     assert (gguf.format, gguf.precision, gguf.parameters, gguf.context) == ("gguf", "float16", 64, 2048)
     assert (gguf.architecture, gguf.attention, gguf.size) == ("llama", "GQA 4:2", gguf.path.stat().st_size)
     assert found["many/a-Q8"].shape.layers == 3
-    assert (onnx.format, onnx.architecture, onnx.attention) == ("onnx", "qwen3", "GQA 8:2")
-    assert (onnx.weights, onnx.context) == (10_000, 4096)
-    assert onnx.room is not None
-    assert onnx.room.cache == 4096 * 6 * 2 * 2 * 64 * 2
+    assert (exported.format, exported.architecture, exported.attention) == ("onnx", "qwen3", "GQA 8:2")
+    assert (exported.weights, exported.context) == (10_000, 4096)
+    assert (exported.parameters, exported.precision) == (5_000, "float16")
+    assert exported.room is not None
+    assert exported.room.cache == 4096 * 6 * 2 * 2 * 64 * 2
 
 
 def test_every_name_of_the_list_is_one_that_resolve_takes(local_models: Path, tmp_path: Path) -> None:
