@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.rates import RateBook, of_run
-from ..backends.select import Candidates, candidates
+from ..backends.select import SERVER, Candidates, candidates
 from ..config import settings
 from ..decision import Rejected
 from ..errors import (
@@ -70,7 +70,8 @@ class InMemory:
     """One copy of a model. `serves`: every precision that it is the answer to, with what to say of it then.
 
     A model that could not be quantised as asked, or was stored so already, is what it would be unasked: one copy.
-    `slower` are the backends that it was measured to be faster than.
+    `slower` are the backends that it was measured to be faster than; `only_named` tells that `auto` would not have
+    found it there, as with a model that was exported for a person who named the backend.
     """
 
     model: LoadedModel
@@ -80,6 +81,7 @@ class InMemory:
     serves: dict[Precision, ModelInfo]
     stay: Stay
     slower: frozenset[str] = frozenset()
+    only_named: bool = False
 
     @property
     def info(self) -> ModelInfo:
@@ -226,6 +228,8 @@ class LoadedModels:
     def _in_memory(self, name: str, folder: Path | None, chain: Candidates, precision: Precision) -> Loaded | None:
         for place, candidate in enumerate(chain.backends):
             for copy in self._loaded:
+                if not chain.named and copy.only_named:
+                    continue
                 if copy.info.backend == candidate.name and precision in copy.serves and copy.goes_by(name, folder):
                     return _found(copy, chain, place, precision)
         return None
@@ -310,7 +314,9 @@ class LoadedModels:
                     tried.append(refused[-1])
                 continue
             passed_over = (*chain.passed_over, *tried)
-            copy = self._kept(InMemory(model, source, mark, passed_over, {}, stay), precision)
+            only_named = chain.named and _unseen(backend, name, here)
+            new = InMemory(model, source, mark, passed_over, {}, stay, only_named=only_named)
+            copy = self._kept(new, precision)
             return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, (*notes, *went))
         raise _none_could(name, errors, refused)
 
@@ -484,10 +490,21 @@ def _check_as_asked(loaded: Loaded) -> None:
         raise OptionError(f"{refused.subject} of {loaded.info.name} was refused: {refused.reason}.", remedy)
 
 
+def _unseen(backend: Backend, name: str, here: Callable[[], ModelSource]) -> bool:
+    """Whether a backend has no model of that name for `auto`."""
+    try:
+        return isinstance(backend.find(name, here, False), Rejected)
+    except Exception:  # noqa: BLE001 - a backend's probe: whoever asks it in earnest hears what is wrong
+        return False
+
+
 def _found(copy: InMemory, chain: Candidates, place: int, precision: Precision) -> Loaded:
     """A model in memory as this request sees it: only backends that come before its own in this chain count."""
     before = {backend.name for backend in chain.backends[:place]}
     refused = tuple(r for r in copy.passed_over if r.subject in before)
-    merely_elsewhere = before - {r.subject for r in refused} - (frozenset() if chain.named else copy.slower)
+    merely_elsewhere = before - {r.subject for r in refused}
+    if not chain.named:
+        read = {b.name for b in chain.backends if b.name != SERVER and not _unseen(b, "", lambda: copy.source)}
+        merely_elsewhere = (merely_elsewhere & read) - copy.slower
     note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
     return Loaded(copy.model, copy.serves[precision], copy.source, precision, (*chain.passed_over, *refused), note)

@@ -135,3 +135,23 @@ def test_a_model_that_is_nowhere_is_looked_for_once(monkeypatch):
         engine.generate("Hi", model="org/name")
     assert looked == ["org/name"]
     engine.close()
+
+
+class Exporting(ScriptedBackend):
+    """Has the model for those who name it only."""
+
+    def find(self, name, here, named):
+        return here() if named else Rejected(self.name, "auto exports none", "take --backend exporting")
+
+
+def test_auto_does_not_take_what_it_would_not_have_made():
+    first, second = Exporting(["first"], name="exporting"), ScriptedBackend(["second"])
+    engine = Engine({"exporting": first, "scripted": second}, caching=False)
+    assert engine.generate("Hi").text == "second"
+    assert engine.generate("Hi", backend="exporting").text == "first"
+    again = engine.generate("Hi")
+    assert again.text == "second"
+    assert again.provenance.passed_over == again.provenance.notes == ()
+    assert engine.generate("Hi", backend="exporting").text == "first"
+    assert engine.generate("Hi", backend="exporting,scripted").text == "first"
+    engine.close()
