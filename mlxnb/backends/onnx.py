@@ -47,7 +47,10 @@ class OnnxBackend:
         if source.format != "safetensors":
             reader = "llamacpp" if source.format == "gguf" else "server"
             return Rejected(self.name, f"{source.name} is {source.format.upper()}", f"take --backend {reader}")
-        if source.kind != "pocket" or not named:
+        if source.kind == "pocket" and not named:
+            reason = "the pocket model is not stored in ONNX, and auto exports none"
+            return Rejected(self.name, reason, "take --backend onnx")
+        if source.kind != "pocket":
             return Rejected(self.name, f"{source.name} is not in ONNX", to_convert(source, "onnx"))
         decision = exportable()
         if isinstance(decision, Rejected):

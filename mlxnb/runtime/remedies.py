@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from ..backends.rates import TIE
+from ..backends.select import SERVER
 from ..hardware import Accelerator
 from .standing import Standing
 
@@ -97,6 +98,8 @@ def _to_make_ready(table: Sequence[Standing], others: Sequence[Standing]) -> Ite
     for each in others:
         if each.status == "ready" or not each.remedy:
             continue
+        if each.backend == SERVER and each.status == "possible":
+            continue  # it is installed, and what a server has is for its own person to say
         if each.rates is None or fastest is None:
             needs.setdefault((each.remedy, each.reason), []).append(each.backend)
         elif (gain := fastest / each.rates.typical) > 1 + TIE:
