@@ -119,10 +119,10 @@ class TorchBackend:
         if plan.in_parts:
             model = full()
             decision = quantised_in_parts(model, str(precision.quantize), device)
-        elif precision.quantize is None and device == "cpu" and not plan.device_map:
-            model, blocks = blocked(full)
         else:
             model, decision = _quantised(full, held, precision.quantize)
+        if not decision and device == "cpu" and not (plan.device_map or plan.in_parts):
+            model, blocks = blocked(model, full)
         short_norms = len(set(spread(model).values())) < 2 and any(take_norms(model))
         small = checkpoint.parameters if device == "cpu" else MEASURED_BELOW
         threads = Threads.measure(model, small, threads_here)

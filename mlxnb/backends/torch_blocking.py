@@ -26,9 +26,8 @@ BOUND = 2.0
 SHARE = 1 / 8
 
 
-def blocked(load: Callable[[], Any]) -> tuple[Any, Decision]:
-    """The model that `load` loads, on a CPU, with its weights in blocks; or as it was, with what was in the way."""
-    model = load()
+def blocked(model: Any, load: Callable[[], Any]) -> tuple[Any, Decision]:
+    """A model on a CPU that `load` gave, with its weights in blocks; or as it was, with what was in the way."""
     decision = take_blocked(model)
     problem = broken(model) if decision else None
     if problem is None:

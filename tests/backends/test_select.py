@@ -24,7 +24,7 @@ def test_a_chain_keeps_its_order_and_names_each_once() -> None:
     assert names("two") == ["two"]
     assert names("three, one,three") == ["three", "one"]
     assert names("three,one", strict=True) == ["three"]
-    assert names("auto", strict=True) == ["one"]
+    assert names("auto", strict=True) == ["one", "two", "three"]  # the first that has the model is taken of them
     assert [candidates(wanted, HERE).named for wanted in ("auto", "one", "one,two")] == [False, True, True]
 
 

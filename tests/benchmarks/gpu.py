@@ -53,8 +53,14 @@ class Work:
 
     @classmethod
     def of(cls, model: Any) -> Work:
-        """Of a dense transformers model."""
-        config, embedding = model.config, model.get_input_embeddings().weight
+        """Of a dense transformers model, by its configuration: where its weights lie, and how, is another matter."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        config = model.config
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=model.dtype, attn_implementation="sdpa")
+        embedding = model.get_input_embeddings().weight
         head = model.get_output_embeddings().weight
         parameters = list(model.parameters())  # a tied head is one of them once
         lookup = 0 if head is embedding else embedding.nbytes - embedding[0].nbytes

@@ -489,7 +489,7 @@ def test_rows_that_turn_out_to_have_another_model_are_run_apart(engine, checkpoi
     others = requests(checkpoint("llama"), "torch", 4)
     expected = alone(engine, [asked[0], others[1], asked[2], others[3]])
     monkeypatch.setattr(batch_run, "by_model", lambda jobs: [list(jobs)])
-    monkeypatch.setattr("mlxnb.runtime.engine.by_model", lambda jobs: [list(jobs)])
+    monkeypatch.setattr("mlxnb.runtime.answering.by_model", lambda jobs: [list(jobs)])
     assert said(engine.batch([asked[0], others[1], asked[2], others[3]])) == said(expected)
 
 

@@ -354,8 +354,8 @@ def test_closing_an_engine_silences_its_alarm(sized: SizedBackend) -> None:
     made = Engine({"scripted": sized}, caching=False)
     made.generate("Hi", model="c", keep_alive=3600)
     made.close()
-    assert made._alarm._timer is not None
-    assert made._alarm._timer.finished.is_set()
+    assert made._answering._alarm._timer is not None
+    assert made._answering._alarm._timer.finished.is_set()
 
 
 def test_an_alarm_rings_at_the_earliest_time_and_once() -> None:
