@@ -67,7 +67,9 @@ def test_a_fault_before_the_first_token_sends_the_request_on(asked: str, place: 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("place", BEFORE_A_TOKEN)
-@pytest.mark.parametrize("options", [{"backend": "first"}, {"backend": "first,second", "strict": True}])
+@pytest.mark.parametrize(
+    "options", [{"backend": "first"}, {"backend": "first,second", "strict": True}, {"strict": True}]
+)
 def test_a_backend_that_is_named_alone_and_a_strict_request_go_nowhere(
     place: str, fault: str, options: dict[str, Any]
 ) -> None:
