@@ -99,6 +99,15 @@ def test_a_fault_after_the_first_token_is_an_error_with_the_text_so_far(fault: s
     assert second.requests == []
 
 
+def test_a_prompt_that_turns_out_too_long_later_leaves_the_text_so_far() -> None:
+    first = broken("decode 1", lambda: PromptTooLongError("Too long."))
+    with chain(first) as engine, pytest.raises(GenerationError, match="Too long") as caught:
+        engine.generate("go")
+    assert isinstance(caught.value.__cause__, PromptTooLongError)
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "never "
+
+
 def test_a_thought_counts_as_a_token() -> None:
     first = ScriptedBackend(["never"], thinking=["hm"], name="first", fails={"decode 1": FAULTS["of a library"]})
     second = ScriptedBackend(name="second")
