@@ -81,6 +81,8 @@ class ServerModel:
         """See LoadedModel.stream."""
         body = body_of(request, self._model, self._server.traits, watch)
         answer = Answer(request, watch, self._server.address.shown)
+        # A person may set the key, or take it back, when the model is long loaded.
+        self._line = self._line.with_key(key_for(self._server.address))
         watch.begin(0)  # the server counts them, and tells at the end
         try:
             yield from self._answered(request, body, answer, watch)

@@ -64,17 +64,21 @@ class Known:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = Lock()
-        self._found: dict[Address, tuple[float, Server | Rejected]] = {}
+        self._found: dict[Address, tuple[float, bool, Server | Rejected]] = {}
 
     def look(self, address: Address, named: bool, kind: str = "other") -> Server | Rejected:
-        """The server at an address, or why there is none. `kind` is what it is taken for unless it says otherwise."""
+        """The server at an address, or why there is none. `kind` is what it is taken for unless it says otherwise.
+
+        That a guess found none in its short time is no answer for a person who named the server.
+        """
         with self._lock:
-            then, found = self._found.get(address, (float("-inf"), None))
-        if found is not None and self._clock() - then < REMEMBERED:
+            then, patient, found = self._found.get(address, (float("-inf"), False, None))
+        answers = isinstance(found, Server) or patient or not named
+        if found is not None and answers and self._clock() - then < REMEMBERED:
             return found
         found = _look(address, named, kind)
         with self._lock:
-            self._found[address] = self._clock(), found
+            self._found[address] = self._clock(), named, found
         return found
 
     def forget(self) -> None:

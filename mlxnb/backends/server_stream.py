@@ -66,6 +66,14 @@ class Line:
         self._calls = {"/chat/completions": self._client.chat.completions, "/completions": self._client.completions}
         self._loop = asyncio.new_event_loop()
 
+    def with_key(self, key: str) -> Line:
+        """The way to the same server with a key: this one where it is its key, else a new one, and this is closed."""
+        if key == self._key:
+            return self
+        other = Line(self._address, key, self._patience)
+        self.close()
+        return other
+
     def events(
         self, call: str, body: dict[str, Any], watch: Watch, ended: Callable[[], bool]
     ) -> Generator[dict[str, Any], None, None]:

@@ -92,6 +92,8 @@ class Answering:
         loaded, request = outcome.loaded, job.request
         if loaded is None or not outcome.asked or outcome.began or job.watch.cancelled.is_set():
             return False
+        if request.strict:  # also under `auto`, whose chain `get` cuts anew each time, then without what failed
+            return False
         why = passed_over(loaded, err)
         if why is None:
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..backends.base import Cancelled
 from ..decision import Absent, Rejected
-from ..errors import GenerationError, MlxnbError, in_words
+from ..errors import GenerationError, MlxnbError, PromptError, in_words
 from .job import Job
 from .loaded import LEAD_ON, Loaded
 from .outcome import Outcome
@@ -25,7 +25,8 @@ def ended_by(err: Exception, job: Job, outcome: Outcome) -> MlxnbError:
     """What a request ends with that has no other backend to go to: with the text so far where there is some, and with
     what was wrong on each backend where several failed.
     """
-    if outcome.began and (isinstance(err, LEAD_ON) or not isinstance(err, MlxnbError)):
+    # A server may find a prompt too long for its answer when that has begun.
+    if outcome.began and (isinstance(err, (*LEAD_ON, PromptError)) or not isinstance(err, MlxnbError)):
         return outcome.failed(err)
     last = err if isinstance(err, MlxnbError) else outcome.failed(err)
     tried = [each for each in job.tried if not isinstance(each, Absent)]

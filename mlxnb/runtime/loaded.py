@@ -39,6 +39,7 @@ from .residency import Clock, Residency, Resident, Stay, in_seconds
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
 LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
 CHANGED = "its folder has changed since it was loaded, so it was loaded anew"
+MOVED = "the name leads to another server by now"
 
 Progress = Callable[[int, int], None]
 
@@ -113,7 +114,7 @@ class LoadedModels:
         self.in_use = self._residency.in_use  # whatever is got within stays until its end
         self._room = MakingRoom(self._residency, lambda: self._loaded, lambda copy: self._leave([copy]))
         self._loaded: tuple[InMemory, ...] = ()
-        self._checked: set[Path] | None = None
+        self._checked: set[Path | str] | None = None
         self.loads = 0  # how often a model was read, ever
 
     def infos(self) -> list[ModelInfo]:
@@ -149,7 +150,7 @@ class LoadedModels:
         here = once(lambda: resolve(name, progress=progress))
         if strict and not chain.named:
             chain = _first_that_has(chain, name, here)
-        notes = self._leave_changed(folder := _folder(name))
+        notes = (*self._leave_changed(folder := _folder(name)), *self._leave_moved(name, here))
         found = self._in_memory(name, folder, chain, precision)
         loaded = found or self._load_fastest(name, here, chain, precision, strict, notes, progress)
         if strict:
@@ -224,6 +225,19 @@ class LoadedModels:
         changed = [copy for copy in here if now and copy.mark != now]
         self._leave(changed)
         return (CHANGED,) if changed else ()
+
+    def _leave_moved(self, name: str, here: Callable[[], ModelSource]) -> tuple[str, ...]:
+        """Give back what a server has under a name that leads elsewhere by now, or prompts would go to where they are
+        no longer meant to; what to say of it.
+        """
+        served = [copy for copy in self._loaded if copy.source.format == "served" and copy.source.name == name]
+        if not served or (self._checked is not None and name in self._checked):
+            return ()
+        if self._checked is not None:
+            self._checked.add(name)
+        moved = [copy for copy in served if _leads_elsewhere(self._backends[copy.info.backend], copy.source, here)]
+        self._leave(moved)
+        return (MOVED,) if moved else ()
 
     def _in_memory(self, name: str, folder: Path | None, chain: Candidates, precision: Precision) -> Loaded | None:
         for place, candidate in enumerate(chain.backends):
@@ -496,6 +510,17 @@ def _unseen(backend: Backend, name: str, here: Callable[[], ModelSource]) -> boo
         return isinstance(backend.find(name, here, False), Rejected)
     except Exception:  # noqa: BLE001 - a backend's probe: whoever asks it in earnest hears what is wrong
         return False
+
+
+def _leads_elsewhere(backend: Backend, source: ModelSource, here: Callable[[], ModelSource]) -> bool:
+    """Whether a backend finds another server, or another model of it, by the name of one that it found before. One that
+    it does not find now may only be slow to answer, which the request itself has more patience with.
+    """
+    try:
+        now = backend.find(source.name, here, True)
+    except Exception:  # noqa: BLE001 - a backend's probe: whoever asks it in earnest hears what is wrong
+        return False
+    return isinstance(now, ModelSource) and (now.url, now.served_as) != (source.url, source.served_as)
 
 
 def _found(copy: InMemory, chain: Candidates, place: int, precision: Precision) -> Loaded:

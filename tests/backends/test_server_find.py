@@ -252,6 +252,17 @@ def test_a_guess_that_hangs_is_given_up_soon():
     assert time.perf_counter() - began < 5  # far less than the 60 s of a socket
 
 
+def test_a_guess_that_was_given_up_is_no_answer_for_who_names_the_server(monkeypatch):
+    import mlxnb.backends.server_models as module
+
+    monkeypatch.setattr(module, "NAMED", 0.6)
+    known = Known()
+    with deaf() as url:
+        reasons = [known.look(parse(url), named).reason for named in (False, True, False)]
+    assert ["0.3 s" in reason for reason in reasons] == [True, False, False]
+    assert all("did not answer within 0.6 s" in reason for reason in reasons[1:])  # the last is remembered
+
+
 @pytest.mark.parametrize(
     ("reply", "says_so"),
     [

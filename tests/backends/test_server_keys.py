@@ -24,6 +24,15 @@ def test_the_key_goes_to_the_configured_server(monkeypatch):
     assert KEY not in repr(result)
 
 
+def test_a_key_that_is_set_or_taken_back_later_holds_for_a_model_in_memory(monkeypatch):
+    with serving(says("x"), says("y"), says("z")) as endpoint, engine_for() as engine:
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        for key in ("", KEY, ""):
+            monkeypatch.setenv("MLXNB_API_KEY", key)
+            engine.generate("Say it", model=endpoint.url, backend="server")
+    assert [asked.headers.get("Authorization") for asked in endpoint.asked] == [None, f"Bearer {KEY}", None]
+
+
 def test_no_other_server_gets_any_secret(monkeypatch):
     monkeypatch.setenv("MLXNB_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Mine: {KEY}")

@@ -67,7 +67,9 @@ def test_a_fault_before_the_first_token_sends_the_request_on(asked: str, place: 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("place", BEFORE_A_TOKEN)
-@pytest.mark.parametrize("options", [{"backend": "first"}, {"backend": "first,second", "strict": True}])
+@pytest.mark.parametrize(
+    "options", [{"backend": "first"}, {"backend": "first,second", "strict": True}, {"strict": True}]
+)
 def test_a_backend_that_is_named_alone_and_a_strict_request_go_nowhere(
     place: str, fault: str, options: dict[str, Any]
 ) -> None:
@@ -95,6 +97,15 @@ def test_a_fault_after_the_first_token_is_an_error_with_the_text_so_far(fault: s
     assert "on first failed" in caught.value.message
     assert "`.partial`" in caught.value.remedy
     assert second.requests == []
+
+
+def test_a_prompt_that_turns_out_too_long_later_leaves_the_text_so_far() -> None:
+    first = broken("decode 1", lambda: PromptTooLongError("Too long."))
+    with chain(first) as engine, pytest.raises(GenerationError, match="Too long") as caught:
+        engine.generate("go")
+    assert isinstance(caught.value.__cause__, PromptTooLongError)
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "never "
 
 
 def test_a_thought_counts_as_a_token() -> None:

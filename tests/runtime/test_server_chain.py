@@ -52,6 +52,20 @@ def test_the_server_answers_where_it_can(pair, monkeypatch):
     assert (result.text, result.provenance.backend) == ("from afar", "server")
 
 
+def test_a_name_that_leads_to_another_server_by_now_is_asked_there(pair, monkeypatch):
+    with (
+        serving(says("old"), models=("pocket",)) as old,
+        serving(says("new"), says("again"), models=("pocket",)) as new,
+    ):
+        monkeypatch.setenv("MLXNB_SERVER_URL", old.url)
+        assert ask(pair).text == "old"
+        monkeypatch.setenv("MLXNB_SERVER_URL", new.url)
+        moved, after = ask(pair), ask(pair)
+    assert (moved.text, after.text) == ("new", "again")
+    assert "the name leads to another server by now" in moved.provenance.notes
+    assert "the name leads to another server by now" not in after.provenance.notes
+
+
 NO_SERVER = {
     "refused": ({}, "No server listens at"),
     "other models": ({"/v1/models": {"data": [{"id": "else"}]}}, "has no 'pocket'"),
