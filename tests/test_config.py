@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,6 +222,14 @@ def test_whatever_is_in_the_file_it_is_read_or_there_is_a_reason(content: bytes)
     Path("any.env").write_bytes(b"NAME=x\n" + content)
     found = read_env_file(Path("any.env"), ["NAME"])
     assert bool(found.trouble) != ("NAME" in found.values)
+
+
+@pytest.mark.parametrize("value", ['"' + "\\" * 60, "'" + "\\" * 60 + "'x", "x" + " " * 200_000 + "y"])
+def test_no_line_takes_long_to_read(value: str) -> None:
+    Path("long.env").write_text(f"NAME={value}", encoding="utf-8")
+    began = time.monotonic()
+    assert read_env_file(Path("long.env"), ["NAME"]).values == {"NAME": value}
+    assert time.monotonic() - began < 2
 
 
 def test_a_file_that_cannot_be_read_is_said_and_stops_nothing(tmp_path: Path) -> None:
