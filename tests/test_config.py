@@ -159,6 +159,23 @@ def test_a_login_in_an_address_is_refused_and_not_repeated(
     assert "hunter2" not in repr(settings())
 
 
+@pytest.mark.parametrize(
+    ("name", "url", "held"),
+    [
+        ("MLXNB_SERVER_URL", "https://host/v1?api_key=hunter2", "a query"),
+        ("LLM_CHAT_API_URL", "https://host/v1?api_key=hunter2", "a query"),
+        ("LLM_CHAT_API_URL", "htp://me:hunter2@host/v1", "a login"),
+    ],
+)
+def test_no_other_secret_in_an_address_is_repeated(
+    name: str, url: str, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, url)
+    with pytest.raises(OptionError, match=f"{name} holds {held}. Leave it out") as caught:
+        config.server_url()
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["8GB", "8 gb", "8000", "8000MB"])
 def test_memory_may_have_a_unit(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_MEMORY_POOL_SIZE", text)
