@@ -6,6 +6,7 @@ import os
 
 from ..config import api_key, server_url
 from ..config_values import key
+from ..errors import OptionError
 from .server_address import Address, parse
 
 OPENAI = "api.openai.com"
@@ -32,5 +33,8 @@ def scrubbed(text: str, secret: str) -> str:
 
 
 def _configured() -> tuple[str, str, int] | None:
-    url = server_url()
-    return parse(url, "MLXNB_SERVER_URL").origin if url else None
+    try:
+        url = server_url()
+        return parse(url, "MLXNB_SERVER_URL").origin if url else None
+    except OptionError:
+        return None  # an address that is none gets no key, and stops no other server

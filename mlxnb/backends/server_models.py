@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -103,12 +105,22 @@ def ollama_place() -> Place:
     Raises:
         OptionError: OLLAMA_HOST is no address.
     """
-    given = os.environ.get("OLLAMA_HOST", "").strip()
+    given = _with_host(os.environ.get("OLLAMA_HOST", "").strip())
     text = given if "://" in given else f"http://{given or '127.0.0.1'}"
     address = parse(text, "The server in OLLAMA_HOST")
     host = "127.0.0.1" if address.host in ("0.0.0.0", "::") else address.host  # it listens everywhere
     port = 11434 if "://" not in given and urlsplit(text).port is None else address.port
     return Place("ollama", Address(address.scheme, host, port), "ollama", bool(given))
+
+
+def _with_host(given: str) -> str:
+    """An OLLAMA_HOST that is a port alone with this machine before it, a bare IPv6 address in brackets."""
+    if re.fullmatch(r":\d+", given):
+        return f"127.0.0.1{given}"
+    try:
+        return f"[{given}]" if ipaddress.ip_address(given).version == 6 else given
+    except ValueError:
+        return given
 
 
 def _look(address: Address, named: bool, kind: str) -> Server | Rejected:
