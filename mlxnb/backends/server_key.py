@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from ..config import api_key, server_url
 from ..config_values import key
@@ -28,8 +29,14 @@ def key_for(address: Address) -> str:
 
 
 def scrubbed(text: str, secret: str) -> str:
-    """Text of a server without the key, which some repeat in their errors."""
-    return text.replace(secret, "(the key)") if secret else text
+    """Text of a server without the key, which some repeat in their errors, also where JSON or repr escaped it."""
+    return re.sub("".join(map(_spellings, secret)), "(the key)", text) if secret else text
+
+
+def _spellings(char: str) -> str:
+    # As many backslashes as two layers of quoting write; without a bound a run of them would take for ever.
+    escaped = rf"\\{{0,3}}(?:{re.escape(char)}|(?i:u{ord(char):04x}))"
+    return rf"(?:{escaped}|\\{{1,4}})" if char == "\\" else escaped
 
 
 def _configured() -> tuple[str, str, int] | None:

@@ -71,6 +71,32 @@ def test_an_error_in_the_stream_that_repeats_the_key(monkeypatch):
     assert KEY not in str(caught.value)
 
 
+AWKWARD = "ab+cd/ef"
+ESCAPED = b"ab\\u002Bcd\\/ef"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply((b'{"error": {"message": "wrong: ' + ESCAPED + b'"}}',), 401, {"Content-Type": "application/json"}),
+        Reply((b'{"error": {"message": "wrong: ' + ESCAPED,), 401, {"Content-Type": "application/json"}),
+        Reply((b'data: {"error": {"message": "wrong: ' + ESCAPED + b'"}}\n\n',)),
+        Reply((b"data: " + b"x" * 34 + AWKWARD.encode() + b"\n\n",)),
+        refuses(400, "x" * 292 + AWKWARD),
+        Reply((), 307, {"Location": f"http://elsewhere/{AWKWARD}"}),
+    ],
+    ids=["escaped", "cut JSON", "in a stream", "cut event", "cut words", "redirect"],
+)
+def test_a_key_that_is_escaped_or_cut_is_not_shown_either(reply, monkeypatch):
+    with serving(reply) as endpoint:
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        monkeypatch.setenv("MLXNB_API_KEY", AWKWARD)
+        with pytest.raises(ServerError) as caught:
+            ask(endpoint)
+    for part in (AWKWARD, AWKWARD[:5], ESCAPED.decode()):
+        assert part not in str(caught.value)
+
+
 def test_a_redirect_takes_neither_key_nor_prompt_along(monkeypatch):
     with serving(says("trap")) as trap:
         there = f"http://localhost:{trap.port}/v1/chat/completions"
