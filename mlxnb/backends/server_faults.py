@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from time import time
 
 from ..errors import MlxnbError, PromptTooLongError, ServerError
-from .server_key import scrubbed
+from .server_key import how_to_give, scrubbed
 
 AGAIN = (408, 429, 500, 502, 503, 504)
 WORDS = 300  # characters of a server's own message
@@ -69,7 +69,8 @@ def refused(refusal: Refusal, where: str, model: str, key: str) -> Fault:
         message = f"{where} redirects to {to}, which is not followed: it would take the prompt and the key elsewhere."
         return Fault(message, "Give that address if you trust it.")
     if status in (401, 403):
-        remedy = "Check the key." if had_key else "Set MLXNB_API_KEY to its key, and MLXNB_SERVER_URL to its address."
+        how = "check the key" if had_key else how_to_give(where)
+        remedy = f"{how[0].upper()}{how[1:]}."
         return Fault(
             f"{where} refused {'the key' if had_key else 'to answer without a key'} ({status}){words}.", remedy
         )

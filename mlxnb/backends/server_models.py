@@ -16,7 +16,7 @@ from ..config import server_url
 from ..decision import Absent, Rejected
 from .server_address import Address, parse
 from .server_get import Unanswered, ask
-from .server_key import key_for
+from .server_key import how_to_give, key_for
 from .server_kinds import KINDS, Kind, kind_of
 
 # Seconds for a server that was only guessed to be there, and for one that a person named.
@@ -155,6 +155,6 @@ def _absent(address: Address, err: Unanswered, had_key: bool) -> Rejected:
     if err.refused:
         return Absent(SUBJECT, f"no server listens at {address.shown}", "start it, or check the address")
     if err.status in (401, 403):
-        remedy = "check the key" if had_key else "set MLXNB_API_KEY to its key, and MLXNB_SERVER_URL to its address"
+        remedy = "check the key" if had_key else how_to_give(address.shown)
         return Rejected(SUBJECT, f"{address.shown} wants {'another' if had_key else 'a'} key ({err})", remedy)
     return Rejected(SUBJECT, f"{address.shown} {err}", "start it anew, or check the address")
