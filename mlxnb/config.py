@@ -261,5 +261,14 @@ def api_key() -> str | None:
     `.env` file names: whoever wrote that file would be sent a key that is meant for another.
     """
     now = settings()
-    from_file = now.origin["server_url"].endswith(f" in {FILE}")
-    return None if from_file and not now.origin["api_key"].endswith(f" in {FILE}") else now.api_key
+    return None if _withheld(now) else now.api_key
+
+
+def key_is_withheld() -> bool:
+    """Whether there is a key that `api_key` does not give, because only a `.env` file names the server."""
+    return _withheld(settings())
+
+
+def _withheld(now: Settings) -> bool:
+    server, key = now.origin["server_url"], now.origin["api_key"]
+    return server.endswith(f" in {FILE}") and key != "default" and not key.endswith(f" in {FILE}")

@@ -100,17 +100,15 @@ def megabytes(variable: str, value: Any) -> int:
 
 
 def url(variable: str, value: Any) -> str:
-    """A server's web address, without a login in it, which would be shown wherever the address is."""
+    """A server's web address, without a login or a query in it, which would be shown wherever the address is."""
     text = value.strip() if isinstance(value, str) else ""
+    _check_secrets(variable, text)
     takes = "It takes a server's address, such as http://localhost:8080/v1."
     try:
         parts = urlsplit(text)
         known = parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and text.isprintable()
-        login = "@" in parts.netloc
     except ValueError:
-        known = login = False
-    if login or "@" in text.partition("#")[0]:
-        raise OptionError(f"{variable} holds a login.", "Leave it out, and give the key in MLXNB_API_KEY.")
+        known = False
     if not known:
         raise OptionError(f"{variable} is {value!r}.", takes)
     return text
@@ -129,7 +127,16 @@ def chat_url(variable: str, value: Any) -> str:
         raise Nothing
     if "://" not in str(value) or str(value).lower().startswith(WEB):
         return url(variable, value)
+    _check_secrets(variable, str(value))
     raise OptionError(f"{variable} is {value!r}.", "It takes mlx://NAME, or a server's address that begins with http.")
+
+
+def _check_secrets(variable: str, text: str) -> None:
+    # Before anything repeats the address: a login or a query may be a key.
+    address = text.partition("#")[0]
+    held = "a login" if "@" in address else "a query" if "?" in address else ""
+    if held:
+        raise OptionError(f"{variable} holds {held}.", "Leave it out, and give the key in MLXNB_API_KEY.")
 
 
 def _whole(value: Any) -> Any:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 LARGEST = 1_000_000  # bytes; a file of settings has some hundred
 
-LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*?)\s*", re.DOTALL)
-QUOTED = re.compile(r"""(?P<quote>["'])(?P<text>(?:\\.|(?!(?P=quote)).)*)(?P=quote)\s*(?:\#.*)?""")
+LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)", re.DOTALL)
+# No character can be matched in two ways, or a line of backslashes would take for ever.
+QUOTED = re.compile(r"""(?:'(?P<single>(?:\\.|[^'\\])*\\?)'|"(?P<double>(?:\\.|[^"\\])*\\?)")\s*(?:\#.*)?""", re.DOTALL)
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", '"': '"', "'": "'"}
 
 
@@ -47,6 +48,6 @@ def _value(written: str) -> str:
     quoted = QUOTED.fullmatch(written)
     if quoted is None:
         return re.split(r"(?:^|\s)#", written, maxsplit=1)[0].rstrip()
-    if quoted["quote"] == "'":
-        return quoted["text"]
-    return re.sub(r"\\(.)", lambda escape: ESCAPES.get(escape[1], escape[0]), quoted["text"])
+    if quoted["double"] is None:
+        return quoted["single"]
+    return re.sub(r"\\(.)", lambda escape: ESCAPES.get(escape[1], escape[0]), quoted["double"])

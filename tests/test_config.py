@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +159,23 @@ def test_a_login_in_an_address_is_refused_and_not_repeated(
     assert "hunter2" not in repr(settings())
 
 
+@pytest.mark.parametrize(
+    ("name", "url", "held"),
+    [
+        ("MLXNB_SERVER_URL", "https://host/v1?api_key=hunter2", "a query"),
+        ("LLM_CHAT_API_URL", "https://host/v1?api_key=hunter2", "a query"),
+        ("LLM_CHAT_API_URL", "htp://me:hunter2@host/v1", "a login"),
+    ],
+)
+def test_no_other_secret_in_an_address_is_repeated(
+    name: str, url: str, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, url)
+    with pytest.raises(OptionError, match=f"{name} holds {held}. Leave it out") as caught:
+        config.server_url()
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["8GB", "8 gb", "8000", "8000MB"])
 def test_memory_may_have_a_unit(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_MEMORY_POOL_SIZE", text)
@@ -221,6 +239,14 @@ def test_whatever_is_in_the_file_it_is_read_or_there_is_a_reason(content: bytes)
     Path("any.env").write_bytes(b"NAME=x\n" + content)
     found = read_env_file(Path("any.env"), ["NAME"])
     assert bool(found.trouble) != ("NAME" in found.values)
+
+
+@pytest.mark.parametrize("value", ['"' + "\\" * 60, "'" + "\\" * 60 + "'x", "x" + " " * 200_000 + "y"])
+def test_no_line_takes_long_to_read(value: str) -> None:
+    Path("long.env").write_text(f"NAME={value}", encoding="utf-8")
+    began = time.monotonic()
+    assert read_env_file(Path("long.env"), ["NAME"]).values == {"NAME": value}
+    assert time.monotonic() - began < 2
 
 
 def test_a_file_that_cannot_be_read_is_said_and_stops_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from .server_key import scrubbed
+
 LONGEST = 1_000_000  # bytes of one event
 LINE_END = re.compile(rb"\r\n|\n|\r")
 DONE = "[DONE]"
@@ -21,7 +23,8 @@ class BadStream(Exception):
 class Events:
     """Feeds on bytes, cut anywhere, also within a character or between the two bytes of a line's end."""
 
-    def __init__(self) -> None:
+    def __init__(self, secret: str = "") -> None:
+        self._secret = secret  # what no error may repeat
         self._rest = bytearray()
         self._searched = 0
         self._data: list[bytes] = []
@@ -79,10 +82,13 @@ class Events:
         try:
             event = json.loads(text)
         except (ValueError, RecursionError):
-            raise BadStream(f"an event that is no JSON, {text[:40]!r}") from None
+            raise BadStream(f"an event that is no JSON, {self._beginning(text)!r}") from None
         if not isinstance(event, dict):
-            raise BadStream(f"an event that is no object, {text[:40]!r}")
+            raise BadStream(f"an event that is no object, {self._beginning(text)!r}")
         return event
+
+    def _beginning(self, text: str) -> str:
+        return scrubbed(text, self._secret)[:40]  # in this order: half a key is not found any more
 
     def _check_size(self, size: int) -> None:
         if size > LONGEST:

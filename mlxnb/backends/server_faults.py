@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from time import time
 
 from ..errors import MlxnbError, PromptTooLongError, ServerError
+from .server_key import how_to_give, scrubbed
 
 AGAIN = (408, 429, 500, 502, 503, 504)
 WORDS = 300  # characters of a server's own message
@@ -54,21 +55,22 @@ class Refusal(Exception):
         self.status, self.headers, self.text = status, headers, text
 
 
-def refused(refusal: Refusal, where: str, model: str, had_key: bool) -> Fault:
-    """The Fault of an HTTP answer that is no stream. `where` is the server as messages name it."""
-    status = refusal.status
-    said, code = _said(refusal.text)
+def refused(refusal: Refusal, where: str, model: str, key: str) -> Fault:
+    """The Fault of an HTTP answer that is no stream. `where` is the server as messages name it, `key` what it got."""
+    status, had_key = refusal.status, bool(key)
+    said, code = _said(refusal.text, key)
     words = f": {said.rstrip('.')}" if said else ""
     if status < 300:
         kind = refusal.headers.get("content-type", "").partition(";")[0].strip() or "no content type"
         remedy = "Check the address: most end in /v1."
-        return Fault(f"{where} answered with {plain(kind)} where a stream of events was expected{words}.", remedy)
+        return Fault(f"{where} answered with {plain(kind, key)} where a stream of events was expected{words}.", remedy)
     if status < 400:
-        to = plain(refusal.headers.get("location", "")) or "nowhere"
+        to = plain(refusal.headers.get("location", ""), key) or "nowhere"
         message = f"{where} redirects to {to}, which is not followed: it would take the prompt and the key elsewhere."
         return Fault(message, "Give that address if you trust it.")
     if status in (401, 403):
-        remedy = "Check the key." if had_key else "Set MLXNB_API_KEY to its key, and MLXNB_SERVER_URL to its address."
+        how = "check the key" if had_key else how_to_give(where)
+        remedy = f"{how[0].upper()}{how[1:]}."
         return Fault(
             f"{where} refused {'the key' if had_key else 'to answer without a key'} ({status}){words}.", remedy
         )
@@ -90,9 +92,9 @@ def refused(refusal: Refusal, where: str, model: str, had_key: bool) -> Fault:
     return Fault(f"{where} refused the request ({status}){words}.", "Change what it names, or ask another backend.")
 
 
-def in_stream(event: str, where: str) -> Fault:
+def in_stream(event: str, where: str, key: str) -> Fault:
     """The Fault of an event, in JSON, by which a server tells of an error."""
-    said, code = _said(event)
+    said, code = _said(event, key)
     words = f": {said.rstrip('.')}" if said else ""
     if _is_too_long(code, said):
         return Fault(f"{where} has no room for the prompt{words}.", "Shorten it.", kind=PromptTooLongError)
@@ -128,23 +130,25 @@ def malformed(where: str, what: str) -> Fault:
     return Fault(f"{where} sent {what}.", "Check that it is an OpenAI-compatible server.")
 
 
-def _said(text: str) -> tuple[str, str]:
+def _said(text: str, key: str) -> tuple[str, str]:
     """A server's own words, on one line, and its code for the error, from the body of its answer."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return ("", "") if text.lstrip()[:1] == "<" else (plain(text), "")
+        return ("", "") if text.lstrip()[:1] == "<" else (plain(text, key), "")
     error = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(error, dict):
-        return plain(str(error)), ""
+        return plain(str(error), key), ""
     words = error.get("message") or error.get("detail") or error.get("error") or ""
     code = error.get("code") if isinstance(error.get("code"), str) else error.get("type")
-    return plain(words if isinstance(words, str) else json.dumps(words)), code if isinstance(code, str) else ""
+    return plain(words if isinstance(words, str) else json.dumps(words), key), code if isinstance(code, str) else ""
 
 
-def plain(text: str) -> str:
-    """A server's words as a message can hold them: on one line, without control characters, and not too long."""
-    words = "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
+def plain(text: str, key: str = "") -> str:
+    """A server's words as a message can hold them: on one line, without control characters, the key, and not too long.
+    The key goes first: half of one, at the end of what is cut, would not be found.
+    """
+    words = "".join(char if char.isprintable() else " " for char in " ".join(scrubbed(text, key).split()))
     return words if len(words) <= WORDS else f"{words[: WORDS - 3]}..."
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from ..decision import Absent, Rejected
+from ..errors import OptionError
 from ..models import ModelSource
 from ..models.find import close_names
 from ..models.names import is_served
@@ -40,7 +41,13 @@ def find(name: str, named: bool) -> ModelSource | Rejected:
     if not named and (name == "pocket" or _is_local(name)):
         reason = f"{name} is a model of this machine"
         return Rejected(SUBJECT, reason, f"ask a server for it by server:{name}")
-    return _anywhere(name)
+    try:
+        return _anywhere(name)
+    except OptionError as err:
+        if named:
+            raise
+        # Nobody asked for a server: a wrong address of one stops no model that another backend has.
+        return Rejected(SUBJECT, err.message.rstrip("."), err.remedy[:1].lower() + err.remedy[1:].rstrip("."))
 
 
 def servers() -> list[tuple[Place, Server | Rejected]]:

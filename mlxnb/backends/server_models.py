@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from ..config import server_url
 from ..decision import Absent, Rejected
 from .server_address import Address, parse
 from .server_get import Unanswered, ask
-from .server_key import key_for
+from .server_key import how_to_give, key_for
 from .server_kinds import KINDS, Kind, kind_of
 
 # Seconds for a server that was only guessed to be there, and for one that a person named.
@@ -107,12 +109,22 @@ def ollama_place() -> Place:
     Raises:
         OptionError: OLLAMA_HOST is no address.
     """
-    given = os.environ.get("OLLAMA_HOST", "").strip()
+    given = _with_host(os.environ.get("OLLAMA_HOST", "").strip())
     text = given if "://" in given else f"http://{given or '127.0.0.1'}"
     address = parse(text, "The server in OLLAMA_HOST")
     host = "127.0.0.1" if address.host in ("0.0.0.0", "::") else address.host  # it listens everywhere
     port = 11434 if "://" not in given and urlsplit(text).port is None else address.port
     return Place("ollama", Address(address.scheme, host, port), "ollama", bool(given))
+
+
+def _with_host(given: str) -> str:
+    """An OLLAMA_HOST that is a port alone with this machine before it, a bare IPv6 address in brackets."""
+    if re.fullmatch(r":\d+", given):
+        return f"127.0.0.1{given}"
+    try:
+        return f"[{given}]" if ipaddress.ip_address(given).version == 6 else given
+    except ValueError:
+        return given
 
 
 def _look(address: Address, named: bool, kind: str) -> Server | Rejected:
@@ -147,6 +159,6 @@ def _absent(address: Address, err: Unanswered, had_key: bool) -> Rejected:
     if err.refused:
         return Absent(SUBJECT, f"no server listens at {address.shown}", "start it, or check the address")
     if err.status in (401, 403):
-        remedy = "check the key" if had_key else "set MLXNB_API_KEY to its key, and MLXNB_SERVER_URL to its address"
+        remedy = "check the key" if had_key else how_to_give(address.shown)
         return Rejected(SUBJECT, f"{address.shown} wants {'another' if had_key else 'a'} key ({err})", remedy)
     return Rejected(SUBJECT, f"{address.shown} {err}", "start it anew, or check the address")

@@ -22,7 +22,6 @@ from .server_address import Address
 from .server_client import make_client
 from .server_events import BadStream, Events
 from .server_faults import Fault, Refusal, cut_off, in_stream, malformed, refused, silent, unreachable
-from .server_key import scrubbed
 
 POLL = 0.05  # seconds after which a cancelled request is noticed
 
@@ -107,7 +106,7 @@ class Line:
     def _try(
         self, call: str, body: dict[str, Any], watch: Watch, ended: Callable[[], bool]
     ) -> Iterator[dict[str, Any]]:
-        events, pieces = Events(), _Pieces(self._loop, self._bytes(call, body))
+        events, pieces = Events(self._key), _Pieces(self._loop, self._bytes(call, body))
         try:
             while not events.done:
                 data = pieces.next(self._seconds(watch, ended), watch)
@@ -117,7 +116,7 @@ class Line:
                     raise silent(self._address.shown, self._seconds(watch, ended), bool(watch.token_times))
                 for event in events.feed(data) if data else events.finish():
                     if event.get("error"):
-                        raise in_stream(scrubbed(json.dumps(event), self._key), self._address.shown)
+                        raise in_stream(json.dumps(event), self._address.shown, self._key)
                     yield event
                 if data:
                     continue
@@ -125,7 +124,7 @@ class Line:
                     raise cut_off(self._address.shown, bool(watch.token_times))
                 return
         except BadStream as err:
-            raise malformed(self._address.shown, scrubbed(str(err), self._key)) from None
+            raise malformed(self._address.shown, str(err)) from None
         except (Fault, Cancelled):
             raise
         except Exception as err:  # whatever a client's libraries raise, under which the system's own error lies
@@ -150,8 +149,7 @@ class Line:
         while refusal is not None and not isinstance(refusal, Refusal):
             refusal = refusal.__cause__ or refusal.__context__
         if isinstance(refusal, Refusal):
-            clean = Refusal(refusal.status, refusal.headers, scrubbed(refusal.text, self._key))
-            return refused(clean, self._address.shown, body["model"], bool(self._key))
+            return refused(refusal, self._address.shown, body["model"], self._key)
         return unreachable(self._address.shown, err)
 
     def _sleep(self, seconds: float, watch: Watch) -> None:

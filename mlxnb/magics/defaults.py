@@ -6,7 +6,7 @@ from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
-from traitlets import Bool, Enum, TraitError, TraitType, Unicode, observe
+from traitlets import Bool, Enum, TraitError, TraitType, Unicode
 from traitlets.config import Config, Configurable
 
 from ..config import KERNEL, SETTINGS, Settings, set_for_kernel, settings
@@ -50,8 +50,11 @@ class Choice(_FromEnvironment, Enum):
     """A trait that takes one of a few values."""
 
 
-class Given(_FromEnvironment, TraitType[Any, Any]):
-    """A trait that takes what the setting of the same name takes; None is what it is by itself."""
+class Given(TraitType[Any, Any]):
+    """A trait that takes what the setting of the same name takes; None takes back what %config said.
+
+    It keeps no value of its own: one would hide from the engine what equals it, and show what no longer holds.
+    """
 
     def __init__(self, help: str) -> None:
         super().__init__(None, allow_none=True, help=help)
@@ -61,6 +64,14 @@ class Given(_FromEnvironment, TraitType[Any, Any]):
             return SETTINGS[self.name or ""].read(self.name or "", value)
         except OptionError as error:
             raise TraitError(str(error)) from None
+
+    def get(self, obj: Any, cls: Any = None) -> Any:
+        """What holds for the engine now."""
+        return getattr(settings(), self.name or "")
+
+    def set(self, obj: Any, value: Any) -> None:
+        """Tell the engine."""
+        set_for_kernel(self.name or "", self._validate(obj, value))
 
 
 class MLXNB(Configurable):
@@ -102,10 +113,6 @@ class MLXNB(Configurable):
         """What the environment said when a default was first needed."""
         return settings()
 
-    @observe(*OF_THE_ENGINE)
-    def _tell_the_engine(self, change: Any) -> None:
-        set_for_kernel(change["name"], change["new"])
-
     def update_config(self, config: Config) -> None:
         """As Configurable does, but a refused value is forgotten; traitlets would raise it again at each change."""
         before = self.config
@@ -128,6 +135,8 @@ class MLXNB(Configurable):
 
     def givers(self, name: str) -> list[str]:
         """Every place that gives a default, the one that holds first."""
+        if name in OF_THE_ENGINE:
+            return settings().givers(name) or ["default"]
         given = self.environment.givers(name) if name in SETTINGS else []
         if not self.trait_has_value(name) or getattr(self, name) == self._first(name):
             return given or ["default"]

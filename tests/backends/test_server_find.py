@@ -207,6 +207,9 @@ def test_without_the_package_a_name_of_a_servers_says_what_to_install(monkeypatc
         ("", "http://127.0.0.1:11434/v1"),
         ("0.0.0.0", "http://127.0.0.1:11434/v1"),
         ("0.0.0.0:1", "http://127.0.0.1:1/v1"),
+        (":1", "http://127.0.0.1:1/v1"),
+        ("::1", "http://[::1]:11434/v1"),
+        ("::", "http://127.0.0.1:11434/v1"),
         ("box", "http://box:11434/v1"),
         ("https://box", "https://box/v1"),
         ("http://box:7/", "http://box:7/v1"),
@@ -215,6 +218,19 @@ def test_without_the_package_a_name_of_a_servers_says_what_to_install(monkeypatc
 def test_where_ollama_is(given, url, monkeypatch):
     monkeypatch.setenv("OLLAMA_HOST", given)
     assert ollama_place().address.url == url
+
+
+@pytest.mark.parametrize(("variable", "wrong"), [("MLXNB_SERVER_URL", "localhost:8080"), ("OLLAMA_HOST", "box:port")])
+def test_a_wrong_address_stops_only_what_asks_for_a_server(variable, wrong, monkeypatch, nothing_else):
+    monkeypatch.setenv(variable, wrong)
+    found = find("some-model", False)
+    assert isinstance(found, Rejected)
+    assert variable in found.reason
+    assert found.remedy.startswith("it takes ")
+    with pytest.raises(OptionError, match=variable):
+        find("some-model", True)
+    with serving(says("x")) as endpoint:
+        assert find(endpoint.url, True).served_as == "tiny"
 
 
 def test_every_place_is_told_for_tables(monkeypatch, nothing_else):

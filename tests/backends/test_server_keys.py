@@ -4,7 +4,7 @@ import pytest
 
 from mlxnb.backends.server_address import parse
 from mlxnb.backends.server_key import key_for
-from mlxnb.errors import OptionError, ServerError
+from mlxnb.errors import MlxnbError, OptionError, ServerError
 from tests.backends.served import ask, engine_for, nothing_set  # noqa: F401
 from tests.endpoint import Reply, refuses, says, serving
 
@@ -78,6 +78,44 @@ def test_an_error_in_the_stream_that_repeats_the_key(monkeypatch):
         with pytest.raises(ServerError) as caught:
             ask(endpoint)
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["asked", "looked at"])
+def test_a_key_that_is_withheld_says_why(listed, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLXNB_API_KEY", KEY)
+    with serving(refuses(401, "no key"), **({} if listed else {"gets": {"/v1/models": refuses(401)}})) as endpoint:
+        (tmp_path / ".env").write_text(f"MLXNB_SERVER_URL={endpoint.url}\n", encoding="utf-8")
+        with pytest.raises(MlxnbError) as caught:
+            ask(endpoint)
+    assert "et MLXNB_SERVER_URL in the environment too: a key from there does not go" in caught.value.remedy
+    assert "Authorization" not in endpoint.looked[0].headers
+
+
+AWKWARD = "ab+cd/ef"
+ESCAPED = b"ab\\u002Bcd\\/ef"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply((b'{"error": {"message": "wrong: ' + ESCAPED + b'"}}',), 401, {"Content-Type": "application/json"}),
+        Reply((b'{"error": {"message": "wrong: ' + ESCAPED,), 401, {"Content-Type": "application/json"}),
+        Reply((b'data: {"error": {"message": "wrong: ' + ESCAPED + b'"}}\n\n',)),
+        Reply((b"data: " + b"x" * 34 + AWKWARD.encode() + b"\n\n",)),
+        refuses(400, "x" * 292 + AWKWARD),
+        Reply((), 307, {"Location": f"http://elsewhere/{AWKWARD}"}),
+    ],
+    ids=["escaped", "cut JSON", "in a stream", "cut event", "cut words", "redirect"],
+)
+def test_a_key_that_is_escaped_or_cut_is_not_shown_either(reply, monkeypatch):
+    with serving(reply) as endpoint:
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        monkeypatch.setenv("MLXNB_API_KEY", AWKWARD)
+        with pytest.raises(ServerError) as caught:
+            ask(endpoint)
+    for part in (AWKWARD, AWKWARD[:5], ESCAPED.decode()):
+        assert part not in str(caught.value)
 
 
 def test_a_redirect_takes_neither_key_nor_prompt_along(monkeypatch):

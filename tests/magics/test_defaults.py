@@ -86,6 +86,19 @@ def test_settings_of_the_engine_are_told_to_it(shell: InteractiveShell, monkeypa
     assert config.batch_size() == 5
 
 
+def test_config_and_the_engine_have_the_same_value(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = "http://localhost:1/v1", "http://localhost:2/v1"
+    monkeypatch.setenv("MLXNB_SERVER_URL", first)
+    assert defaults_of(shell).server_url == first
+    monkeypatch.setenv("MLXNB_SERVER_URL", second)
+    shell.run_cell(f"%config MLXNB.server_url = '{first}'")
+    assert (config.server_url(), defaults_of(shell).origin("server_url")) == (first, "%config")
+    monkeypatch.setenv("MLXNB_KEEP_ALIVE", "60")
+    shell.run_cell("%config MLXNB.keep_alive = 5\n%config MLXNB.keep_alive = None")
+    assert defaults_of(shell).keep_alive == config.settings().keep_alive == 60
+    assert defaults_of(shell).origin("keep_alive") == "MLXNB_KEEP_ALIVE"
+
+
 def test_all_that_a_request_takes_comes_from_the_environment(
     shell: InteractiveShell, script: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
