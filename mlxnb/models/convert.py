@@ -24,6 +24,7 @@ from .checkpoint import inspect
 from .convert_mixed import mixed_bits, takes_recipes
 from .convert_target import aside, check_disk, check_target
 from .files import listing, read_json, weight_files
+from .gguf_vocabulary import read_tokenizer
 from .headers import Tensor, read_header
 from .mlx_names import EXPERTS, LATENT, PLUS_ONE, SAME
 from .quantization import quantization_of
@@ -103,6 +104,7 @@ def convert(
     Raises:
         OptionError: the target exists, the dtype is none of DTYPES, or the recipe is not for this model.
         UnsupportedModelError: the model type is not in CONVERTIBLE, or it is quantised already.
+        TokenizerMissingError: the tokenizer cannot be read.
         ConversionError: the disk has no room, or failed.
     """
     check_target(target, source.path, force)
@@ -122,6 +124,8 @@ def convert(
     writer = _Writer(files, written)
     plans = _plans(checkpoint.model_type, config, writer.headers, quantisation)
     check_disk(target, writer.size(plans))
+    with LOADING:
+        read_tokenizer(source.path)  # so that a damaged one is told before the weights are written
     with aside(target, force) as folder:
         folder.mkdir()
         bits = writer.write(plans, folder, progress)
@@ -147,11 +151,8 @@ def _finish(
         settings = {"group_size": quantisation.group_size, "bits": quantisation.bits, "mode": "affine", **own}
         written |= {"quantization": settings, "quantization_config": settings}
     (folder / "config.json").write_text(json.dumps(dict(sorted(written.items())), indent=4), encoding="utf-8")
-    from ..quiet import import_transformers
-
     with LOADING:
-        tokenizer = import_transformers().AutoTokenizer.from_pretrained(origin, local_files_only=True)
-        tokenizer.save_pretrained(folder)
+        read_tokenizer(origin).save_pretrained(folder)
     if generation.is_file():
         shutil.copy(generation, folder)
 

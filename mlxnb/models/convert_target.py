@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import ConversionError, OptionError
+from ..errors import ConversionError, NotAModelError, OptionError
 from ..hardware import human_bytes
 from .format import GENAI, GGUF
+from .gguf_info import models_in
+
+# What a model's own folder holds; with anything else in it, somebody's work may go with the folder.
+OWN = frozenset({".json", ".safetensors", GGUF, ".onnx", ".data", ".onnx_data", ".model"})
+OWN |= {".txt", ".md", ".jinja", ".tiktoken", ""}
 
 REPLACE = "Delete it, name another, or say --force to have it replaced."
 
@@ -52,12 +57,15 @@ def _is_model(path: Path) -> bool:
         return False
     if path.is_file():
         return path.suffix.lower() == GGUF
-    with suppress(OSError):
+    with suppress(OSError, NotAModelError):
         entries = list(os.scandir(path))
         names = {entry.name for entry in entries}
         kinds = {os.path.splitext(name)[1].lower() for name in names}
-        whole = ("config.json" in names and ".safetensors" in kinds) or GENAI in names or GGUF in kinds
-        return not entries or (whole and not any(entry.is_dir(follow_symlinks=False) for entry in entries))
+        if any(entry.is_dir(follow_symlinks=False) for entry in entries) or not kinds <= OWN:
+            return False
+        if GGUF in kinds:
+            return ".safetensors" not in kinds and len(models_in(path)) == 1
+        return not entries or GENAI in names or ("config.json" in names and ".safetensors" in kinds)
     return False
 
 

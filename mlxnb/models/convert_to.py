@@ -10,11 +10,12 @@ from typing import Any
 from ..config import local_models_dir
 from ..conversion import GROUP, Conversion
 from ..errors import OptionError, UnsupportedModelError
-from ..quiet import LOADING, import_transformers
+from ..quiet import LOADING
 from .checkpoint import inspect
 from .convert import DTYPE_BITS, Progress, Quantisation, convert
 from .convert_target import aside, check_disk, check_free, check_target
 from .format import GGUF
+from .gguf_vocabulary import read_tokenizer
 from .source import ModelSource
 
 
@@ -55,6 +56,7 @@ def write(
         OptionError: the target is taken, or the format has no such dtype.
         UnsupportedModelError: the model is in no folder of safetensors, is quantised already, or of an architecture
             that is not known.
+        TokenizerMissingError: the tokenizer cannot be read.
         BackendMissingError: what writes the format is not installed.
         ConversionError: the disk has no room, or failed.
     """
@@ -68,7 +70,7 @@ def write(
     writer = _writer(conversion.to)
     options: dict[str, Any] = {"dtype": conversion.dtype, "quantize": conversion.kind}
     with LOADING:  # so that the writer finds all of transformers that it needs, and may run beside a load
-        import_transformers().AutoTokenizer.from_pretrained(source.path, local_files_only=True)
+        read_tokenizer(source.path)
     with aside(target, force) as building:
         writer(source, building, **options, progress=_in_two(progress, f"writing {target.name}"))
 

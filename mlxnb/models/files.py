@@ -35,17 +35,25 @@ def listing(folder: Path) -> list[str]:
         raise NotAModelError(problem, "Check the name and the folder's permissions.") from None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+def read_json(path: Path, unique: bool = False) -> dict[str, Any]:
+    """A JSON object from a file; `unique` for one that a library reads too, which may take another of two equal keys.
 
     Raises:
-        DamagedModelError: the file cannot be read, or is no JSON object.
+        DamagedModelError: the file cannot be read, is no JSON object, or says a thing twice where it must be `unique`.
     """
     check_regular(path)
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            refuse(path.name, f"has {short(next(name for name in names if names.count(name) > 1))} twice in one object")
+        return found
+
     try:
         if path.stat().st_size > MAX_JSON:
             refuse(path.name, f"is larger than {MAX_JSON // 10**6} MB, so it is no JSON file of a model")
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), object_pairs_hook=once if unique else None)
     except OSError as error:
         refuse(path.name, f"cannot be read ({error.strerror})", "Check the disk and the file's permissions.")
     except ValueError as error:

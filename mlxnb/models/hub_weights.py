@@ -10,8 +10,9 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -25,6 +26,7 @@ AT_ONCE = 4  # files
 TIMEOUT = 30.0  # seconds without a byte, after which a connection is taken for broken
 TRIES = 5  # in a row that bring little
 LITTLE = 1 << 20  # bytes
+PATIENCE = 0.5  # seconds of waiting for another process's lock, after which a person is listened to
 PARTIAL = ".incomplete"
 ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # of a small file git's hash; of a large one sha256
 
@@ -63,7 +65,6 @@ def partial_bytes(repository: str) -> int:
 
 def _fetch(repository: str, commit: str, name: str, reporter: Reporter, stop: Event) -> None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.utils import WeakFileLock
 
     url = hf_hub_url(repository, name, revision=commit, endpoint=endpoint())
     told = get_hf_file_metadata(url, endpoint=endpoint())
@@ -73,9 +74,27 @@ def _fetch(repository: str, commit: str, name: str, reporter: Reporter, stop: Ev
     blob, lock = storage / "blobs" / told.etag, cache_dir() / ".locks" / storage.name / f"{told.etag}.lock"
     for folder in (blob.parent, lock.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(lock):
+    with _locked(lock, reporter, stop):
         if not blob.exists():
             _Transfer(url, blob, told.size, reporter, stop).run(repository, name)
+
+
+@contextmanager
+def _locked(lock: Path, reporter: Reporter, stop: Event) -> Iterator[None]:
+    """Holds the lock that another process may have for hours: who waits for it can be stopped meanwhile."""
+    from filelock import Timeout
+    from huggingface_hub.utils import WeakFileLock
+
+    with ExitStack() as held:
+        while not stop.is_set():
+            try:
+                held.enter_context(WeakFileLock(lock, timeout=PATIENCE))
+                break
+            except Timeout:
+                reporter.beat()
+        else:
+            raise _Stopped
+        yield
 
 
 class _Transfer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import NotAModelError, UnsupportedModelError
 from .checkpoint import Checkpoint
@@ -27,6 +27,64 @@ FIGURES = {
     "hidden_size": "hidden_size",
 }
 
+# What a session may be asked for. The library takes far more, also to load other libraries and to write files.
+SAFE = frozenset(
+    [
+        "log_id",
+        "log_severity_level",
+        "intra_op_num_threads",
+        "inter_op_num_threads",
+        "enable_cpu_mem_arena",
+        "enable_mem_pattern",
+        "graph_optimization_level",
+        "provider_options",
+    ]
+)
+SAFE_PREFIXES = ("session.", "optimization.", "ep.cuda.")
+FILES = ("file", "path", "folder", "library")  # in a name with one of these prefixes: it reads or writes elsewhere
+
+# And what an execution provider may: others take files, libraries and even addresses of functions.
+SAFE_OF_PROVIDERS = frozenset(
+    [
+        "device_id",
+        "device_type",
+        "device_filter",
+        "enable_cuda_graph",
+        "enable_skip_layer_norm_strict_mode",
+        "arena_extend_strategy",
+        "gpu_mem_limit",
+        "cudnn_conv_algo_search",
+        "cudnn_conv_use_max_workspace",
+        "cudnn_conv1d_pad_to_nc1d",
+        "use_tf32",
+        "prefer_nhwc",
+        "do_copy_in_default_stream",
+        "use_ep_level_unified_stream",
+        "sdpa_kernel",
+        "fuse_conv_bias",
+        "tunable_op_enable",
+        "tunable_op_tuning_enable",
+        "tunable_op_max_tuning_duration_ms",
+        "performance_preference",
+        "disable_metacommands",
+        "enable_graph_capture",
+        "enable_dynamic_graph_fusion",
+        "enableGraphCapture",
+        "validationMode",
+        "storageBufferCacheMode",
+        "uniformBufferCacheMode",
+        "preferredLayout",
+        "precision",
+        "num_of_threads",
+        "num_streams",
+        "MLComputeUnits",
+        "ModelFormat",
+        "RequireStaticInputShapes",
+        "EnableOnSubgraphs",
+    ]
+)
+NOWHERE = ("custom_ops_library", "enable_profiling")
+
 
 def inspect_onnx(path: Path) -> Checkpoint:
     """Read genai_config.json and the names and shapes in the ONNX file; no weight is read.
@@ -35,7 +93,8 @@ def inspect_onnx(path: Path) -> Checkpoint:
 
     Raises:
         NotAModelError: the folder has no genai_config.json.
-        DamagedModelError: a file is broken, cut or missing, or genai_config.json lacks a part; names it.
+        DamagedModelError: a file is broken, cut or missing, or genai_config.json lacks a part, or asks for what may
+            run code or write files; names it.
         TokenizerMissingError: there are weights and no tokenizer.
         UnsupportedModelError: the model takes more than text.
     """
@@ -43,7 +102,8 @@ def inspect_onnx(path: Path) -> Checkpoint:
     if GENAI not in names:
         problem = f"{path} has no {GENAI}; it {what_is_there(names)}."
         raise NotAModelError(problem, "Export the model with `%mlxnb convert NAME --to onnx`.")
-    genai = read_json(path / GENAI)
+    genai = read_json(path / GENAI, unique=True)
+    _check_harmless(genai)
     model = _part(genai, "model")
     decoder = _decoder(path, model)
     graph = read_graph(path / _file(decoder))
@@ -62,6 +122,38 @@ def inspect_onnx(path: Path) -> Checkpoint:
         context_length=shape.context or None,
         shape=shape,
     )
+
+
+def _check_harmless(value: Any) -> None:
+    """Refuse a genai_config.json that asks the library for more than to compute, in whatever part of it."""
+    if isinstance(value, list):
+        for each in value:
+            _check_harmless(each)
+    if not isinstance(value, dict):
+        return
+    for name, inner in value.items():
+        asked = [name] if name in NOWHERE else []
+        if name == "session_options" and isinstance(inner, dict):
+            asked = [option for option in inner if option not in SAFE and not _known(option)]
+        elif name == "provider_options":
+            asked = [option for option in _provider_options(inner) if option not in SAFE_OF_PROVIDERS]
+        if asked:
+            _refuse_option(asked[0])
+        _check_harmless(inner)
+
+
+def _known(option: str) -> bool:
+    return option.startswith(SAFE_PREFIXES) and not any(word in option.lower() for word in FILES)
+
+
+def _provider_options(named: Any) -> list[str]:
+    """The names of all options of all providers; `providers` looks at the form of the rest."""
+    entries = [entry for entry in named if isinstance(entry, dict)] if isinstance(named, list) else []
+    return [option for entry in entries for given in entry.values() if isinstance(given, dict) for option in given]
+
+
+def _refuse_option(name: str) -> NoReturn:
+    refuse(GENAI, f"asks for {short(name)}, which may run code or write files", "Take another export.")
 
 
 def _decoder(path: Path, model: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -41,6 +41,14 @@ class Reporter:
             self._before += count
         self.report(0)
 
+    def beat(self) -> None:
+        """Nothing came, and the same is told again: `progress` may want to stop what only waits."""
+        with self._lock:
+            if self.stopped:
+                raise self.stopped
+            self._last = max(self._last, min(self._total, self._before))
+            self._call(self._last)
+
     def _call(self, done: int) -> None:
         if not self._progress:
             return

@@ -13,8 +13,9 @@ from threading import Event
 from typing import Any
 
 from ..backends.base import Cancelled
+from ..backends.memory import let_go
 from ..conversion import Conversion
-from ..errors import EngineClosedError, MlxnbError
+from ..errors import EngineClosedError, MlxnbError, in_words
 from ..models import resolve
 from ..models.convert_to import check_place, default_target, write
 from ..models.files import listing, weight_files
@@ -96,11 +97,16 @@ def convert(
         return replace(made, unchecked=NO_CHECK)
     backends = (order.backend, READERS.get(order.conversion.to))
     stopped = Event()
+    raised: list[BaseException] = []  # by `progress`: that is the caller's, not the check's
 
     def watched(done: int, total: int, doing: str) -> None:
         if stopped.is_set() or closed():
             raise Cancelled
-        report(done, total, doing)
+        try:
+            report(done, total, doing)
+        except BaseException as err:
+            raised.append(err)
+            raise
 
     def checked() -> Quality:
         return check(models, order.source, Path(os.path.abspath(target)), texts, backends, watched)
@@ -109,8 +115,12 @@ def convert(
         return replace(made, quality=call(checked))
     except Cancelled:
         raise EngineClosedError(f"The engine was closed while {made.target} was being checked.") from None
-    except MlxnbError as err:  # the model is whole: what keeps it from being checked is part of the answer
-        return replace(made, unchecked=str(err))
+    except (MlxnbError, RuntimeError, MemoryError, OSError) as err:
+        if raised:
+            raise
+        # The model is whole: what keeps it from being checked is part of the answer.
+        let_go(err)
+        return replace(made, unchecked=str(err) if isinstance(err, MlxnbError) else in_words(err))
     except BaseException:
         stopped.set()  # nobody waits for the check any more
         raise

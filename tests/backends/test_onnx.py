@@ -18,6 +18,7 @@ from mlxnb.errors import DamagedModelError, ModelTooLargeError, OptionError, Uns
 from mlxnb.hardware import Cores
 from mlxnb.models import resolve
 from mlxnb.models.onnx_export import exportable, to_onnx
+from mlxnb.models.onnx_folder import inspect_onnx
 from mlxnb.runtime import Engine
 
 pytest.importorskip("torch", reason="the models are exported from torch")
@@ -269,6 +270,43 @@ class TestDamage:
         (folder / "genai_config.json").write_text(json.dumps(config))
         with pytest.raises(DamagedModelError, match=rf"genai_config\.json {said}"):
             engine.load(str(folder), backend="onnx")
+
+    @pytest.mark.parametrize(
+        ("place", "name"),
+        [
+            (("model", "decoder", "session_options"), "custom_ops_library"),
+            (("model", "decoder", "session_options"), "enable_profiling"),
+            (("model", "decoder", "session_options"), "session.collect_node_memory_stats_to_file"),
+            (("model", "decoder", "session_options"), "ep.context_file_path"),
+            (("search",), "custom_ops_library"),
+        ],
+    )
+    def test_what_may_run_code_or_write_files_is_refused(self, pocket, tmp_path, place, name):
+        folder = copy(pocket, tmp_path / "hostile")
+        config = json.loads((folder / "genai_config.json").read_text())
+        inner = config
+        for part in place:
+            inner = inner[part]
+        inner[name] = str(tmp_path / "evil.so")
+        (folder / "genai_config.json").write_text(json.dumps(config))
+        with pytest.raises(DamagedModelError, match=r"asks for '.*', which may run code or write files"):
+            inspect_onnx(folder)
+
+    @pytest.mark.parametrize("option", ["gpu_external_alloc", "backend_path"])
+    def test_so_are_such_options_of_a_provider(self, pocket, tmp_path, option):
+        folder = copy(pocket, tmp_path / "provider")
+        config = json.loads((folder / "genai_config.json").read_text())
+        config["model"]["decoder"]["session_options"]["provider_options"] = [{"cuda": {option: "1"}}]
+        (folder / "genai_config.json").write_text(json.dumps(config))
+        with pytest.raises(DamagedModelError, match=f"asks for '{option}'"):
+            inspect_onnx(folder)
+
+    def test_a_genai_config_that_says_a_thing_twice(self, pocket, tmp_path):
+        folder = copy(pocket, tmp_path / "twice")
+        text = (folder / "genai_config.json").read_text().rstrip()
+        (folder / "genai_config.json").write_text('{"model": {}, ' + text[1:])
+        with pytest.raises(DamagedModelError, match="has 'model' twice in one object"):
+            inspect_onnx(folder)
 
     def test_a_graph_that_cannot_be_parsed(self, engine, pocket, tmp_path):
         folder = copy(pocket, tmp_path / "graph")

@@ -7,10 +7,11 @@ import shutil
 
 import pytest
 
-from mlxnb.conversion import RECIPES
-from mlxnb.errors import ConversionError, OptionError, UnsupportedModelError
+from mlxnb.conversion import RECIPES, Conversion
+from mlxnb.errors import ConversionError, OptionError, TokenizerMissingError, UnsupportedModelError
 from mlxnb.models import ModelSource
 from mlxnb.models.convert import CONVERTIBLE, Quantisation, convert
+from mlxnb.models.convert_to import write
 from tests.models.mlx_folders import TYPES, converted, make
 from tests.tiny import FAMILIES, save
 
@@ -184,6 +185,18 @@ def test_what_cannot_be_converted_is_refused(tmp_path, checkpoint):
     with pytest.raises(OptionError, match="dtype is 'int8'"):
         convert(source, tmp_path / "d", None, "int8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
+
+
+@pytest.mark.parametrize("to", ["mlx", "gguf"])
+def test_a_damaged_tokenizer_is_told_before_anything_is_written(to, tmp_path, checkpoint):
+    source = shutil.copytree(checkpoint("llama"), tmp_path / "source")
+    (source / "tokenizer.json").write_text('{"version": ')
+    target = tmp_path / ("m.gguf" if to == "gguf" else "m")
+    heard = []
+    with pytest.raises(TokenizerMissingError, match="The tokenizer in source cannot be loaded"):
+        write(ModelSource("it", source, "path"), target, Conversion(to), progress=lambda *at: heard.append(at))
+    assert heard == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"source", "here"}  # the second is of the fixtures
 
 
 def test_every_convertible_type_is_tested():

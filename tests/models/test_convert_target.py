@@ -66,6 +66,25 @@ def test_what_is_no_model_is_never_replaced(place, source):
             check_target(place / name, source, force=True)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("llama.gguf", "mistral.gguf"),
+        ("llama.gguf", "thesis.docx"),
+        ("config.json", "model.safetensors", "plot.py"),
+        ("genai_config.json", "model.onnx", "photo.jpg"),
+    ],
+)
+def test_a_folder_with_the_files_of_others_is_not_replaced(place, source, names):
+    (place / "shelf").mkdir()
+    for name in names:
+        (place / "shelf" / name).write_text("mine")
+    with pytest.raises(OptionError, match="it is not replaced"):
+        check_target(place / "shelf", source, force=True)
+    (place / "shelf" / names[-1]).unlink()  # the rest is one model
+    check_target(place / "shelf", source, force=True)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 def test_links_are_followed_to_the_source_and_never_replaced(place, source):
     (place / "link").symlink_to(source)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from mlxnb.errors import DownloadError
 from mlxnb.models.cache import storage_of
@@ -71,6 +72,33 @@ def test_it_goes_on_where_it_was_stopped_again_and_again(hub: Hub) -> None:
     assert heard[-1][0] == heard[-1][1]
     assert partial_bytes("lab/tiny") == 0
     assert not list(storage_of("lab/tiny").glob("blobs/*.incomplete"))
+
+
+@pytest.mark.usefixtures("sha256")
+def test_who_waits_for_the_lock_of_another_can_be_stopped(hub: Hub) -> None:
+    storage, name = storage_of("lab/tiny"), hashlib.sha256(weights_of(hub)).hexdigest()
+    lock = FileLock(storage.parent / ".locks" / storage.name / f"{name}.lock", thread_local=False)
+    Path(lock.lock_file).parent.mkdir(parents=True)
+    lock.acquire()
+    late = threading.Timer(8, lock.release)  # or a failure of this test would hang
+    late.start()
+    heard: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        heard.append(done)
+        if len(heard) == 3:
+            raise Enough
+
+    try:
+        with pytest.raises(Enough):
+            download("lab/tiny", progress=progress)
+        assert lock.is_locked
+    finally:
+        late.cancel()
+        lock.release()
+    assert ranges(hub) == []
+    folder, _ = download("lab/tiny")
+    assert (folder / WEIGHTS).read_bytes() == weights_of(hub)
 
 
 @pytest.mark.usefixtures("sha256")

@@ -186,6 +186,33 @@ def test_a_disk_without_room_for_the_check(
     assert sorted(os.listdir(tmp_path)) == ["long.txt", "m"]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no kernel\nfor it"), MemoryError("none"), OSError("it is full")])
+def test_what_another_library_raises_in_the_check_keeps_the_report(
+    engine: Engine, tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("mlxnb.runtime.conversion.check", fails)
+    report = engine.convert("pocket", tmp_path / "m", quantize=4, text=sample)
+    assert report.quality is None
+    assert report.unchecked == f"{type(error).__name__}: {' '.join(str(error).split())}"
+    assert report.bytes == (tmp_path / "m" / "model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, OptionError])
+def test_what_progress_raises_in_the_check_is_raised(
+    engine: Engine, tmp_path: Path, sample: Path, kind: type[Exception]
+) -> None:
+    def progress(done: int, total: int, doing: str) -> None:
+        if (tmp_path / "m").exists():
+            raise kind("mine", "Go on.")
+
+    with pytest.raises(kind, match="mine"):
+        engine.convert("pocket", tmp_path / "m", quantize=4, text=sample, progress=progress)
+    assert (tmp_path / "m" / "config.json").is_file()
+
+
 def test_an_interrupt_in_the_check_keeps_the_model(engine: Engine, tmp_path: Path, sample: Path) -> None:
     def stop(done: int, total: int, doing: str) -> None:
         if doing.startswith("checking") and done:
