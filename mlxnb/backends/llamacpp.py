@@ -44,6 +44,7 @@ STEP = 256  # tokens that room is made for beyond a prompt; a longer answer make
 KV_ALLOWANCE = 4096  # tokens of KV cache that a model must have room for beside its weights
 MARGIN = 300_000_000  # bytes for activations, logits and the program itself
 ALL_LAYERS = -1
+NO_VOCABULARY = 0  # of llama_vocab_type
 KV_TYPES = {"float32": (0, 4), "float16": (1, 2)}  # ggml's numbers and the bytes of one
 
 
@@ -136,6 +137,9 @@ def _model(llama: Library, source: ModelSource, file: Path, gpu: bool) -> Any:
     if llama.module.llama_model_has_encoder(model) or not llama.module.llama_model_has_decoder(model):
         llama.module.llama_model_free(model)
         raise UnsupportedModelError(f"{source.name} has an encoder; this backend runs decoders only.", "Take another.")
+    if llama.module.llama_vocab_type(llama.module.llama_model_get_vocab(model)) == NO_VOCABULARY:
+        llama.module.llama_model_free(model)  # asked for its tokens, llama.cpp would end the process
+        raise UnsupportedModelError(f"{source.name} holds no vocabulary.", "Take a file with its tokenizer.")
     return model
 
 

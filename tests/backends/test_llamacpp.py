@@ -334,6 +334,15 @@ def test_an_architecture_that_nobody_knows(engine: Engine, written: Maker, tmp_p
         engine.generate("Hi!", model=str(tmp_path / "new.gguf"), backend="llamacpp")
 
 
+def test_a_file_without_vocabulary_is_refused(written: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp would abort the process where such a one is asked for the text of a token."""
+    from mlxnb.models.llama_library import library
+
+    monkeypatch.setattr(library().module, "llama_vocab_type", lambda vocab: 0)
+    with pytest.raises(UnsupportedModelError, match="holds no vocabulary"):
+        LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
+
+
 def test_a_folder_with_several_names_them(engine: Engine, written: Maker, tmp_path: Path) -> None:
     for name in ("m-Q4_0.gguf", "m-Q8_0.gguf"):
         (tmp_path / name).write_bytes(written("qwen3").read_bytes())
