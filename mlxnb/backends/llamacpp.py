@@ -151,11 +151,15 @@ def _loaded(
     counts = choices()
     exact = kind == "float32"
     cells = LlamaContext(llama, model, Settings(context, counts[-1], KV_TYPES[kind][0], not exact, gpu))
-    metadata = read_gguf(described.path).metadata
-    tokenizer = LlamaTokenizer(LlamaVocabulary(llama, model), metadata)
-    recurrent = llama.module.llama_model_is_recurrent(model) or llama.module.llama_model_is_hybrid(model)
-    info = _as_asked(_info(llama, model, source, described, context, gpu, note), precision)
-    made = LlamaCppModel(llama, model, cells, tokenizer, info, measured(counts, cells, info.parameters))
+    try:
+        metadata = read_gguf(described.path).metadata
+        tokenizer = LlamaTokenizer(LlamaVocabulary(llama, model), metadata)
+        recurrent = llama.module.llama_model_is_recurrent(model) or llama.module.llama_model_is_hybrid(model)
+        info = _as_asked(_info(llama, model, source, described, context, gpu, note), precision)
+        made = LlamaCppModel(llama, model, cells, tokenizer, info, measured(counts, cells, info.parameters))
+    except BaseException:
+        cells.close()  # before its model, which the caller frees
+        raise
     made.cache_dtype, made.states = kind, LlamaStates(cells, not recurrent, per_token)
     return made
 

@@ -472,6 +472,21 @@ def test_closing_gives_memory_back(written: Maker) -> None:
     own.close()
 
 
+def test_a_load_that_fails_late_leaves_no_context(written: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlxnb.backends import llamacpp
+
+    contexts: list[llamacpp.LlamaContext] = []
+
+    def fail(counts: object, context: llamacpp.LlamaContext, parameters: int) -> None:
+        contexts.append(context)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(llamacpp, "measured", fail)
+    with pytest.raises(KeyboardInterrupt):
+        LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
+    assert [context._context for context in contexts] == [None]
+
+
 def test_quiet(written: Maker, capfd: pytest.CaptureFixture[str]) -> None:
     own = Engine(caching=False)
     own.generate("Hi!", model=str(written("qwen3")), max_tokens=2)
