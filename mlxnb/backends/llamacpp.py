@@ -152,6 +152,11 @@ def _loaded(
     exact = kind == "float32"
     cells = LlamaContext(llama, model, Settings(context, counts[-1], KV_TYPES[kind][0], not exact, gpu))
     try:
+        if not cells.remembers:
+            raise UnsupportedModelError(
+                f"{source.name} ({described.architecture}) keeps no KV cache: it generates no text.",
+                "Take a model that does.",
+            )
         metadata = read_gguf(described.path).metadata
         tokenizer = LlamaTokenizer(LlamaVocabulary(llama, model), metadata)
         recurrent = llama.module.llama_model_is_recurrent(model) or llama.module.llama_model_is_hybrid(model)

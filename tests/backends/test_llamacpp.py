@@ -343,6 +343,15 @@ def test_a_file_without_vocabulary_is_refused(written: Maker, monkeypatch: pytes
         LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
 
 
+def test_a_model_without_a_kv_cache_is_refused(written: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As BERT is, which makes embeddings: llama.cpp gives such a one logits that say nothing."""
+    from mlxnb.models.llama_library import library
+
+    monkeypatch.setattr(library().module, "llama_get_memory", lambda context: None)
+    with pytest.raises(UnsupportedModelError, match=r"\(qwen3\) keeps no KV cache"):
+        LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
+
+
 def test_a_folder_with_several_names_them(engine: Engine, written: Maker, tmp_path: Path) -> None:
     for name in ("m-Q4_0.gguf", "m-Q8_0.gguf"):
         (tmp_path / name).write_bytes(written("qwen3").read_bytes())
