@@ -21,7 +21,7 @@ from ..models.gguf_info import GgufInfo, gguf_file, gguf_info
 from ..models.llama_library import Library, installed, library
 from ..models.llama_vocabulary import LlamaVocabulary
 from ..request import AS_STORED, Precision, Request
-from .base import ModelInfo, Watch, to_convert
+from .base import Cancelled, ModelInfo, Watch, to_convert
 from .llamacpp_context import BATCH, OUTPUTS, LlamaContext, LlamaState, Settings
 from .llamacpp_pocket import pocket_as_gguf
 from .llamacpp_states import LlamaStates
@@ -270,7 +270,11 @@ class LlamaCppModel(LocalModel):
 
     def _feeding(self, ids: list[int], watch: Watch) -> Feeding:
         def take(start: int, end: int, feed: Feed) -> np.ndarray:
-            return self._context.feed(feed.state, ids[start:end], stop=watch.cancelled)
+            try:
+                return self._context.feed(feed.state, ids[start:end], stop=watch.cancelled)
+            except Cancelled:
+                self._rewind(feed)  # a memory that cannot be cut holds a part of the piece, and must not be kept
+                raise
 
         return Feeding(self, watch, take, self._rewind)
 

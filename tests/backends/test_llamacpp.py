@@ -11,7 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mlxnb.pocket
+from mlxnb.backends.base import Cancelled, Watch
 from mlxnb.backends.llamacpp import LlamaCppBackend
+from mlxnb.backends.prefill import prefill
+from mlxnb.backends.reuse import Feed
 from mlxnb.decision import Absent, Rejected
 from mlxnb.errors import (
     DamagedModelError,
@@ -442,6 +445,26 @@ def test_states_are_cut_copied_and_stored(engine: Engine, written: Maker) -> Non
             assert abs(context.feed(part, ids[40:]) - whole).max() < 1e-3
         assert context.feed(kept, [7]).argmax() == context.feed(state, [7]).argmax()
         assert states.size(state, 10) == 10 * 3 * 2 * 2 * 32 * 4
+
+    engine.call(work)
+
+
+@pytest.mark.parametrize("cuttable", [True, False])
+def test_what_is_cancelled_in_a_piece_is_kept_only_where_it_can_be_cut(
+    engine: Engine, written: Maker, monkeypatch: pytest.MonkeyPatch, cuttable: bool
+) -> None:
+    model = engine.call(lambda: engine._models.get(str(written("llama")), "llamacpp").model)
+    monkeypatch.setattr(model.states, "cuttable", cuttable)
+
+    def work() -> None:
+        ids, watch = list(range(50, 100)), Watch()
+        feed = Feed(model.new_state(Request.of("?"), watch))
+        feeding = model._feeding(ids, watch)
+        prefill(feed, 20, 20, feeding)
+        watch.cancelled.set()
+        with pytest.raises(Cancelled):
+            feeding.take(20, 50, feed)
+        assert (feed.length, feed.state.length) == ((20, 20) if cuttable else (0, 0))
 
     engine.call(work)
 
