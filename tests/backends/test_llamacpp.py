@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import mlxnb.pocket
 from mlxnb.backends.base import Cancelled, Watch
 from mlxnb.backends.llamacpp import LlamaCppBackend
+from mlxnb.backends.llamacpp_pocket import pocket_as_gguf
 from mlxnb.backends.prefill import prefill
 from mlxnb.backends.reuse import Feed
 from mlxnb.decision import Absent, Rejected
@@ -132,6 +133,15 @@ def test_the_pocket_model_is_written_once() -> None:
     assert isinstance(found[0], ModelSource)
     assert found[0].format == "gguf"
     assert found[0].path.parent.name == "gguf"
+
+
+def test_a_damaged_pocket_model_is_written_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("mlxnb.backends.llamacpp_pocket.cache_dir", lambda: tmp_path)
+    file = pocket_as_gguf(resolve("pocket")).path
+    content = file.read_bytes()
+    file.write_bytes(content[:-5000])
+    assert pocket_as_gguf(resolve("pocket")).path == file
+    assert file.stat().st_size == len(content)
 
 
 def test_safetensors_are_rejected_with_what_converts_them(engine: Engine, checkpoint: Maker) -> None:
