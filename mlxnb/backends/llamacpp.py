@@ -147,7 +147,7 @@ def _loaded(
     llama: Library, model: Any, source: ModelSource, described: GgufInfo, precision: Precision, gpu: bool
 ) -> LlamaCppModel:
     kind, per_token = _cache_dtype(described), _kv_bytes(described)
-    context, note = _context_length(llama, model, per_token)
+    context, note = _context_length(llama, model, per_token, 0 if gpu else described.weight_bytes)
     counts = choices()
     exact = kind == "float32"
     cells = LlamaContext(llama, model, Settings(context, counts[-1], KV_TYPES[kind][0], not exact, gpu))
@@ -169,12 +169,13 @@ def _loaded(
     return made
 
 
-def _context_length(llama: Library, model: Any, per_token: int) -> tuple[int, str]:
+def _context_length(llama: Library, model: Any, per_token: int, mapped: int) -> tuple[int, str]:
     """Tokens that a sequence may have: what the model was trained for, bounded by the memory for their KV cache; and
-    what to say of it.
+    what to say of it. `mapped`: bytes of weights in a file, whose pages the system calls free though each token needs
+    them.
     """
     trained = int(llama.module.llama_model_n_ctx_train(model))
-    room = max(0, memory_free() - MARGIN) // max(1, per_token)
+    room = max(0, memory_free() - mapped - MARGIN) // max(1, per_token)
     if room >= trained:
         return trained, ""
     held = max(min(trained, KV_ALLOWANCE), room // 256 * 256)

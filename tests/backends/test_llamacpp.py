@@ -398,6 +398,18 @@ def test_memory_bounds_the_context_and_that_is_said(
         model.close()
 
 
+def test_mapped_weights_leave_no_room_for_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system calls their pages free."""
+    from types import SimpleNamespace
+
+    from mlxnb.backends.llamacpp import MARGIN, _context_length
+
+    monkeypatch.setattr("mlxnb.backends.llamacpp.memory_free", lambda: MARGIN + 10_000_000)
+    llama = SimpleNamespace(module=SimpleNamespace(llama_model_n_ctx_train=lambda model: 100_000))
+    assert _context_length(llama, None, 1000, 0)[0] == 9984
+    assert _context_length(llama, None, 1000, 4_000_000)[0] == 5888
+
+
 def test_threads_that_wait_for_one_another_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlxnb.backends import llamacpp_threads
 
