@@ -83,12 +83,13 @@ class LlamaCppBackend:
         _check_room(described, source.name)
         llama = library()
         gpu = bool(llama.module.llama_supports_gpu_offload())
-        model = _model(llama, source, described.path, gpu)
         try:
-            return _loaded(llama, model, source, described, precision, gpu)
-        except BaseException:
-            llama.module.llama_model_free(model)
-            raise
+            return _opened(llama, source, described, precision, gpu)
+        except (_NotLoadedError, ModelTooLargeError) as err:
+            if not gpu:
+                raise
+            source = replace(source, note="; ".join(filter(None, (source.note, f"on the CPU: {err.message}"))))
+            return _opened(llama, source, described, precision, gpu=False)
 
     def memory_free(self) -> int | None:
         """Weights are mapped from the file into the memory of the machine."""
@@ -126,6 +127,19 @@ def _kv_bytes(described: GgufInfo) -> int:
     return described.layers * described.kv_width * KV_TYPES[_cache_dtype(described)][1]
 
 
+class _NotLoadedError(UnsupportedModelError):
+    """llama.cpp gave no model: the file is broken, or a GPU has no room for it."""
+
+
+def _opened(llama: Library, source: ModelSource, described: GgufInfo, precision: Precision, gpu: bool) -> LlamaCppModel:
+    model = _model(llama, source, described.path, gpu)
+    try:
+        return _loaded(llama, model, source, described, precision, gpu)
+    except BaseException:
+        llama.module.llama_model_free(model)
+        raise
+
+
 def _model(llama: Library, source: ModelSource, file: Path, gpu: bool) -> Any:
     params = llama.module.llama_model_default_params()
     params.n_gpu_layers = ALL_LAYERS if gpu else 0
@@ -133,7 +147,7 @@ def _model(llama: Library, source: ModelSource, file: Path, gpu: bool) -> Any:
         model = llama.module.llama_model_load_from_file(os.fsencode(file), params)
     if not model:
         reason = llama.complaint() or "it gave no reason"
-        raise UnsupportedModelError(f"llama.cpp cannot load {source.name}: {reason}.", "Fetch or convert it again.")
+        raise _NotLoadedError(f"llama.cpp cannot load {source.name}: {reason}.", "Fetch or convert it again.")
     if llama.module.llama_model_has_encoder(model) or not llama.module.llama_model_has_decoder(model):
         llama.module.llama_model_free(model)
         raise UnsupportedModelError(f"{source.name} has an encoder; this backend runs decoders only.", "Take another.")
@@ -150,7 +164,10 @@ def _loaded(
     context, note = _context_length(llama, model, per_token, 0 if gpu else described.weight_bytes)
     counts = choices()
     exact = kind == "float32"
-    cells = LlamaContext(llama, model, Settings(context, counts[-1], KV_TYPES[kind][0], not exact, gpu))
+    try:
+        cells = LlamaContext(llama, model, Settings(context, counts[-1], KV_TYPES[kind][0], not exact, gpu))
+    except MemoryError as err:
+        raise ModelTooLargeError(f"{err}.", "Take a file in fewer bits, or unload others.") from None
     try:
         if not cells.remembers:
             raise UnsupportedModelError(

@@ -398,6 +398,36 @@ def test_memory_bounds_the_context_and_that_is_said(
         model.close()
 
 
+@pytest.mark.parametrize("short", ["weights", "context"])
+def test_what_a_gpu_has_no_room_for_runs_on_the_cpu(
+    written: Maker, monkeypatch: pytest.MonkeyPatch, short: str
+) -> None:
+    from mlxnb.models.llama_library import library
+
+    api = library().module
+    load, init = api.llama_model_load_from_file, api.llama_init_from_model
+    monkeypatch.setattr(api, "llama_supports_gpu_offload", lambda: True)
+    name, on_gpu = {
+        "weights": ("llama_model_load_from_file", lambda file, p: None if p.n_gpu_layers else load(file, p)),
+        "context": ("llama_init_from_model", lambda model, p: None if p.offload_kqv else init(model, p)),
+    }[short]
+    monkeypatch.setattr(api, name, on_gpu)
+    model = LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
+    try:
+        assert model.info.device == "cpu"
+        assert "on the CPU: llama.cpp" in model.info.notes[0]
+    finally:
+        model.close()
+
+
+def test_no_memory_for_the_first_context_means_too_large(written: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlxnb.models.llama_library import library
+
+    monkeypatch.setattr(library().module, "llama_init_from_model", lambda model, params: None)
+    with pytest.raises(ModelTooLargeError, match="could not make a context"):
+        LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
+
+
 def test_mapped_weights_leave_no_room_for_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """The system calls their pages free."""
     from types import SimpleNamespace
