@@ -21,7 +21,7 @@ from ..models.gguf_info import GgufInfo, gguf_file, gguf_info
 from ..models.llama_library import Library, installed, library
 from ..models.llama_vocabulary import LlamaVocabulary
 from ..request import AS_STORED, Precision, Request
-from .base import ModelInfo, Watch, to_convert
+from .base import Cancelled, ModelInfo, Watch, to_convert
 from .llamacpp_context import BATCH, OUTPUTS, LlamaContext, LlamaState, Settings
 from .llamacpp_pocket import pocket_as_gguf
 from .llamacpp_states import LlamaStates
@@ -44,6 +44,7 @@ STEP = 256  # tokens that room is made for beyond a prompt; a longer answer make
 KV_ALLOWANCE = 4096  # tokens of KV cache that a model must have room for beside its weights
 MARGIN = 300_000_000  # bytes for activations, logits and the program itself
 ALL_LAYERS = -1
+NO_VOCABULARY = 0  # of llama_vocab_type
 KV_TYPES = {"float32": (0, 4), "float16": (1, 2)}  # ggml's numbers and the bytes of one
 
 
@@ -82,12 +83,13 @@ class LlamaCppBackend:
         _check_room(described, source.name)
         llama = library()
         gpu = bool(llama.module.llama_supports_gpu_offload())
-        model = _model(llama, source, described.path, gpu)
         try:
-            return _loaded(llama, model, source, described, precision, gpu)
-        except BaseException:
-            llama.module.llama_model_free(model)
-            raise
+            return _opened(llama, source, described, precision, gpu)
+        except (_NotLoadedError, ModelTooLargeError) as err:
+            if not gpu:
+                raise
+            source = replace(source, note="; ".join(filter(None, (source.note, f"on the CPU: {err.message}"))))
+            return _opened(llama, source, described, precision, gpu=False)
 
     def memory_free(self) -> int | None:
         """Weights are mapped from the file into the memory of the machine."""
@@ -125,6 +127,19 @@ def _kv_bytes(described: GgufInfo) -> int:
     return described.layers * described.kv_width * KV_TYPES[_cache_dtype(described)][1]
 
 
+class _NotLoadedError(UnsupportedModelError):
+    """llama.cpp gave no model: the file is broken, or a GPU has no room for it."""
+
+
+def _opened(llama: Library, source: ModelSource, described: GgufInfo, precision: Precision, gpu: bool) -> LlamaCppModel:
+    model = _model(llama, source, described.path, gpu)
+    try:
+        return _loaded(llama, model, source, described, precision, gpu)
+    except BaseException:
+        llama.module.llama_model_free(model)
+        raise
+
+
 def _model(llama: Library, source: ModelSource, file: Path, gpu: bool) -> Any:
     params = llama.module.llama_model_default_params()
     params.n_gpu_layers = ALL_LAYERS if gpu else 0
@@ -132,10 +147,13 @@ def _model(llama: Library, source: ModelSource, file: Path, gpu: bool) -> Any:
         model = llama.module.llama_model_load_from_file(os.fsencode(file), params)
     if not model:
         reason = llama.complaint() or "it gave no reason"
-        raise UnsupportedModelError(f"llama.cpp cannot load {source.name}: {reason}.", "Fetch or convert it again.")
+        raise _NotLoadedError(f"llama.cpp cannot load {source.name}: {reason}.", "Fetch or convert it again.")
     if llama.module.llama_model_has_encoder(model) or not llama.module.llama_model_has_decoder(model):
         llama.module.llama_model_free(model)
         raise UnsupportedModelError(f"{source.name} has an encoder; this backend runs decoders only.", "Take another.")
+    if llama.module.llama_vocab_type(llama.module.llama_model_get_vocab(model)) == NO_VOCABULARY:
+        llama.module.llama_model_free(model)  # asked for its tokens, llama.cpp would end the process
+        raise UnsupportedModelError(f"{source.name} holds no vocabulary.", "Take a file with its tokenizer.")
     return model
 
 
@@ -143,25 +161,38 @@ def _loaded(
     llama: Library, model: Any, source: ModelSource, described: GgufInfo, precision: Precision, gpu: bool
 ) -> LlamaCppModel:
     kind, per_token = _cache_dtype(described), _kv_bytes(described)
-    context, note = _context_length(llama, model, per_token)
+    context, note = _context_length(llama, model, per_token, 0 if gpu else described.weight_bytes)
     counts = choices()
     exact = kind == "float32"
-    cells = LlamaContext(llama, model, Settings(context, counts[-1], KV_TYPES[kind][0], not exact, gpu))
-    metadata = read_gguf(described.path).metadata
-    tokenizer = LlamaTokenizer(LlamaVocabulary(llama, model), metadata)
-    recurrent = llama.module.llama_model_is_recurrent(model) or llama.module.llama_model_is_hybrid(model)
-    info = _as_asked(_info(llama, model, source, described, context, gpu, note), precision)
-    made = LlamaCppModel(llama, model, cells, tokenizer, info, measured(counts, cells, info.parameters))
+    try:
+        cells = LlamaContext(llama, model, Settings(context, counts[-1], KV_TYPES[kind][0], not exact, gpu))
+    except MemoryError as err:
+        raise ModelTooLargeError(f"{err}.", "Take a file in fewer bits, or unload others.") from None
+    try:
+        if not cells.remembers:
+            raise UnsupportedModelError(
+                f"{source.name} ({described.architecture}) keeps no KV cache: it generates no text.",
+                "Take a model that does.",
+            )
+        metadata = read_gguf(described.path).metadata
+        tokenizer = LlamaTokenizer(LlamaVocabulary(llama, model), metadata)
+        recurrent = llama.module.llama_model_is_recurrent(model) or llama.module.llama_model_is_hybrid(model)
+        info = _as_asked(_info(llama, model, source, described, context, gpu, note), precision)
+        made = LlamaCppModel(llama, model, cells, tokenizer, info, measured(counts, cells, info.parameters))
+    except BaseException:
+        cells.close()  # before its model, which the caller frees
+        raise
     made.cache_dtype, made.states = kind, LlamaStates(cells, not recurrent, per_token)
     return made
 
 
-def _context_length(llama: Library, model: Any, per_token: int) -> tuple[int, str]:
+def _context_length(llama: Library, model: Any, per_token: int, mapped: int) -> tuple[int, str]:
     """Tokens that a sequence may have: what the model was trained for, bounded by the memory for their KV cache; and
-    what to say of it.
+    what to say of it. `mapped`: bytes of weights in a file, whose pages the system calls free though each token needs
+    them.
     """
     trained = int(llama.module.llama_model_n_ctx_train(model))
-    room = max(0, memory_free() - MARGIN) // max(1, per_token)
+    room = max(0, memory_free() - mapped - MARGIN) // max(1, per_token)
     if room >= trained:
         return trained, ""
     held = max(min(trained, KV_ALLOWANCE), room // 256 * 256)
@@ -257,7 +288,11 @@ class LlamaCppModel(LocalModel):
 
     def _feeding(self, ids: list[int], watch: Watch) -> Feeding:
         def take(start: int, end: int, feed: Feed) -> np.ndarray:
-            return self._context.feed(feed.state, ids[start:end], stop=watch.cancelled)
+            try:
+                return self._context.feed(feed.state, ids[start:end], stop=watch.cancelled)
+            except Cancelled:
+                self._rewind(feed)  # a memory that cannot be cut holds a part of the piece, and must not be kept
+                raise
 
         return Feeding(self, watch, take, self._rewind)
 

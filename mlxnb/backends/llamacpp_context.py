@@ -96,6 +96,11 @@ class LlamaContext:
         return self._api.llama_get_memory(self._context)
 
     @property
+    def remembers(self) -> bool:
+        """Whether the model keeps what it was fed; one that makes embeddings does not."""
+        return bool(self._memory)
+
+    @property
     def threads(self) -> int:
         """How many threads it computes on."""
         return self._settings.threads

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..config import cache_dir
 from ..decision import Rejected
-from ..errors import OptionError
+from ..errors import ModelError, OptionError
+from ..models.gguf_info import gguf_info
 
 if TYPE_CHECKING:
     from ..models import ModelSource
@@ -28,13 +29,25 @@ def pocket_as_gguf(source: ModelSource) -> ModelSource | Rejected:
         ModelError, OSError: writing it failed.
     """
     file = cache_dir() / "gguf" / f"pocket-{_content(source.path)}.gguf"
-    if not file.exists():
+    if not _readable(file):
         missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
         if missing:
             reason = f"writing the pocket model as GGUF takes {' and '.join(missing)}, which is not installed"
             return Rejected("llamacpp", reason, "run pip install 'mlxnb[llamacpp]'")
         _write(source, file)
     return replace(source, path=file, format="gguf")
+
+
+def _readable(file: Path) -> bool:
+    """Whether the model is there; a damaged file goes, or it would stay damaged for ever."""
+    if not file.exists():
+        return False
+    try:
+        gguf_info(file)
+    except ModelError:
+        file.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _write(source: ModelSource, file: Path) -> None:

@@ -124,7 +124,7 @@ def _would_fit(source: ModelSource, size: int, precision: Precision, free: int) 
 
 def _free(backend: Backend, without: Collection[Copy] = ()) -> int:
     """Bytes that a backend could take for a model now, or if these models were gone."""
-    free = hardware.memory_free() + taken_by([copy for copy in without if not _on_card(copy)])
+    free = hardware.memory_free() + taken_by([copy for copy in without if not _on_card(copy) and not _mapped(copy)])
     on_device = backend.memory_free()
     if on_device is None:
         return free
@@ -133,6 +133,11 @@ def _free(backend: Backend, without: Collection[Copy] = ()) -> int:
 
 def _on_card(copy: Copy) -> bool:
     return copy.info.device.startswith("cuda")
+
+
+def _mapped(copy: Copy) -> bool:
+    """Whether a model's weights lie in the pages of its file, which count as free already."""
+    return copy.info.backend == "llamacpp" and copy.info.device == "cpu"
 
 
 def _budget() -> float | None:

@@ -11,7 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mlxnb.pocket
+from mlxnb.backends.base import Cancelled, Watch
 from mlxnb.backends.llamacpp import LlamaCppBackend
+from mlxnb.backends.llamacpp_pocket import pocket_as_gguf
+from mlxnb.backends.prefill import prefill
+from mlxnb.backends.reuse import Feed
 from mlxnb.decision import Absent, Rejected
 from mlxnb.errors import (
     DamagedModelError,
@@ -129,6 +133,15 @@ def test_the_pocket_model_is_written_once() -> None:
     assert isinstance(found[0], ModelSource)
     assert found[0].format == "gguf"
     assert found[0].path.parent.name == "gguf"
+
+
+def test_a_damaged_pocket_model_is_written_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("mlxnb.backends.llamacpp_pocket.cache_dir", lambda: tmp_path)
+    file = pocket_as_gguf(resolve("pocket")).path
+    content = file.read_bytes()
+    file.write_bytes(content[:-5000])
+    assert pocket_as_gguf(resolve("pocket")).path == file
+    assert file.stat().st_size == len(content)
 
 
 def test_safetensors_are_rejected_with_what_converts_them(engine: Engine, checkpoint: Maker) -> None:
@@ -334,6 +347,24 @@ def test_an_architecture_that_nobody_knows(engine: Engine, written: Maker, tmp_p
         engine.generate("Hi!", model=str(tmp_path / "new.gguf"), backend="llamacpp")
 
 
+def test_a_file_without_vocabulary_is_refused(written: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp would abort the process where such a one is asked for the text of a token."""
+    from mlxnb.models.llama_library import library
+
+    monkeypatch.setattr(library().module, "llama_vocab_type", lambda vocab: 0)
+    with pytest.raises(UnsupportedModelError, match="holds no vocabulary"):
+        LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
+
+
+def test_a_model_without_a_kv_cache_is_refused(written: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As BERT is, which makes embeddings: llama.cpp gives such a one logits that say nothing."""
+    from mlxnb.models.llama_library import library
+
+    monkeypatch.setattr(library().module, "llama_get_memory", lambda context: None)
+    with pytest.raises(UnsupportedModelError, match=r"\(qwen3\) keeps no KV cache"):
+        LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
+
+
 def test_a_folder_with_several_names_them(engine: Engine, written: Maker, tmp_path: Path) -> None:
     for name in ("m-Q4_0.gguf", "m-Q8_0.gguf"):
         (tmp_path / name).write_bytes(written("qwen3").read_bytes())
@@ -365,6 +396,48 @@ def test_memory_bounds_the_context_and_that_is_said(
         assert f"context lowered from 1000000 to {held} tokens" in model.info.notes[0]
     finally:
         model.close()
+
+
+@pytest.mark.parametrize("short", ["weights", "context"])
+def test_what_a_gpu_has_no_room_for_runs_on_the_cpu(
+    written: Maker, monkeypatch: pytest.MonkeyPatch, short: str
+) -> None:
+    from mlxnb.models.llama_library import library
+
+    api = library().module
+    load, init = api.llama_model_load_from_file, api.llama_init_from_model
+    monkeypatch.setattr(api, "llama_supports_gpu_offload", lambda: True)
+    name, on_gpu = {
+        "weights": ("llama_model_load_from_file", lambda file, p: None if p.n_gpu_layers else load(file, p)),
+        "context": ("llama_init_from_model", lambda model, p: None if p.offload_kqv else init(model, p)),
+    }[short]
+    monkeypatch.setattr(api, name, on_gpu)
+    model = LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
+    try:
+        assert model.info.device == "cpu"
+        assert "on the CPU: llama.cpp" in model.info.notes[0]
+    finally:
+        model.close()
+
+
+def test_no_memory_for_the_first_context_means_too_large(written: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlxnb.models.llama_library import library
+
+    monkeypatch.setattr(library().module, "llama_init_from_model", lambda model, params: None)
+    with pytest.raises(ModelTooLargeError, match="could not make a context"):
+        LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
+
+
+def test_mapped_weights_leave_no_room_for_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system calls their pages free."""
+    from types import SimpleNamespace
+
+    from mlxnb.backends.llamacpp import MARGIN, _context_length
+
+    monkeypatch.setattr("mlxnb.backends.llamacpp.memory_free", lambda: MARGIN + 10_000_000)
+    llama = SimpleNamespace(module=SimpleNamespace(llama_model_n_ctx_train=lambda model: 100_000))
+    assert _context_length(llama, None, 1000, 0)[0] == 9984
+    assert _context_length(llama, None, 1000, 4_000_000)[0] == 5888
 
 
 def test_threads_that_wait_for_one_another_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,6 +501,26 @@ def test_states_are_cut_copied_and_stored(engine: Engine, written: Maker) -> Non
     engine.call(work)
 
 
+@pytest.mark.parametrize("cuttable", [True, False])
+def test_what_is_cancelled_in_a_piece_is_kept_only_where_it_can_be_cut(
+    engine: Engine, written: Maker, monkeypatch: pytest.MonkeyPatch, cuttable: bool
+) -> None:
+    model = engine.call(lambda: engine._models.get(str(written("llama")), "llamacpp").model)
+    monkeypatch.setattr(model.states, "cuttable", cuttable)
+
+    def work() -> None:
+        ids, watch = list(range(50, 100)), Watch()
+        feed = Feed(model.new_state(Request.of("?"), watch))
+        feeding = model._feeding(ids, watch)
+        prefill(feed, 20, 20, feeding)
+        watch.cancelled.set()
+        with pytest.raises(Cancelled):
+            feeding.take(20, 50, feed)
+        assert (feed.length, feed.state.length) == ((20, 20) if cuttable else (0, 0))
+
+    engine.call(work)
+
+
 @pytest.mark.parametrize("spoil", ["cut", "zeros", "longer", "other length", "no bytes"])
 def test_spoilt_states_are_refused(engine: Engine, written: Maker, spoil: str) -> None:
     from mlxnb.cache import HostArray
@@ -461,6 +554,21 @@ def test_closing_gives_memory_back(written: Maker) -> None:
     assert own.unload(str(written("qwen3")))
     assert own.models() == []
     own.close()
+
+
+def test_a_load_that_fails_late_leaves_no_context(written: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlxnb.backends import llamacpp
+
+    contexts: list[llamacpp.LlamaContext] = []
+
+    def fail(counts: object, context: llamacpp.LlamaContext, parameters: int) -> None:
+        contexts.append(context)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(llamacpp, "measured", fail)
+    with pytest.raises(KeyboardInterrupt):
+        LlamaCppBackend().load(ModelSource("m", written("qwen3"), "path", format="gguf"))
+    assert [context._context for context in contexts] == [None]
 
 
 def test_quiet(written: Maker, capfd: pytest.CaptureFixture[str]) -> None:

@@ -389,3 +389,18 @@ def test_a_model_that_failed_makes_room_for_the_next_of_its_chain(sized: SizedBa
     assert first.closed == ["d"]
     assert "d (first) was unloaded to make room" in result.provenance.notes[0]
     made.close()
+
+
+def test_a_mapped_model_gives_no_memory_back_that_counts(tmp_path: Path) -> None:
+    """The pages of its file count as free while it is loaded."""
+    from types import SimpleNamespace
+
+    from mlxnb.runtime.making_room import _free
+
+    backend = SizedBackend(tmp_path, {"a": 1})
+    backend.memory_free = lambda: None  # type: ignore[method-assign]
+    mapped, read = (
+        SimpleNamespace(info=SimpleNamespace(backend=name, device="cpu", memory=1 << 50))
+        for name in ("llamacpp", "torch")
+    )
+    assert _free(backend, [mapped]) < 1 << 50 < _free(backend, [read])
