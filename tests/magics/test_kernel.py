@@ -165,7 +165,7 @@ def test_an_interrupt_does_not_wait_for_the_request_before(kernel: Kernel) -> No
 def test_mistakes_fail_the_cell_with_one_line(kernel: Kernel) -> None:
     assert one_error_line(kernel.run("%generate --temprature 1 Hi")).startswith("OptionError: Unknown option")
     assert one_error_line(kernel.run("%%generate\n{{ undefined }}")).startswith("TemplateError: {{ undefined }}")
-    assert one_error_line(kernel.run("%%generate -m nope\nHi")).startswith("ModelNotFoundError: ")
+    assert one_error_line(kernel.run("%%generate --backend auto -m nope\nHi")).startswith("ModelNotFoundError: ")
     assert one_error_line(kernel.run("%mlxnb laod")).startswith("OptionError: Unknown command laod.")
 
 
