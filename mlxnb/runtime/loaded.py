@@ -72,7 +72,8 @@ class InMemory:
 
     A model that could not be quantised as asked, or was stored so already, is what it would be unasked: one copy.
     `slower` are the backends that it was measured to be faster than; `only_named` tells that `auto` would not have
-    found it there, as with a model that was exported for a person who named the backend.
+    found it there, as with a model that was exported for a person who named the backend; `unseen` are the backends on
+    which `auto` would not have found it, so that they are not told of. Both are asked once: a look may read headers.
     """
 
     model: LoadedModel
@@ -83,6 +84,7 @@ class InMemory:
     stay: Stay
     slower: frozenset[str] = frozenset()
     only_named: bool = False
+    unseen: frozenset[str] = frozenset()
 
     @property
     def info(self) -> ModelInfo:
@@ -329,7 +331,12 @@ class LoadedModels:
                 continue
             passed_over = (*chain.passed_over, *tried)
             only_named = chain.named and _unseen(backend, name, here)
-            new = InMemory(model, source, mark, passed_over, {}, stay, only_named=only_named)
+            unseen = frozenset(
+                each.name
+                for each in self._backends.values()
+                if each.name == SERVER or _unseen(each, name, partial(_same, source))
+            )
+            new = InMemory(model, source, mark, passed_over, {}, stay, only_named=only_named, unseen=unseen)
             copy = self._kept(new, precision)
             return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, (*notes, *went))
         raise _none_could(name, errors, refused)
@@ -523,13 +530,16 @@ def _leads_elsewhere(backend: Backend, source: ModelSource, here: Callable[[], M
     return isinstance(now, ModelSource) and (now.url, now.served_as) != (source.url, source.served_as)
 
 
+def _same(source: ModelSource) -> ModelSource:
+    return source
+
+
 def _found(copy: InMemory, chain: Candidates, place: int, precision: Precision) -> Loaded:
     """A model in memory as this request sees it: only backends that come before its own in this chain count."""
     before = {backend.name for backend in chain.backends[:place]}
     refused = tuple(r for r in copy.passed_over if r.subject in before)
     merely_elsewhere = before - {r.subject for r in refused}
     if not chain.named:
-        read = {b.name for b in chain.backends if b.name != SERVER and not _unseen(b, "", lambda: copy.source)}
-        merely_elsewhere = (merely_elsewhere & read) - copy.slower
+        merely_elsewhere -= copy.unseen | copy.slower
     note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
     return Loaded(copy.model, copy.serves[precision], copy.source, precision, (*chain.passed_over, *refused), note)
