@@ -7,18 +7,11 @@ from hypothesis import strategies as st
 
 from mlxnb.backends.numpy_sampling import filtered, penalise
 from mlxnb.request import Sampling
+from tests.backends.mlx_draws import VOCABULARY, check_drawn_from, kept_by_mlx_lm, logits_for, mlx_draws
 
 mx = pytest.importorskip("mlx.core", reason="its samplers are what this one is held against")
 
-from mlxnb.backends.mlx import make_processors, make_sampler  # noqa: E402
-
-VOCABULARY = 40
-DRAWS = 4000
-
-
-def logits_for(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, 2, VOCABULARY).astype(np.float32)
-
+from mlxnb.backends.mlx import make_processors  # noqa: E402
 
 SETTINGS = [
     Sampling(temperature=1.0, seed=4),
@@ -36,13 +29,7 @@ def test_mlx_draws_from_the_same_distribution(sampling):
     logits = logits_for(6)
     weights = filtered(logits, sampling).astype(np.float64) / sampling.temperature
     expected = np.exp(weights) / np.exp(weights).sum()
-    mx.random.seed(11)
-    logprobs = mx.array(logits)[None] - mx.logsumexp(mx.array(logits))
-    drawn = np.array(make_sampler(sampling)(mx.broadcast_to(logprobs, (DRAWS, VOCABULARY))))
-    counts = np.bincount(drawn, minlength=VOCABULARY)
-    assert counts[expected == 0].sum() == 0
-    spread = np.sqrt(DRAWS * expected * (1 - expected)) + 1e-9
-    assert (np.abs(counts - DRAWS * expected) <= 5 * spread + 1).all()
+    check_drawn_from(expected, mlx_draws(logits, sampling))
 
 
 @settings(max_examples=150)
@@ -53,18 +40,9 @@ def test_mlx_draws_from_the_same_distribution(sampling):
     top_k=st.sampled_from([0, 1, 3, 39, 40, 100]),
 )
 def test_the_filters_keep_what_mlx_lms_keep(seed, top_p, min_p, top_k):
-    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
-
     logits = logits_for(seed)
-    kept = mx.array(logits)[None] - mx.logsumexp(mx.array(logits))
-    if 0 < top_p < 1:
-        kept = apply_top_p(kept, top_p)
-    if min_p:
-        kept = apply_min_p(kept, min_p)
-    if 0 < top_k < VOCABULARY:
-        kept = apply_top_k(kept, top_k)
     ours = filtered(logits, Sampling(temperature=1.0, top_p=top_p, min_p=min_p, top_k=top_k))
-    assert (np.isfinite(np.array(kept)[0]) == np.isfinite(ours)).all()
+    assert (kept_by_mlx_lm(logits, top_p, min_p, top_k) == np.isfinite(ours)).all()
 
 
 @settings(max_examples=100)

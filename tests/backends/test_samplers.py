@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxnb.request import Sampling
+from tests.backends.mlx_draws import VOCABULARY, check_drawn_from, kept_by_mlx_lm, logits_for, mlx_draws
 
 mx = pytest.importorskip("mlx.core")
 torch = pytest.importorskip("torch")
@@ -15,24 +16,10 @@ torch = pytest.importorskip("torch")
 from mlxnb.backends.mlx import make_processors, make_sampler  # noqa: E402
 from mlxnb.backends.torch_sampling import TorchSampler, filtered, likeliest, penalise  # noqa: E402
 
-VOCABULARY = 40
-DRAWS = 4000
-
-
-def logits_for(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, 2, VOCABULARY).astype(np.float32)
-
 
 def torch_probabilities(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
     kept = filtered(torch.tensor(logits)[None], sampling)
     return torch.softmax(kept / sampling.temperature, dim=-1)[0].double().numpy()
-
-
-def mlx_draws(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
-    mx.random.seed(11)
-    logprobs = mx.array(logits)[None] - mx.logsumexp(mx.array(logits))
-    rows = mx.broadcast_to(logprobs, (DRAWS, VOCABULARY))
-    return np.array(make_sampler(sampling)(rows))
 
 
 SETTINGS = [
@@ -51,10 +38,7 @@ SETTINGS = [
 def test_mlx_draws_from_the_distribution_that_torch_computes(sampling):
     logits = logits_for(5)
     expected = torch_probabilities(logits, sampling)
-    counts = np.bincount(mlx_draws(logits, sampling), minlength=VOCABULARY)
-    assert counts[expected == 0].sum() == 0  # nothing that one drops is drawn by the other
-    spread = np.sqrt(DRAWS * expected * (1 - expected)) + 1e-9
-    assert (np.abs(counts - DRAWS * expected) <= 5 * spread + 1).all()
+    check_drawn_from(expected, mlx_draws(logits, sampling))
 
 
 @settings(max_examples=150)
@@ -65,19 +49,10 @@ def test_mlx_draws_from_the_distribution_that_torch_computes(sampling):
     top_k=st.sampled_from([0, 1, 3, 39, 40, 100]),
 )
 def test_both_keep_the_same_tokens(seed, top_p, min_p, top_k):
-    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
-
     logits = logits_for(seed)
     sampling = Sampling(temperature=1.0, top_p=top_p, min_p=min_p, top_k=top_k)
-    kept = mx.array(logits)[None] - mx.logsumexp(mx.array(logits))
-    if 0 < top_p < 1:
-        kept = apply_top_p(kept, top_p)
-    if min_p:
-        kept = apply_min_p(kept, min_p)
-    if 0 < top_k < VOCABULARY:
-        kept = apply_top_k(kept, top_k)
     ours = filtered(torch.tensor(logits)[None], sampling)[0].numpy()
-    assert (np.isfinite(np.array(kept)[0]) == np.isfinite(ours)).all()
+    assert (kept_by_mlx_lm(logits, top_p, min_p, top_k) == np.isfinite(ours)).all()
 
 
 @settings(max_examples=100)
