@@ -16,9 +16,11 @@ from tests.tiny import rope, save
 
 from .pairs import Comparison, alternate
 
-ROWS, PROMPT, TOKENS = 16, (16, 256), (64, 128)  # how many, and tokens from, to
+ROWS = 16
+PROMPT, TOKENS = (16, 256), (64, 128)  # how many of each, from, to
 PAIRS = 3  # one by one takes minutes, so it answers every fourth prompt only, short ones and long ones
 EVERY = 4
+MLX_PROMPT, MLX_TOKENS, MLX_PAIRS = (16, 64), (16, 32), 8  # MLX's CPU build is slow with many rows
 
 # Qwen3-0.6B's, and one that MLX decodes at a fair rate on a CPU.
 QWEN3: dict[str, Any] = {
@@ -45,13 +47,15 @@ SMALL = {
 }
 
 
-def asked(engine: Engine, model: str, backend: str) -> tuple[list[Request], list[list[int]]]:
+def asked(
+    engine: Engine, model: str, backend: str, prompt: tuple[int, int] = PROMPT, tokens: tuple[int, int] = TOKENS
+) -> tuple[list[Request], list[list[int]]]:
     """Requests of mixed length that no token ends early, and the tokens of their prompts."""
     loaded = engine.call(lambda: engine._models.get(model, backend))
     tokenizer: Any = loaded.model.tokenizer  # type: ignore[attr-defined]
     tokenizer.end_ids = frozenset()
-    lengths = np.linspace(*PROMPT, ROWS).astype(int)
-    limits = np.linspace(*TOKENS, ROWS).astype(int)[np.random.default_rng(0).permutation(ROWS)]
+    lengths = np.linspace(*prompt, ROWS).astype(int)
+    limits = np.linspace(*tokens, ROWS).astype(int)[np.random.default_rng(0).permutation(ROWS)]
     requests = [
         Request.of(f"{i} " + "word " * int(n // 2 - 1), raw=True, model=model, backend=backend, max_tokens=int(limit))
         for i, (n, limit) in enumerate(zip(lengths, limits, strict=True))
@@ -121,7 +125,7 @@ def mlx() -> Comparison:
     with tempfile.TemporaryDirectory() as folder:
         path = str(save("Qwen3Config", SMALL, Path(folder)))
         engine = Engine(caching=False)
-        requests, prompts = asked(engine, path, "mlx")
+        requests, prompts = asked(engine, path, "mlx", MLX_PROMPT, MLX_TOKENS)
         model, tokenizer = load(path)[:2]
         tokenizer.eos_token_ids = set()
         limits = [request.max_tokens for request in requests]
@@ -136,7 +140,7 @@ def mlx() -> Comparison:
             batch_generate(model, tokenizer, prompts, max_tokens=limits)
             return sum(limits) / (time.perf_counter() - start)
 
-        rates = alternate(ours, theirs)
+        rates = alternate(ours, theirs, pairs=MLX_PAIRS, warm_up=1)
         engine.close()
     return Comparison("batch-mlx", "engine.batch", "mlx_lm.batch_generate", "tok/s", rates, goal=1.0)
 
