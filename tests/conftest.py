@@ -7,13 +7,14 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from mlxnb.runtime import Engine
+from mlxnb.result import Chunk
+from mlxnb.runtime import Engine, Job
 from tests.scripted import ScriptedBackend
 from tests.tiny import FAMILIES, Maker, make_checkpoint
 
@@ -52,6 +53,26 @@ def engine() -> Iterator[Engine]:
     made = Engine(caching=False)
     yield made
     made.close()
+
+
+@pytest.fixture
+def held_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """The next answer waits after so many chunks until it is cancelled, however quick the model and busy the machine."""
+    put = Job.put
+
+    def hold(chunks: int) -> None:
+        given: list[Job] = []
+
+        def put_and_wait(job: Job, chunk: Chunk) -> None:
+            put(job, chunk)
+            given.append(job)
+            if len(given) == chunks:
+                monkeypatch.setattr(Job, "put", put)
+                assert job.watch.cancelled.wait(60)
+
+        monkeypatch.setattr(Job, "put", put_and_wait)
+
+    return hold
 
 
 @pytest.fixture

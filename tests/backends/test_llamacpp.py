@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -189,7 +189,8 @@ def test_a_repetition_penalty_counts(engine: Engine, written: Maker, checkpoint:
     assert ours.tokens != engine.generate(PROMPT, model=str(file), backend="llamacpp", max_tokens=25).tokens
 
 
-def test_a_cancelled_answer_keeps_its_text(engine: Engine) -> None:
+def test_a_cancelled_answer_keeps_its_text(engine: Engine, held_after: Callable[[int], None]) -> None:
+    held_after(4)
     job = engine.submit(Request.of(QUESTIONS[0], backend="llamacpp"))
     for chunk in job:
         if chunk.text:

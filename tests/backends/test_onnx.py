@@ -128,9 +128,10 @@ def test_what_stops_an_answer(engine, pocket):
     assert short.tokens == whole.tokens[:3]
 
 
-def test_an_interrupt_ends_it_and_leaves_the_model_whole(engine, pocket, monkeypatch):
+def test_an_interrupt_ends_it_and_leaves_the_model_whole(engine, pocket, monkeypatch, held_after):
     loaded = engine.call(lambda: engine._models.get(str(pocket))).model
     monkeypatch.setattr(loaded.tokenizer, "end_ids", frozenset())  # it must not be done before it is interrupted
+    held_after(3)
     job = engine.stream("def " * 300, model=str(pocket), raw=True, max_tokens=500)
     for _ in zip(range(3), job, strict=False):
         pass

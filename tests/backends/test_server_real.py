@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -127,7 +127,7 @@ def test_mlx_lm_server_continues_a_raw_prompt_as_we_do(mlx_server: str, mine: En
 
 
 @pytest.mark.slow
-def test_mlx_lm_server_stops_repeats_and_lets_go(mlx_server: str, mine: Engine):
+def test_mlx_lm_server_stops_repeats_and_lets_go(mlx_server: str, mine: Engine, held_after: Callable[[int], None]):
     options = {"model": mlx_server, "max_tokens": 40, "temperature": 1.0, "top_k": 40, "min_p": 0.01, "seed": 7}
     first, second = (mine.generate("Tell me a story.", **options) for _ in range(2))
     assert first.text == second.text
@@ -136,6 +136,7 @@ def test_mlx_lm_server_stops_repeats_and_lets_go(mlx_server: str, mine: Engine):
     cut = mine.generate("Tell me a story.", **options, stop=stop)
     assert cut.text == first.text.partition(stop)[0]
     assert cut.finish_reason == "stop"
+    held_after(1)
     job = mine.stream("Tell me a long story.", model=mlx_server, max_tokens=400)
     next(iter(job))
     job.cancel()
@@ -153,7 +154,9 @@ def test_llama_cpp_pythons_server_says_what_we_say(llama_server: str, mine: Engi
 
 
 @pytest.mark.slow
-def test_llama_cpp_pythons_server_stops_repeats_and_lets_go(llama_server: str, mine: Engine, engine: Engine):
+def test_llama_cpp_pythons_server_stops_repeats_and_lets_go(
+    llama_server: str, mine: Engine, engine: Engine, held_after: Callable[[int], None]
+):
     ours = engine.generate("A list is", backend="torch", dtype="float32", raw=True, max_tokens=30)
     theirs = mine.generate("A list is", model=llama_server, raw=True, max_tokens=30)
     assert (theirs.text, theirs.finish_reason) == (ours.text, ours.finish_reason)
@@ -163,6 +166,7 @@ def test_llama_cpp_pythons_server_stops_repeats_and_lets_go(llama_server: str, m
     stop = first.text.split()[2]
     cut = mine.generate("Tell me a story.", **options, stop=stop)
     assert (cut.text, cut.finish_reason) == (first.text.partition(stop)[0], "stop")
+    held_after(1)
     job = mine.stream("Tell me a long story.", model=llama_server, max_tokens=400)
     next(iter(job))
     job.cancel()

@@ -98,8 +98,9 @@ def test_leaving_the_loop_early_cancels(slow):
 
 
 @pytest.mark.parametrize("backend", ["mlx", "torch"])
-def test_real_backends_cancel_in_decode_and_in_prefill(engine, checkpoint, backend):
+def test_real_backends_cancel_in_decode_and_in_prefill(engine, checkpoint, backend, held_after):
     pytest.importorskip({"mlx": "mlx.core", "torch": "torch"}[backend])
+    held_after(1)
     model = str(checkpoint("llama"))  # random weights: it goes on until it is stopped
     engine.load(model, backend=backend)
     job = engine.stream("go", model=model, backend=backend, max_tokens=400)
