@@ -57,7 +57,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture
 def held_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """The next answer waits after so many chunks until it is cancelled, however quick the model and busy the machine."""
+    """The next answer waits after so many chunks until it is cancelled, however quick the model is."""
     put = Job.put
 
     def hold(chunks: int) -> None:
