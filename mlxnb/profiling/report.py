@@ -1,0 +1,302 @@
+"""What a profile found: plain values, in seconds and bytes, that go to JSON and back whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..result import Timings
+
+SCHEMA = 1  # raised whenever a report of before can no longer be read
+
+Phase = Literal["prefill", "decode"]
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The machine and what is installed on it. Memory in bytes. `bandwidth`: bytes read and written a second, as
+    measured by copying, `products`: operations a second by dtype, both of the device named in `device`; `datasheet`:
+    the maker's bandwidth where it is known. `settings` is what may change the figures: thread counts, power source.
+    """
+
+    chip: str
+    cores: str
+    memory: int
+    system: str
+    versions: Mapping[str, str]
+    device: str = "cpu"
+    bandwidth: float | None = None
+    products: Mapping[str, float] = field(default_factory=dict)
+    datasheet: float | None = None
+    settings: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """A model as it was loaded. `weights`: bytes in memory; `weights_read`: bytes of weights that one decode step
+    touches, `kv_read`: bytes of keys and values that it reads for each token of context, as METRICS defines both;
+    `flops`: operations for a token without attention, `flops_context`: more for each token of context. None where the
+    backend does not tell (a server's model).
+    """
+
+    name: str
+    source: str
+    revision: str | None
+    backend: str
+    backend_version: str
+    device: str
+    dtype: str
+    quantization: str | None
+    attention: str
+    parameters: int
+    weights: int
+    context_length: int | None
+    load_time: float | None = None
+    weights_read: float | None = None
+    kv_read: float | None = None
+    flops: float | None = None
+    flops_context: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing that is measured several times: a scenario with a model and options. `varied` is what sets it apart
+    from its siblings (kv_bits, quantize, backend, kernels, a swept field). `model` indexes Report.models; None where it
+    could not be loaded, and `error` says why.
+    """
+
+    label: str
+    scenario: str
+    model: int | None
+    concurrency: int = 1
+    max_tokens: int = 0
+    prompt_tokens: int | None = None  # as intended
+    varied: Mapping[str, Value] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One request of a case. Times in `timings` count from the beginning of the profile. A `round` is one repetition:
+    requests that ran together share it; warm-ups are not here. `timings` is None where it failed, as `error` says.
+    Memory in bytes: the allocator's peak, and the process's; energy in joules, None where the machine gives none.
+    `clients` marks figures that a client took of a server's answer. `own` are seconds of our own work in the answer.
+    """
+
+    case: int
+    round: int
+    timings: Timings | None
+    generation_tokens: int = 0
+    finish_reason: str | None = None
+    peak_memory: int | None = None
+    peak_rss: int | None = None
+    energy: float | None = None
+    proposed: int | None = None
+    accepted: int | None = None
+    positions: tuple[tuple[int, int], ...] = ()
+    attention_calls: Mapping[str, int] = field(default_factory=dict)
+    clients: bool = False
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The machine at one moment, `at` seconds after the beginning. Bytes; shares from 0 to 1 (`cpu` of all cores,
+    `own_cpu` of them by this process); degrees Celsius; `pressure` is the system's word for heat (nominal, fair, …).
+    None is what this machine does not tell.
+    """
+
+    at: float
+    rss: int
+    available: int
+    swap: int
+    cpu: float
+    own_cpu: float
+    gpu: float | None = None
+    gpu_memory: int | None = None
+    clock: float | None = None  # Hz
+    temperature: float | None = None
+    pressure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Seconds of one decode step that a part took; `layer` is None for what is outside the layers."""
+
+    part: str
+    seconds: float
+    layer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Time inside a token: `shares` were timed with a wait after each part, over `steps` decode steps at `context`
+    tokens; they add up to `synchronised`. `free` is a step without those waits. Seconds, medians over the steps.
+    """
+
+    model: int
+    context: int
+    steps: int
+    shares: tuple[Share, ...]
+    synchronised: float
+    free: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One case on the roofline: operations a byte, operations a second, and the shares of what the machine can do."""
+
+    case: int
+    phase: Phase
+    context: int
+    intensity: float
+    rate: float
+    mbu: float | None
+    mfu: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Decode rates, tokens a second, that the measured bandwidth allows at a context, beside what was measured."""
+
+    model: int
+    context: int
+    predicted: float
+    measured: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """Where prefill and decode stand between the bandwidth and the matrix rate of this machine."""
+
+    bandwidth: float
+    product: float
+    dtype: str
+    points: tuple[Point, ...]
+    predicted: tuple[Predicted, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A figure of one case over the same figure of another, pair by pair: median, and a 95 % interval of it."""
+
+    figure: str
+    median: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether 1 lies outside the interval."""
+        return not self.low <= 1 <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Case `ours` beside case `theirs`, both indices of Report.cases, run in turns."""
+
+    ours: int
+    theirs: int
+    ratios: tuple[Ratio, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a finding's remedy would change about the request or the model, so that it can be measured at once."""
+
+    label: str
+    options: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What limits a case. `rule` is its name, `value` the figure that crossed `threshold`, both in `unit`; `evidence`
+    says it in words, `cause` and `remedy` what it means and what to do. `tried` is what the remedy gave.
+    """
+
+    rule: str
+    case: int | None
+    figure: str
+    value: float
+    threshold: float
+    unit: str
+    evidence: str
+    cause: str
+    remedy: str
+    trial: Trial | None = None
+    tried: Ratio | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """Options for a use and a goal, with the gain that the measurements let one expect, and where it came from."""
+
+    use: str
+    goal: str
+    options: Mapping[str, Value]
+    gain: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherModel:
+    """A bigger or a smaller model that fits this memory, and the decode rate that the roofline gives it."""
+
+    name: str
+    weights: int
+    fits: str
+    decode_rate: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stress:
+    """Generation without a pause: bytes that each request left behind, with a 95 % interval, free blocks held by the
+    allocator, the rate's change from the first to the last third; `verdict` says leak or no leak, with its confidence.
+    """
+
+    case: int
+    seconds: float
+    requests: int
+    growth: float
+    low: float
+    high: float
+    fragmentation: float | None
+    decline: float
+    verdict: str
+    confidence: float
+    memory: tuple[tuple[float, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole profile. `partial` says why it is not whole, such as an interrupt; `notes` what else to know."""
+
+    environment: Environment
+    began: str  # ISO 8601, in UTC
+    seconds: float
+    warmup: int
+    models: tuple[Profiled, ...] = ()
+    cases: tuple[Case, ...] = ()
+    runs: tuple[Run, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    insides: tuple[Inside, ...] = ()
+    roofline: Roofline | None = None
+    findings: tuple[Finding, ...] = ()
+    recommendations: tuple[Recommendation, ...] = ()
+    others: tuple[OtherModel, ...] = ()
+    stress: tuple[Stress, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    limits: Mapping[str, float] = field(default_factory=dict)
+    partial: str | None = None
+    notes: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    def of(self, case: int) -> tuple[Run, ...]:
+        """The runs of a case that were answered."""
+        return tuple(run for run in self.runs if run.case == case and run.timings is not None)
