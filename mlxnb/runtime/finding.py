@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..backends.base import Backend, Cancelled
 from ..backends.select import Candidates
-from ..decision import Rejected
-from ..errors import MlxnbError, ModelError, UnsupportedModelError, in_words
+from ..decision import Absent, Rejected
+from ..errors import BackendMissingError, MlxnbError, ModelError, UnsupportedModelError, in_words
 from ..models import ModelSource
 from ..models.resolve import folder_of
 
@@ -18,6 +18,18 @@ class NotItsOwnError(UnsupportedModelError):
     """A backend has no such model in a format that it reads. Under `auto` it was then none to be tried with it, and is
     passed over without a word; a chain that a person named answers for each of its parts.
     """
+
+    def plainly(self) -> MlxnbError:
+        """The same for a person, once there is no other backend to go on to."""
+        return UnsupportedModelError(self.message, self.remedy)
+
+
+class NotThereError(NotItsOwnError):
+    """What would have the model is not there, such as a server that is not started."""
+
+    def plainly(self) -> MlxnbError:
+        """See NotItsOwnError."""
+        return BackendMissingError(self.message, self.remedy)
 
 
 def folder_named(name: str) -> Path | None:
@@ -63,7 +75,8 @@ def found_by(backend: Backend, name: str, here: Callable[[], ModelSource], named
         raise UnsupportedModelError(f"{backend.name} could not look for {name}: {in_words(err)}.") from err
     if isinstance(found, Rejected):
         reason = found.reason if found.reason.startswith(name) else f"{found.reason[:1].upper()}{found.reason[1:]}"
-        raise NotItsOwnError(f"{reason}.", f"Try to {found.remedy}.")
+        kind = NotThereError if isinstance(found, Absent) else NotItsOwnError
+        raise kind(f"{reason}.", f"Try to {found.remedy}.")
     return found
 
 

@@ -379,7 +379,8 @@ def _none_could(name: str, errors: list[MlxnbError], refused: list[Rejected]) ->
     """What to raise where no backend of a chain took a model: their one trouble, or all of their reasons."""
     troubles = {(type(err), err.message): err for err in errors if not isinstance(err, UnsupportedModelError)}
     if len(errors) == 1 or len({kind for kind, _ in troubles}) == 1:
-        return next(iter(troubles.values()), errors[0])
+        one = next(iter(troubles.values()), errors[0])
+        return one.plainly() if isinstance(one, NotItsOwnError) else one
     reasons = "; ".join(f"{r.subject}: {r.reason.rstrip('.')}" for r in refused)
     return UnsupportedModelError(f"No backend here can run {name}. {reasons}.")
 

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 from . import answers
 from .facts import Fact, library, table
+from .layout import TEMPLATE
 from .questions import invent, refusal
 from .speech import category
+from .tokenizer import END
 
 LISTS = ("tuning", "unseen")
 SEED = 7
@@ -26,6 +28,17 @@ class Question(NamedTuple):
     kind: str
     messages: list[Message]
     accepted: tuple[str, ...]
+
+
+def conversations(each: int) -> list[tuple[str, str]]:
+    """Questions of the list that was not tuned on, up to `each` of every kind, and their first right answers: as the
+    text that the model reads, and the text that it writes.
+    """
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    template = ImmutableSandboxedEnvironment(keep_trailing_newline=True).from_string(TEMPLATE)
+    asked = questions("unseen", each)
+    return [(template.render(messages=q.messages, add_generation_prompt=True), q.accepted[0] + END) for q in asked]
 
 
 def user(text: str) -> Message:
