@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from .. import pocket
 from ..backends.base import Cancelled
 from ..backends.memory import let_go
 from ..conversion import Conversion
@@ -21,11 +22,9 @@ from ..models.convert_to import check_place, default_target, write
 from ..models.files import listing, weight_files
 from ..models.format import GGUF
 from ..models.sample_text import sample_texts
-from ..pocket.build.heldout import conversations
 from .conversion_check import Progress, Quality, Sample, check
 from .loaded import LoadedModels
 
-EACH = 8  # conversations of every kind that the pocket model is checked on
 NO_CHECK = "it was left out, as asked"
 
 # The backends that read what others do not.
@@ -84,7 +83,7 @@ def convert(
     source = resolve(order.source, progress=lambda done, total: report(done, total, f"downloading {order.source}"))
     if source.kind == "pocket" and order.text is None:
         # It knows nothing but answers: what it foresees of other text says nothing of it.
-        texts = [Sample(asked + answer, asked) for asked, answer in conversations(EACH)]
+        texts = [Sample(asked + answer, asked) for asked, answer in pocket.conversations()]
     target = order.target or default_target(source, order.conversion)
     began = time.perf_counter()
     write(source, target, order.conversion, order.force, report)

@@ -1,12 +1,16 @@
 """Questions of the two held-out lists, with the answers that count as right."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from .. import CONVERSATIONS
 from . import answers
 from .facts import Fact, library, table
-from .layout import TEMPLATE
+from .layout import TEMPLATE, write_json
 from .questions import invent, refusal
 from .speech import category
 from .tokenizer import END
@@ -30,15 +34,14 @@ class Question(NamedTuple):
     accepted: tuple[str, ...]
 
 
-def conversations(each: int) -> list[tuple[str, str]]:
-    """Questions of the list that was not tuned on, up to `each` of every kind, and their first right answers: as the
-    text that the model reads, and the text that it writes.
+def write_conversations(folder: Path, each: int = 8) -> None:
+    """Write questions of the list that was not tuned on, up to `each` of every kind, with their first right answers, as
+    the model reads and writes them. They lie beside the model, since another Python may have another library.
     """
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
     template = ImmutableSandboxedEnvironment(keep_trailing_newline=True).from_string(TEMPLATE)
     asked = questions("unseen", each)
-    return [(template.render(messages=q.messages, add_generation_prompt=True), q.accepted[0] + END) for q in asked]
+    told = [[template.render(messages=q.messages, add_generation_prompt=True), q.accepted[0] + END] for q in asked]
+    write_json(folder / CONVERSATIONS, told)
 
 
 def user(text: str) -> Message:
