@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
+from ..backends.memory import memory_ran_out
 from ..backends.rates import RateBook, of_run
 from ..backends.select import SERVER, Candidates, candidates
 from ..config import settings
@@ -316,6 +317,9 @@ class LoadedModels:
             raise
         except Exception as err:  # a library fails in its own ways: on import, or on files it does not understand
             reason = " ".join(f"{type(err).__name__}: {err}".split())
+            if memory_ran_out(err):
+                message = f"Memory ran out while {backend.name} loaded {source.name}: {reason}."
+                raise ModelTooLargeError(message, "Unload another model, or take fewer bits: --quantize int8.") from err
             message = f"{backend.name} could not load {source.name}: {reason}."
             raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
 
