@@ -20,10 +20,10 @@ from ..models.gguf_header import read_gguf
 from ..models.gguf_info import GgufInfo, gguf_file, gguf_info
 from ..models.llama_library import Library, installed, library
 from ..models.llama_vocabulary import LlamaVocabulary
+from ..pocket.build.exports import as_gguf
 from ..request import AS_STORED, Precision, Request
 from .base import Cancelled, ModelInfo, Watch, to_convert
 from .llamacpp_context import BATCH, OUTPUTS, LlamaContext, LlamaState, Settings
-from .llamacpp_pocket import pocket_as_gguf
 from .llamacpp_states import LlamaStates
 from .llamacpp_threads import Choice, choices, measured
 from .llamacpp_tokenizer import LlamaTokenizer
@@ -64,7 +64,7 @@ class LlamaCppBackend:
             return replace(source, path=gguf_file(source.path))
         if source.kind == "pocket":
             return (
-                pocket_as_gguf(source)
+                as_gguf(source)
                 if named
                 else Rejected(
                     self.name,

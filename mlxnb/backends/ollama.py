@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BackendMissingError, DownloadError, ModelNotFoundError, ServerError
+from .server_address import Address
 from .server_faults import plain
+from .server_key import key_for
 from .server_models import known, ollama_place
 
 ANSWERS = 10.0  # seconds until an answer
@@ -45,14 +47,14 @@ class OllamaRunning:
     until: str = ""
 
 
-def models() -> list[OllamaModel]:
-    """The models that Ollama has.
+def models(address: Address | None = None) -> list[OllamaModel]:
+    """The models that the Ollama at an address has; without one, the Ollama of this machine or of OLLAMA_HOST.
 
     Raises:
         ServerError: it does not answer.
         BackendMissingError: its client is not installed.
     """
-    with _client() as client:
+    with _client(address=address) as client:
         return [_model(str(one.model), int(one.size or 0), one.details) for one in client.list().models]
 
 
@@ -78,13 +80,13 @@ def show(name: str) -> OllamaModel:
     )
 
 
-def running() -> list[OllamaRunning]:
-    """The models in Ollama's memory.
+def running(address: Address | None = None) -> list[OllamaRunning]:
+    """The models in Ollama's memory; see `models`.
 
     Raises:
         ServerError: it does not answer.
     """
-    with _client() as client:
+    with _client(address=address) as client:
         return [
             OllamaRunning(
                 name=str(one.model),
@@ -127,16 +129,23 @@ def pull(name: str, progress: Progress | None = None) -> None:
 
 
 @contextmanager
-def _client(name: str = "", seconds: float = ANSWERS, fetching: bool = False) -> Iterator[Any]:
+def _client(
+    name: str = "", seconds: float = ANSWERS, fetching: bool = False, address: Address | None = None
+) -> Iterator[Any]:
     """Ollama's client, with its errors as ours."""
     try:
         import httpx
         import ollama
     except ImportError:
         raise BackendMissingError("Ollama's client is not installed.", "Try pip install 'mlxnb[server]'.") from None
-    address = ollama_place().address
-    timeout = httpx.Timeout(seconds, connect=5.0)
-    client = ollama.Client(address.root, timeout=timeout, trust_env=not address.loopback, follow_redirects=False)
+    address = address or ollama_place().address
+    client = ollama.Client(
+        address.root,
+        timeout=httpx.Timeout(seconds, connect=5.0),
+        trust_env=not address.loopback,
+        follow_redirects=False,
+        auth=_auth(address),
+    )
     where = f"Ollama at {address.shown}"
     try:
         yield client
@@ -151,6 +160,23 @@ def _client(name: str = "", seconds: float = ANSWERS, fetching: bool = False) ->
         raise ServerError(f"{where} answered what its client does not understand.", "Update both.") from err
     finally:
         client.close()
+
+
+def _auth(address: Address) -> Callable[[Any], Any] | None:
+    """Puts the right key into a request, or none: the client would send OLLAMA_API_KEY, which belongs to one's own
+    Ollama, to any.
+    """
+    secret = key_for(address)
+    if not secret and address.origin == ollama_place().address.origin:
+        return None
+
+    def sign(request: Any) -> Any:
+        request.headers.pop("authorization", None)
+        if secret:
+            request.headers["authorization"] = f"Bearer {secret}"
+        return request
+
+    return sign
 
 
 def _refused(err: Any, name: str, where: str, fetching: bool) -> Exception:

@@ -39,7 +39,7 @@ class OnnxBackend:
     def find(self, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource | Rejected:
         """See Backend.find. The pocket model is exported, once, for a person who names this backend."""
         from ..models.onnx_export import exportable
-        from ..models.onnx_pocket import pocket_onnx
+        from ..pocket.build.exports import as_onnx
 
         source = here()
         if source.format == "onnx":
@@ -55,7 +55,7 @@ class OnnxBackend:
         decision = exportable()
         if isinstance(decision, Rejected):
             return Rejected(self.name, f"{source.name} is not in ONNX, and {decision.reason}", decision.remedy)
-        return pocket_onnx(source)
+        return as_onnx(source)
 
     def load(self, source: ModelSource, precision: Precision = AS_STORED) -> OnnxModel:
         """See Backend.load."""

@@ -31,10 +31,17 @@ def served_entries() -> list[Entry]:
 
 
 def in_ollamas_memory() -> list[ollama.OllamaRunning]:
-    """The models that Ollama has in memory; none where it does not run, or its client is not installed."""
+    """The models that each Ollama which answers has in memory, by the names that `server` takes; none where its client
+    is not installed.
+    """
     try:
-        answers = any(isinstance(found, Server) and found.kind == "ollama" for _, found in servers())
-        return ollama.running() if answers else []
+        found = [(place, server) for place, server in servers() if isinstance(server, Server)]
+        return [
+            replace(model, name=f"{place.prefix}:{model.name}")
+            for place, server in found
+            if server.kind == "ollama"
+            for model in ollama.running(server.address)
+        ]
     except MlxnbError:
         return []
 
@@ -61,7 +68,7 @@ def _told(server: Server) -> dict[str, Entry]:
 
 
 def _by_ollama(server: Server) -> dict[str, Entry]:
-    return {model.name: _of_ollama(model) for model in ollama.models()}
+    return {model.name: _of_ollama(model) for model in ollama.models(server.address)}
 
 
 def _of_ollama(model: ollama.OllamaModel) -> Entry:

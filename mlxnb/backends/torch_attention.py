@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from ..decision import Accepted, Decision, Rejected
-from .cpu_time import cpu_seconds
+from .cpu_time import times_as_fast
 
 NAME = "mlxnb_packed"
 KV_LEN, ROUNDS = 512, 5
@@ -63,11 +63,11 @@ def _worth(model: Any) -> Decision:
         same = torch.Generator().manual_seed(0)
         query = torch.randn(1, heads, 1, width, generator=same).to(model.dtype)
         key = torch.randn(1, kv_heads, KV_LEN, width, generator=same).to(model.dtype)
-        theirs, ours = (cpu_seconds(partial(arm, query, key), ROUNDS) for arm in (_theirs, _ours))
+        what = f"{SUBJECT} {heads} {kv_heads} {width} {model.dtype}"
+        ratio = times_as_fast(what, partial(_theirs, query, key), partial(_ours, query, key), ROUNDS)
         apart = float((_ours(query, key) - _theirs(query, key)).abs().max())
         if not apart <= torch.finfo(model.dtype).eps * float(key.abs().max()):
             return Rejected(SUBJECT, f"the results differ here by {apart:.2g}")
-    ratio = theirs / ours
     if ratio < FASTER:
         return Rejected(SUBJECT, f"measured at {ratio:.2f} of the speed of torch's own grouping")
     return Accepted(SUBJECT, f"measured {ratio:.1f} times as fast as torch's own grouping")

@@ -9,7 +9,7 @@ from typing import Any
 from .. import hardware
 from ..decision import Accepted, Decision, Rejected
 from ..errors import in_words
-from .cpu_time import cpu_seconds
+from .cpu_time import times_as_fast
 from .torch_quantize import broken
 
 SUBJECT = "blocked weights"
@@ -83,13 +83,13 @@ def _worth(layer: Any) -> Decision:
         with torch.inference_mode():
             ours: Any = BlockedLinear(layer)
             exact, got = layer(x).double(), ours(x).double()
-            theirs_took, ours_took = (cpu_seconds(partial(each, x[:1]), ROUNDS) for each in (layer, ours))
+            what = f"{SUBJECT} {layer.in_features} {layer.out_features} {dtype}"
+            ratio = times_as_fast(what, partial(layer, x[:1]), partial(ours, x[:1]), ROUNDS)
     except Exception as err:  # noqa: BLE001 - a backend's probe: not every build or CPU has the kernels
         return Rejected(SUBJECT, f"this torch cannot: {in_words(err)}")
     apart = float((got - exact).norm() / exact.norm().clamp_min(1e-30))
     if not apart <= BOUND * max(torch.finfo(x.dtype).eps, 8 * torch.finfo(torch.float32).eps):
         return Rejected(SUBJECT, f"the results differ here by {apart:.2g}")
-    ratio = theirs_took / ours_took
     if ratio < FASTER:
         return Rejected(SUBJECT, f"measured at {ratio:.2f} of the speed of torch's own layout")
     return Accepted(SUBJECT, f"measured {ratio:.1f} times as fast as torch's own layout")

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ..decision import Accepted, Decision, Rejected
-from .cpu_time import cpu_seconds
+from .cpu_time import times_as_fast
 
 # Of the result, in the dtype's eps: transformers rounds to it up to twice on the way, this once, each by half of one.
 BOUND = 2.0
@@ -94,8 +94,8 @@ def _speed(norm: Any, ours: Any, dtype: Any) -> float:
     import torch
 
     x = torch.ones((1, 1, _width(norm)), dtype=dtype)
-    theirs, own = (cpu_seconds(partial(_turns, each, x), ROUNDS) for each in (norm, ours))
-    return theirs / own
+    what = f"norm {type(norm).__qualname__} {x.shape[-1]} {dtype}"
+    return times_as_fast(what, partial(_turns, norm, x), partial(_turns, ours, x), ROUNDS)
 
 
 def _turns(norm: Any, x: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..backends.rates import ANSWER, PROMPT, Rates
 from ..runtime.remedies import Recommendation
 from ..runtime.standing import Standing, Status
-from .cells import Cell, Dot, Kind
+from .cells import Cell, Command, Dot, Kind
 from .numbers import significant
 from .table import Table
 
@@ -25,8 +25,7 @@ def backends_table(standings: Sequence[Standing], model: str) -> Table:
         ("decode", "tok/s"),
         ("typical", "s"),
         "measured",
-        "why",
-        "to mend it",
+        "why, and what to do",
     ]
     caption = f"Backends for {model}, the first is taken. Typical: {PROMPT} prompt and {ANSWER} answer tokens"
     return Table(columns, [_row(each) for each in standings], bold="backend", caption=caption)
@@ -34,26 +33,28 @@ def backends_table(standings: Sequence[Standing], model: str) -> Table:
 
 def _row(standing: Standing) -> tuple[Cell, ...]:
     word = "ready, in memory" if standing.loaded else standing.status
-    state = Dot(DOTS[standing.status], word)
+    state = Dot("success" if standing.loaded else DOTS[standing.status], word)
     return (
         standing.backend,
         state,
         standing.device or None,
         *_figures(standing.rates),
         _why(standing),
-        standing.remedy,
     )
 
 
 def _figures(rates: Rates | None) -> tuple[Cell, ...]:
     if rates is None:
         return None, None, None, "not measured"
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(rates.at))
+    when = time.strftime("%Y-%m-%d", time.localtime(rates.at))
     return rates.prefill, rates.decode, rates.typical, when
 
 
-def _why(standing: Standing) -> str:
-    return f"{standing.reason}; {standing.rates_reason}" if standing.rates_reason else standing.reason
+def _why(standing: Standing) -> Cell:
+    why = f"{standing.reason}; {standing.rates_reason}" if standing.rates_reason else standing.reason
+    if standing.status == "missing" and standing.remedy:
+        return Command(standing.remedy, f"{why}:")
+    return f"{why}: {standing.remedy}" if standing.remedy else why
 
 
 def recommendations_table(found: Sequence[Recommendation]) -> Table:

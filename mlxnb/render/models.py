@@ -66,10 +66,7 @@ def memory_table(residents: Sequence[Resident]) -> Table:
 
 def ollama_table(running: Sequence[OllamaRunning]) -> Table:
     """The models in Ollama's memory, which it gives back by itself."""
-    rows = [
-        (f"ollama:{each.name}", each.memory / 1e6, each.on_gpu / 1e6, each.context_length, each.until)
-        for each in running
-    ]
+    rows = [(each.name, each.memory / 1e6, each.on_gpu / 1e6, each.context_length, each.until) for each in running]
     columns = ("model", ("memory", "MB"), ("on a GPU", "MB"), ("context", "tokens"), "goes")
     return Table(columns, rows, bold="model", caption="In Ollama's memory")
 

@@ -19,8 +19,8 @@ from ..result import Chunk, Result
 from .batch_width import Width
 from .caches import Caches
 from .fallthrough import ended_by
+from .in_memory import Loaded
 from .job import Job
-from .loaded import Loaded
 from .outcome import Outcome
 from .worker import report
 

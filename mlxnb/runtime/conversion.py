@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from .. import pocket
 from ..backends.base import Cancelled
 from ..backends.memory import let_go
 from ..conversion import Conversion
@@ -21,7 +22,7 @@ from ..models.convert_to import check_place, default_target, write
 from ..models.files import listing, weight_files
 from ..models.format import GGUF
 from ..models.sample_text import sample_texts
-from .conversion_check import Progress, Quality, check
+from .conversion_check import Progress, Quality, Sample, check
 from .loaded import LoadedModels
 
 NO_CHECK = "it was left out, as asked"
@@ -76,10 +77,13 @@ def convert(
 ) -> ConversionReport:
     """See Engine.convert. `call` runs a function on the engine's thread, and `closed` tells whether that is to end."""
     report = progress or (lambda done, total, doing: None)
-    texts = sample_texts(order.text)  # what is wrong with it is said before the work
+    texts = [Sample(text) for text in sample_texts(order.text)]  # what is wrong with it is said before the work
     if order.target is not None:
         check_place(order.target, order.conversion, order.force)
     source = resolve(order.source, progress=lambda done, total: report(done, total, f"downloading {order.source}"))
+    if source.kind == "pocket" and order.text is None:
+        # It knows nothing but answers: what it foresees of other text says nothing of it.
+        texts = [Sample(asked + answer, asked) for asked, answer in pocket.conversations()]
     target = order.target or default_target(source, order.conversion)
     began = time.perf_counter()
     write(source, target, order.conversion, order.force, report)

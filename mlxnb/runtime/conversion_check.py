@@ -39,11 +39,19 @@ class Quality:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A text to check on. What begins it, `given`, is read, and how well it was foreseen counts for nothing."""
+
+    text: str
+    given: str = ""
+
+
 def check(
     models: LoadedModels,
     source: str,
     target: Path,
-    texts: Sequence[str],
+    texts: Sequence[Sample],
     backends: tuple[str, str | None],
     progress: Progress,
 ) -> Quality:
@@ -59,12 +67,13 @@ def check(
     folder = target.parent
     with tempfile.TemporaryFile(dir=folder) as file:
         with models.for_now(source, backends[0]) as first:
-            cut = [_ids(first, text) for text in texts]
-            rows = list(_rows(cut, min(WINDOW, first.info.context_length or WINDOW)))
+            cut = [_ids(first, sample.text) for sample in texts]
+            given = [len(_ids(first, sample.given)) if sample.given else 0 for sample in texts]
+            rows = list(_rows(cut, min(WINDOW, first.info.context_length or WINDOW), given))
             count = sum(len(row.ids) - 1 for row in rows)
             width = _keep(first, rows, file, folder, lambda done: progress(done, 2 * count, f"checking {source}"))
         with models.for_now(str(target), backends[1] or first.info.backend) as second:
-            same = [_ids(second, text) == ids for text, ids in zip(texts, cut, strict=True)]
+            same = [_ids(second, sample.text) == ids for sample, ids in zip(texts, cut, strict=True)]
             shared = [row for row in rows if same[row.text]]
             if not shared:
                 raise ConversionError("The two tokenizers cut every sample text into different tokens.")
@@ -77,7 +86,9 @@ def check(
                     kept = np.frombuffer(file.read(4 * width * len(piece)), np.float32).reshape(-1, width)
                     widths.add(piece.shape[-1])
                     both = min(widths)
-                    tally.add(kept[:, :both], piece[:, :both], row.ids[start + 1 : start + 1 + len(piece)])
+                    skip = max(0, row.skip - start)
+                    targets = row.ids[start + 1 : start + 1 + len(piece)]
+                    tally.add(kept[skip:, :both], piece[skip:, :both], targets[skip:])
                     done += len(piece)
     notes = tuple(_notes(first, second, same, widths))
     texts_used = len({row.text for row in shared})
@@ -86,11 +97,14 @@ def check(
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A stretch of a text's tokens that is computed at once, and how many positions lie before it in the file."""
+    """A stretch of a text's tokens that is computed at once, how many positions lie before it in the file, and how many
+    of its own do not count.
+    """
 
     text: int
     ids: list[int]
     before: int
+    skip: int = 0
 
 
 def _ids(loaded: Loaded, text: str) -> list[int]:
@@ -101,14 +115,16 @@ def _ids(loaded: Loaded, text: str) -> list[int]:
     return list(model.tokenizer.prompt(Request.of(text, raw=True)).ids)
 
 
-def _rows(texts: Sequence[Sequence[int]], window: int) -> Iterator[_Row]:
-    """Stretches of at most `window` tokens, in order, until MOST positions are together."""
+def _rows(texts: Sequence[Sequence[int]], window: int, given: Sequence[int] = ()) -> Iterator[_Row]:
+    """Stretches of at most `window` tokens, in order, until MOST positions are together. Of each text the first `given`
+    tokens are not judged.
+    """
     before = 0
-    for number, ids in enumerate(texts):
+    for number, (ids, first) in enumerate(zip(texts, given or [0] * len(texts), strict=True)):
         for start in range(0, len(ids) - 1, window):
             row = list(ids[start : min(start + window, start + 1 + MOST - before)])
             if len(row) > 1:
-                yield _Row(number, row, before)
+                yield _Row(number, row, before, max(0, first - 1 - start))
                 before += len(row) - 1
 
 

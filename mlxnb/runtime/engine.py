@@ -31,9 +31,10 @@ from .bar import Bar, Wanted, shown
 from .batch import Answer, BatchJob, as_jobs
 from .caches import Caches
 from .conversion import ConversionReport, Order, convert
+from .finding import once
 from .here import models_here, recommended_here
 from .job import Job
-from .loaded import LoadedModels, once
+from .loaded import LoadedModels
 from .outcome import Outcome
 from .remedies import Recommendation, recommendations
 from .residency import Resident

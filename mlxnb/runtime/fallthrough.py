@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..backends.base import Cancelled
 from ..decision import Absent, Rejected
 from ..errors import GenerationError, MlxnbError, PromptError, in_words
+from .in_memory import Loaded
 from .job import Job
-from .loaded import LEAD_ON, Loaded
+from .loaded import LEAD_ON
 from .outcome import Outcome
 
 

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
+from ..backends.memory import memory_ran_out
 from ..backends.rates import RateBook, of_run
 from ..backends.select import SERVER, Candidates, candidates
 from ..config import settings
@@ -18,23 +18,22 @@ from ..decision import Rejected
 from ..errors import (
     BackendError,
     MlxnbError,
-    ModelError,
     ModelNotFoundError,
     ModelTooLargeError,
     OptionError,
     UnsupportedModelError,
-    in_words,
 )
 from ..models import ModelSource, inspect, resolve
-from ..models.mark import Mark, mark_of
-from ..models.resolve import folder_of
+from ..models.mark import mark_of
 from ..quiet import LOADING
 from ..request import AS_STORED, Precision, Request
 from ..result import Result
 from .caches import Caches
 from .contest import Contest, measuring_is_off
+from .finding import NotItsOwnError, first_that_has, folder_named, found_by, is_unseen, leads_elsewhere, once
+from .in_memory import InMemory, Loaded, as_found, is_folder
 from .making_room import MakingRoom
-from .residency import Clock, Residency, Resident, Stay, in_seconds
+from .residency import Clock, Residency, Resident, in_seconds
 
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
 LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
@@ -42,60 +41,6 @@ CHANGED = "its folder has changed since it was loaded, so it was loaded anew"
 MOVED = "the name leads to another server by now"
 
 Progress = Callable[[int, int], None]
-
-
-class NotItsOwnError(UnsupportedModelError):
-    """A backend has no such model in a format that it reads. Under `auto` it was then none to be tried with it, and is
-    passed over without a word; a chain that a person named answers for each of its parts.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model in memory as one request sees it: in the precision that it asked for, after the backends passed over."""
-
-    model: LoadedModel
-    info: ModelInfo
-    source: ModelSource
-    precision: Precision
-    passed_over: tuple[Rejected, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def goes_by(self, name: str) -> bool:
-        """Whether it is meant by a name, or by the path of its folder."""
-        return name == self.source.name or Path(os.path.abspath(os.path.expanduser(name))) == self.source.path
-
-
-@dataclass(slots=True, eq=False)
-class InMemory:
-    """One copy of a model. `serves`: every precision that it is the answer to, with what to say of it then.
-
-    A model that could not be quantised as asked, or was stored so already, is what it would be unasked: one copy.
-    `slower` are the backends that it was measured to be faster than; `only_named` tells that `auto` would not have
-    found it there, as with a model that was exported for a person who named the backend; `unseen` are the backends on
-    which `auto` would not have found it, so that they are not told of. Both are asked once: a look may read headers.
-    """
-
-    model: LoadedModel
-    source: ModelSource
-    mark: Mark
-    passed_over: tuple[Rejected, ...]
-    serves: dict[Precision, ModelInfo]
-    stay: Stay
-    slower: frozenset[str] = frozenset()
-    only_named: bool = False
-    unseen: frozenset[str] = frozenset()
-
-    @property
-    def info(self) -> ModelInfo:
-        """What it is, whoever asked."""
-        return self.model.info.unasked or self.model.info
-
-    def goes_by(self, name: str, folder: Path | None) -> bool:
-        """Whether `name`, which stands for `folder` now if for any, is this model."""
-        if folder is not None:
-            return _is_folder(self.source) and folder == self.source.path
-        return name == self.source.name and (not _is_folder(self.source) or not self.source.path.exists())
 
 
 class LoadedModels:
@@ -151,8 +96,8 @@ class LoadedModels:
         chain, before = candidates(backend, self._backends, strict, name).without(tried), self._loaded
         here = once(lambda: resolve(name, progress=progress))
         if strict and not chain.named:
-            chain = _first_that_has(chain, name, here)
-        notes = (*self._leave_changed(folder := _folder(name)), *self._leave_moved(name, here))
+            chain = first_that_has(chain, name, here)
+        notes = (*self._leave_changed(folder := folder_named(name)), *self._leave_moved(name, here))
         found = self._in_memory(name, folder, chain, precision)
         loaded = found or self._load_fastest(name, here, chain, precision, strict, notes, progress)
         if strict:
@@ -180,7 +125,7 @@ class LoadedModels:
 
     def in_memory(self, name: str, backend: str, precision: Precision) -> Loaded | None:
         """A model that is in memory on a backend, as `get` would give it, without loading it."""
-        return self._in_memory(name, _folder(name), candidates(backend, self._backends), precision)
+        return self._in_memory(name, folder_named(name), candidates(backend, self._backends), precision)
 
     def has_others(self, name: str, backend: str, strict: bool, tried: Collection[str]) -> bool:
         """Whether a model's chain has a backend beside those that were tried."""
@@ -237,7 +182,7 @@ class LoadedModels:
             return ()
         if self._checked is not None:
             self._checked.add(name)
-        moved = [copy for copy in served if _leads_elsewhere(self._backends[copy.info.backend], copy.source, here)]
+        moved = [copy for copy in served if leads_elsewhere(self._backends[copy.info.backend], copy.source, here)]
         self._leave(moved)
         return (MOVED,) if moved else ()
 
@@ -247,7 +192,7 @@ class LoadedModels:
                 if not chain.named and copy.only_named:
                     continue
                 if copy.info.backend == candidate.name and precision in copy.serves and copy.goes_by(name, folder):
-                    return _found(copy, chain, place, precision)
+                    return as_found(copy, chain, place, precision)
         return None
 
     def _load_fastest(
@@ -282,7 +227,7 @@ class LoadedModels:
 
         def find(backend: Backend, download: bool) -> ModelSource | None:
             try:
-                return _found_by(backend, name, here if download else on_disk, named=False)
+                return found_by(backend, name, here if download else on_disk, named=False)
             except MlxnbError:
                 return None  # whoever asks it in earnest hears why
 
@@ -316,7 +261,7 @@ class LoadedModels:
         tried: list[Rejected] = []
         for backend in chain.backends:
             try:
-                source = _found_by(backend, name, here, chain.named)
+                source = found_by(backend, name, here, chain.named)
                 mark = mark_of(source.path) if source.format != "served" else ()
                 load = partial(self._load_on, backend, source, precision, strict)
                 size = sum(nbytes for _, nbytes, *_ in mark)
@@ -330,11 +275,11 @@ class LoadedModels:
                     tried.append(refused[-1])
                 continue
             passed_over = (*chain.passed_over, *tried)
-            only_named = chain.named and _unseen(backend, name, here)
+            only_named = chain.named and is_unseen(backend, name, here)
             unseen = frozenset(
                 each.name
                 for each in self._backends.values()
-                if each.name == SERVER or _unseen(each, name, partial(_same, source))
+                if each.name == SERVER or is_unseen(each, name, partial(_same, source))
             )
             new = InMemory(model, source, mark, passed_over, {}, stay, only_named=only_named, unseen=unseen)
             copy = self._kept(new, precision)
@@ -349,7 +294,7 @@ class LoadedModels:
             new.serves[precision] = said
         else:
             asked, precision = precision, Precision(precision.dtype)
-            folder = new.source.path if _is_folder(new.source) else None
+            folder = new.source.path if is_folder(new.source) else None
             for copy in self._loaded:
                 same = copy.info.backend == said.backend and copy.goes_by(new.source.name, folder)
                 if same and precision in copy.serves:
@@ -372,6 +317,9 @@ class LoadedModels:
             raise
         except Exception as err:  # a library fails in its own ways: on import, or on files it does not understand
             reason = " ".join(f"{type(err).__name__}: {err}".split())
+            if memory_ran_out(err):
+                message = f"Memory ran out while {backend.name} loaded {source.name}: {reason}."
+                raise ModelTooLargeError(message, "Unload another model, or take fewer bits: --quantize int8.") from err
             message = f"{backend.name} could not load {source.name}: {reason}."
             raise UnsupportedModelError(message, "Fetch the model again if its files may be damaged.") from err
 
@@ -431,77 +379,14 @@ def _first_of(
     return taken(backend) or load()
 
 
-def _folder(name: str) -> Path | None:
-    """See folder_of; what is no local model's name may still be one of a server's."""
-    try:
-        return folder_of(name)
-    except ModelError:
-        return None
-
-
-def once(look: Callable[[], ModelSource]) -> Callable[[], ModelSource]:
-    """`look`, done when first called and remembered, also where it failed."""
-    found: list[ModelSource | MlxnbError] = []
-
-    def here() -> ModelSource:
-        if not found:
-            try:
-                found.append(look())
-            except MlxnbError as err:
-                found.append(err)
-        if isinstance(found[0], MlxnbError):
-            raise found[0]
-        return found[0]
-
-    return here
-
-
-def _found_by(backend: Backend, name: str, here: Callable[[], ModelSource], named: bool) -> ModelSource:
-    raised: list[BaseException] = []
-
-    def looked() -> ModelSource:
-        try:
-            return here()
-        except BaseException as err:
-            raised.append(err)
-            raise
-
-    try:
-        found = backend.find(name, looked, named)
-    except Exception as err:  # a library or a server fails in its own ways; how the look here fails is no fault of it
-        if isinstance(err, MlxnbError | Cancelled) or err in raised:
-            raise
-        raise UnsupportedModelError(f"{backend.name} could not look for {name}: {in_words(err)}.") from err
-    if isinstance(found, Rejected):
-        reason = found.reason if found.reason.startswith(name) else f"{found.reason[:1].upper()}{found.reason[1:]}"
-        raise NotItsOwnError(f"{reason}.", f"Try to {found.remedy}.")
-    return found
-
-
-def _first_that_has(chain: Candidates, name: str, here: Callable[[], ModelSource]) -> Candidates:
-    """A chain that nobody named, cut to what a strict request may take: the first that has the model in its format."""
-    for backend in chain.backends:
-        try:
-            _found_by(backend, name, here, named=False)
-        except NotItsOwnError:
-            continue
-        except MlxnbError:
-            break  # there is no such model, or it cannot be fetched: whoever loads it hears so
-        return replace(chain, backends=(backend,))
-    return replace(chain, backends=chain.backends[:1])
-
-
 def _none_could(name: str, errors: list[MlxnbError], refused: list[Rejected]) -> MlxnbError:
     """What to raise where no backend of a chain took a model: their one trouble, or all of their reasons."""
     troubles = {(type(err), err.message): err for err in errors if not isinstance(err, UnsupportedModelError)}
     if len(errors) == 1 or len({kind for kind, _ in troubles}) == 1:
-        return next(iter(troubles.values()), errors[0])
+        one = next(iter(troubles.values()), errors[0])
+        return one.plainly() if isinstance(one, NotItsOwnError) else one
     reasons = "; ".join(f"{r.subject}: {r.reason.rstrip('.')}" for r in refused)
     return UnsupportedModelError(f"No backend here can run {name}. {reasons}.")
-
-
-def _is_folder(source: ModelSource) -> bool:
-    return source.kind in ("path", "local")
 
 
 def _check_as_asked(loaded: Loaded) -> None:
@@ -511,35 +396,5 @@ def _check_as_asked(loaded: Loaded) -> None:
         raise OptionError(f"{refused.subject} of {loaded.info.name} was refused: {refused.reason}.", remedy)
 
 
-def _unseen(backend: Backend, name: str, here: Callable[[], ModelSource]) -> bool:
-    """Whether a backend has no model of that name for `auto`."""
-    try:
-        return isinstance(backend.find(name, here, False), Rejected)
-    except Exception:  # noqa: BLE001 - a backend's probe: whoever asks it in earnest hears what is wrong
-        return False
-
-
-def _leads_elsewhere(backend: Backend, source: ModelSource, here: Callable[[], ModelSource]) -> bool:
-    """Whether a backend finds another server, or another model of it, by the name of one that it found before. One that
-    it does not find now may only be slow to answer, which the request itself has more patience with.
-    """
-    try:
-        now = backend.find(source.name, here, True)
-    except Exception:  # noqa: BLE001 - a backend's probe: whoever asks it in earnest hears what is wrong
-        return False
-    return isinstance(now, ModelSource) and (now.url, now.served_as) != (source.url, source.served_as)
-
-
 def _same(source: ModelSource) -> ModelSource:
     return source
-
-
-def _found(copy: InMemory, chain: Candidates, place: int, precision: Precision) -> Loaded:
-    """A model in memory as this request sees it: only backends that come before its own in this chain count."""
-    before = {backend.name for backend in chain.backends[:place]}
-    refused = tuple(r for r in copy.passed_over if r.subject in before)
-    merely_elsewhere = before - {r.subject for r in refused}
-    if not chain.named:
-        merely_elsewhere -= copy.unseen | copy.slower
-    note = (f"taken where it is in memory, before {', '.join(sorted(merely_elsewhere))}",) if merely_elsewhere else ()
-    return Loaded(copy.model, copy.serves[precision], copy.source, precision, (*chain.passed_over, *refused), note)

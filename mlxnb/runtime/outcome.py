@@ -10,8 +10,8 @@ from ..backends.memory import memory_ran_out
 from ..decision import Rejected
 from ..errors import GenerationError, MlxnbError
 from ..result import Chunk, Provenance, Result, Timings
+from .in_memory import Loaded
 from .job import Job
-from .loaded import Loaded
 
 
 class Outcome:

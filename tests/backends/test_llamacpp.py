@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import mlxnb.pocket
 from mlxnb.backends.base import Cancelled, Watch
 from mlxnb.backends.llamacpp import LlamaCppBackend
-from mlxnb.backends.llamacpp_pocket import pocket_as_gguf
 from mlxnb.backends.prefill import prefill
 from mlxnb.backends.reuse import Feed
 from mlxnb.decision import Absent, Rejected
@@ -27,6 +26,7 @@ from mlxnb.errors import (
     UnsupportedModelError,
 )
 from mlxnb.models import ModelSource, resolve
+from mlxnb.pocket.build.exports import as_gguf
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from tests.tiny import FAMILIES, Maker, rope, save
@@ -136,11 +136,11 @@ def test_the_pocket_model_is_written_once() -> None:
 
 
 def test_a_damaged_pocket_model_is_written_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("mlxnb.backends.llamacpp_pocket.cache_dir", lambda: tmp_path)
-    file = pocket_as_gguf(resolve("pocket")).path
+    monkeypatch.setattr("mlxnb.pocket.build.exports.cache_dir", lambda: tmp_path)
+    file = as_gguf(resolve("pocket")).path
     content = file.read_bytes()
     file.write_bytes(content[:-5000])
-    assert pocket_as_gguf(resolve("pocket")).path == file
+    assert as_gguf(resolve("pocket")).path == file
     assert file.stat().st_size == len(content)
 
 

@@ -70,10 +70,32 @@ def test_what_ollama_has_in_memory(ollama):
     ollama.gets["/api/ps"] = {"models": [{"model": "qwen3:0.6b", "size": 900, "size_vram": 600, "context_length": 4096,
                                           "expires_at": "2026-11-21T17:00:00Z"}]}  # fmt: skip
     [one] = in_ollamas_memory()
-    assert (one.name, one.memory, one.on_gpu) == ("qwen3:0.6b", 900, 600)
+    assert (one.name, one.memory, one.on_gpu) == ("ollama:qwen3:0.6b", 900, 600)
     text = ollama_table([one]).text()
     assert "ollama:qwen3:0.6b" in text
     assert "2026-11-21T17:00:00+00:00" in text
+
+
+@pytest.mark.parametrize("secret", ["hunter2hunter2", ""])
+def test_another_ollama_is_asked_itself_and_only_it_gets_its_key(ollama, monkeypatch, secret):
+    ollama.gets["/api/ps"] = {"models": [{"model": "here", "size": 1}]}
+    with serving(says("x"), gets=listing("library", "qwen3:0.6b")) as other:
+        other.gets["/api/tags"] = {"models": [{"model": "qwen3:0.6b", "size": 5, "details": DETAILS}]}
+        other.gets["/api/ps"] = {"models": [{"model": "there", "size": 2}]}
+        monkeypatch.setenv("MLXNB_SERVER_URL", other.url)
+        monkeypatch.setenv("MLXNB_API_KEY", secret)
+        monkeypatch.setenv("OLLAMA_API_KEY", "swordfish")
+        sizes = {entry.name: entry.size for entry in served_entries()}
+        assert (sizes["server:qwen3:0.6b"], sizes["ollama:qwen3:0.6b"]) == (5, 639446688)
+        assert {one.name for one in in_ollamas_memory()} == {"server:there", "ollama:here"}
+    assert {key for _, key in keys(other)} == {f"Bearer {secret}" if secret else ""}
+    assert {key for path, key in keys(ollama) if path.startswith("/api/")} == {"Bearer swordfish"}
+
+
+def keys(endpoint):
+    """Each path that was looked at, and the key that came with it."""
+    lower = [(one.path, {name.lower(): value for name, value in one.headers.items()}) for one in endpoint.looked]
+    return [(path, headers.get("authorization", "")) for path, headers in lower]
 
 
 def test_nothing_is_in_the_memory_of_one_that_is_not_there():

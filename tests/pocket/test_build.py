@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import mlxnb.pocket
+
 pytest.importorskip("tomllib", reason="the builder needs Python 3.11")
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -33,6 +35,8 @@ def test_the_command_builds_evaluates_and_writes_the_card(tmp_path: Path) -> Non
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "| own words |" in card
     assert "$" not in card
+    held = json.loads((tmp_path / "conversations.json").read_text())
+    assert len(held) == len(mlxnb.pocket.conversations()) > 50
 
 
 def test_a_stopped_training_goes_on_where_it_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import mlxnb.pocket
+from mlxnb.runtime import Engine
 
 FOLDER = mlxnb.pocket.path()
 FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -133,6 +134,21 @@ def test_a_chat_goes_on_about_the_same_name(torch_answer: Any) -> None:
 )
 def test_what_a_person_tries_first(torch_answer: Any, question: str, beginning: str) -> None:
     assert torch_answer(chat(question)).startswith(beginning)
+
+
+def test_conversations_are_what_the_template_gives_and_the_model_answers() -> None:
+    held = mlxnb.pocket.conversations()
+    for asked, answer in held:
+        assert asked.startswith("<|im_start|>user\n")
+        assert asked.endswith("<|im_end|>\n<|im_start|>assistant\n")
+        assert answer.endswith("<|im_end|>")
+    engine = Engine(caching=False)
+    try:
+        found = [engine.generate(asked, raw=True, max_tokens=160).text for asked, _ in held[::4]]
+    finally:
+        engine.close()
+    right = [text == answer.removesuffix("<|im_end|>") for text, (_, answer) in zip(found, held[::4], strict=True)]
+    assert sum(right) / len(right) >= FLOORS["unseen"]
 
 
 @pytest.mark.parametrize("part", list(FLOORS))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mlxnb import pocket
 from mlxnb.errors import ConversionError, ModelNotFoundError, OptionError, UnsupportedModelError
 from mlxnb.models.sample_text import sample_texts
 from mlxnb.runtime import Engine, conversion_check
@@ -263,9 +264,25 @@ def test_without_a_text_ours_are_read(engine: Engine, tmp_path: Path, monkeypatc
     assert len(texts) > 10
     assert 4000 < sum(map(len, texts)) < 10_000
     monkeypatch.setattr(conversion_check, "MOST", 200)
-    report = engine.convert("pocket", tmp_path / "m", quantize=8)
+    shutil.copytree(pocket.path(), tmp_path / "another")
+    report = engine.convert(str(tmp_path / "another"), tmp_path / "m", quantize=8)
     assert report.quality is not None
     assert report.quality.divergence.tokens == 200
+
+
+def test_the_pocket_model_is_asked_what_it_knows(engine: Engine, tmp_path: Path) -> None:
+    report = engine.convert("pocket", tmp_path / "m", quantize=4, backend="torch")
+    assert report.quality is not None
+    found = report.quality.divergence
+    assert 1 < found.source_perplexity < 1.1  # right answers alone: of the questions it foresees little
+    assert 1 < found.perplexity < 1.1
+    assert 0 < found.kl_mean < 0.1
+    assert 500 < found.tokens < 2048
+
+
+def test_what_is_given_is_not_judged() -> None:
+    rows = list(conversion_check._rows([list(range(9)), list(range(20))], 8, [5, 11]))
+    assert [(row.ids[0], len(row.ids), row.skip) for row in rows] == [(0, 8, 4), (0, 8, 10), (8, 8, 2), (16, 4, 0)]
 
 
 def test_rows_are_bounded() -> None:

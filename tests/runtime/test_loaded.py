@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlxnb.decision import Rejected
-from mlxnb.errors import ModelNotFoundError, OptionError, UnsupportedModelError
+from mlxnb.errors import ModelNotFoundError, ModelTooLargeError, OptionError, UnsupportedModelError
 from mlxnb.models import ModelSource
 from mlxnb.runtime import Engine, loaded
 from tests.scripted import ScriptedBackend
@@ -79,6 +79,15 @@ def test_a_load_that_fails_leaves_the_way_free():
     with pytest.raises(UnsupportedModelError, match="broken could not load pocket"):
         engine.load("pocket", "broken")
     assert engine.load("pocket", "scripted").backend == "scripted"
+    engine.close()
+
+
+def test_a_load_that_finds_no_memory_says_so():
+    broken = ScriptedBackend(name="broken", fails={})
+    broken.load = lambda *given: (_ for _ in ()).throw(MemoryError("none left"))
+    engine = Engine({"broken": broken}, caching=False)
+    with pytest.raises(ModelTooLargeError, match=r"Memory ran out while broken loaded pocket.*--quantize int8"):
+        engine.load("pocket", "broken")
     engine.close()
 
 

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-STEPS = ("all", "data", "tokenizer", "train", "evaluate", "card")
+STEPS = ("all", "data", "tokenizer", "train", "evaluate", "conversations", "card")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one step, or all of them: data, tokenizer, train, evaluate, card."""
+    """Run one step, or all of them: data, tokenizer, train, evaluate, conversations, card."""
     parser = argparse.ArgumentParser(prog="python -m mlxnb.pocket.build", description=__doc__)
     parser.add_argument("step", nargs="?", choices=STEPS, default="all", help="what to do, by default everything")
     parser.add_argument("folder", nargs="?", type=Path, help="the model folder, the same as --out")
@@ -55,6 +55,13 @@ def evaluate(folder: Path, tiny: bool) -> None:
     measure(folder, quick=tiny)
 
 
+def conversations(folder: Path, tiny: bool) -> None:
+    """Write held-out questions with their answers, on which a conversion of the model is checked."""
+    from .heldout import write_conversations
+
+    write_conversations(folder)
+
+
 def card(folder: Path, tiny: bool) -> None:
     """Write the model card with the figures of the training and the evaluation."""
     from .card import write_card
@@ -62,7 +69,14 @@ def card(folder: Path, tiny: bool) -> None:
     write_card(folder)
 
 
-RUN = {"data": data, "tokenizer": tokenizer, "train": train, "evaluate": evaluate, "card": card}
+RUN = {
+    "data": data,
+    "tokenizer": tokenizer,
+    "train": train,
+    "evaluate": evaluate,
+    "conversations": conversations,
+    "card": card,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,13 +1,19 @@
 """Questions of the two held-out lists, with the answers that count as right."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from .. import CONVERSATIONS
 from . import answers
 from .facts import Fact, library, table
+from .layout import TEMPLATE, write_json
 from .questions import invent, refusal
 from .speech import category
+from .tokenizer import END
 
 LISTS = ("tuning", "unseen")
 SEED = 7
@@ -26,6 +32,16 @@ class Question(NamedTuple):
     kind: str
     messages: list[Message]
     accepted: tuple[str, ...]
+
+
+def write_conversations(folder: Path, each: int = 8) -> None:
+    """Write questions of the list that was not tuned on, up to `each` of every kind, with their first right answers, as
+    the model reads and writes them. They lie beside the model, since another Python may have another library.
+    """
+    template = ImmutableSandboxedEnvironment(keep_trailing_newline=True).from_string(TEMPLATE)
+    asked = questions("unseen", each)
+    told = [[template.render(messages=q.messages, add_generation_prompt=True), q.accepted[0] + END] for q in asked]
+    write_json(folder / CONVERSATIONS, told)
 
 
 def user(text: str) -> Message:
