@@ -43,7 +43,7 @@ ENVIRONMENT = Environment(
     versions={"python": "3.11.9", "mlx": "0.32.4", "mlx-lm": "0.32.2", "torch": "2.13.0", "mlxnb": "0.1.0"},
     device="gpu",
     bandwidth=228e9,
-    products={"bfloat16": 7.4e12, "float32": 3.9e12},
+    products={"bfloat16": 14.8e12, "float32": 7.1e12},
     datasheet=273e9,
     settings={"threads": 8, "power": "plugged in", "low power mode": False},
 )
@@ -212,7 +212,7 @@ def judged(report: Report) -> Report:
     return replace(
         report,
         insides=(inside(), inside(context=4096)),
-        roofline=Roofline(228e9, 7.4e12, "bfloat16", tuple(points), tuple(predicted)),
+        roofline=Roofline(228e9, 14.8e12, "bfloat16", tuple(points), tuple(predicted)),
         findings=FINDINGS,
         recommendations=RECOMMENDATIONS,
         others=OTHERS,
