@@ -200,14 +200,14 @@ def profile(options: argparse.Namespace) -> int:
     """Profile models with the progress in the last line, and print the report; 130 where an interrupt cut it short."""
     from . import profile as measure
     from .config import settings
-    from .profile_options import as_arguments, with_defaults
+    from .profile_options import as_arguments
     from .profiling.asked import was_stopped
     from .profiling.files import check_writable, read_earlier, read_prompts, write_json
 
     given = settings()
-    defaults = {"backend": given.backend, "quantize": given.quantize}
-    arguments = with_defaults(as_arguments(options), {n: v for n, v in defaults.items() if v not in ("auto", None)})
-    prompts = () if options.prompts is None else read_prompts(options.prompts)
+    base = {name: value for name in ("backend", "quantize") if (value := getattr(given, name)) not in ("auto", None)}
+    arguments = {**as_arguments(options), "base": base}
+    prompts = None if options.prompts is None else read_prompts(options.prompts)
     earlier = None if options.against is None else read_earlier(options.against)
     check_writable(options.save, options.json)
     report = measure(*(options.models or [given.model]), prompts=prompts, **arguments)

@@ -10,7 +10,6 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 
 from ..conversion import GROUPS, KINDS, RECIPES
 from ..errors import MlxnbError
-from ..profile_options import LIMITS, fields_to_sweep
 from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
@@ -61,9 +60,16 @@ def backend_names() -> list[str]:
 
 def scenarios() -> Iterable[str]:
     """What `--scenario` takes."""
-    from ..profiling.scenarios import SCENARIOS
+    from ..profiling.scenarios import NAMES
 
-    return SCENARIOS
+    return NAMES
+
+
+def fields_to_sweep() -> list[str]:
+    """What `--sweep` takes, up to its values."""
+    from ..profiling.plan_values import sweepable
+
+    return [f"{name}=" for name in sweepable()]
 
 
 def uses() -> Iterable[str]:
@@ -88,8 +94,8 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "mixed": lambda: RECIPES,
     "group_size": lambda: map(str, GROUPS),
     "scenario": scenarios,
-    "sweep": lambda: [f"{name}=" for name in fields_to_sweep()],
-    "slo": lambda: [f"{name}=" for name in LIMITS],
+    "sweep": fields_to_sweep,
+    "slo": lambda: ("ttft=", "tpot=", "total="),
 }
 
 

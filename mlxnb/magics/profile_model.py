@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 
-from ..profile_options import as_arguments, with_defaults
+from ..profile_options import as_arguments
 from ..render.numbers import plural
 from .call import fill_in
 from .defaults import MLXNB
@@ -56,8 +56,8 @@ class ProfileMagics(Magics):
         from ..profiling.asked import was_stopped
         from ..profiling.files import check_writable
 
-        arguments = with_defaults(as_arguments(options), defaults_of(self._defaults))
-        prompts = prompts_of(options.prompts, cell, names)
+        arguments = {**as_arguments(options), "base": defaults_of(self._defaults)}
+        prompts = prompts_of(options.prompts, cell, names) or None
         earlier = earlier_of(options.against, names)
         check_writable(options.save)
         report = profile(*(options.models or [self._defaults.model]), prompts=prompts, **arguments)

@@ -59,12 +59,12 @@ class LastReport:
             OptionError: see `finding`.
             MlxnbError: the remedy could not be tried.
         """
+        finding, report = self.finding(number), self.report()
+        assert finding.trial is not None
         from .. import engine
         from ..profiling.shown import shown
         from ..profiling.trials import try_it
 
-        finding, report = self.finding(number), self.report()
-        assert finding.trial is not None
         with shown(f"Trying {finding.trial.label}") as heard:
             tried = try_it(engine(), report, finding, heard)
         findings = (*report.findings[: number - 1], tried, *report.findings[number:])

@@ -60,10 +60,9 @@ def check_writable(folder: str | None = None, file: str | None = None) -> None:
 
 
 def _check_folder(path: Path, named: str) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise OptionError(f"The report cannot be written to {named}: {reason}.", "Name another place.") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise OptionError(f"The report cannot be written to {named}: it is not writable.", "Name another place.")
+    """The folder, or what is there of it."""
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    reason = "may not be written to" if there.is_dir() else "is no folder"
+    raise OptionError(f"The report cannot be written to {named}: {there} {reason}.", "Name another place.")

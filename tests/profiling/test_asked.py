@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mlxnb.errors import MlxnbError, OptionError
-from mlxnb.profiling.asked import plan_of
 from mlxnb.profiling.files import check_writable, read_earlier, read_prompts
-from mlxnb.profiling.plan import Limits, Plan
 from mlxnb.profiling.profile import Progress
 from mlxnb.profiling.shown import shown, words
-
-
-def test_a_plan_takes_one_value_where_it_takes_several() -> None:
-    asked = {"scenarios": "simple", "prompt_tokens": 64, "limits": {"ttft": 0.5}}
-    assert plan_of(["pocket"], asked) == Plan(
-        models=("pocket",), scenarios=("simple",), prompt_tokens=(64,), limits=Limits(ttft=0.5)
-    )
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"scenario": "simple"}, "Unknown option 'scenario'. Did you mean scenarios?"),
-        ({"zzz": 1}, "Unknown option 'zzz'. Options are scenarios, prompts, "),
-        ({"limits": {"tppot": 1}}, "limits has 'tppot'. It takes ttft, tpot, total, in seconds."),
-    ],
-)
-def test_an_unknown_option_names_its_neighbour(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(OptionError) as caught:
-        plan_of([], options)
-    assert message in str(caught.value)
 
 
 def test_prompts_in_a_file_are_parted_by_dashes(tmp_path: Path) -> None:
@@ -41,7 +17,7 @@ def test_prompts_in_a_file_are_parted_by_dashes(tmp_path: Path) -> None:
     file.write_bytes(b"What is zip?\r\n---\r\nOne\n\ntwo --- three\n---\n\n")
     assert read_prompts(str(file)) == ("What is zip?", "One\n\ntwo --- three")
     file.write_text("\n---\n \n")
-    with pytest.raises(OptionError, match="is empty. Write at least one prompt into it"):
+    with pytest.raises(OptionError, match=r"is empty\. Write at least one prompt into it"):
         read_prompts(str(file))
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(OptionError, match="is not UTF-8"):
@@ -57,7 +33,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(tmp_
     with pytest.raises(OptionError, match="that is a folder"):
         check_writable(file=str(tmp_path))
     check_writable(str(tmp_path / "new" / "folder"), str(tmp_path / "other" / "report.json"))
-    assert (tmp_path / "new" / "folder").is_dir()
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_report_that_is_none_says_so(tmp_path: Path) -> None:
