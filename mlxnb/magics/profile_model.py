@@ -42,10 +42,10 @@ class ProfileMagics(Magics):
         if options.help:
             print(self._parser.format_help())
             return None
-        if options.try_finding is not None:
-            return self._try(options)
         names = {**self._ip.user_ns, **(local_ns or {})}
         filled = fill_in(options, cell or "", names)
+        if options.try_finding is not None:
+            return self._try(options)
         return self._profile(options, None if cell is None else filled, names)
 
     profile_model.__doc__ = profile_parser().format_help()
