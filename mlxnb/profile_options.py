@@ -11,14 +11,15 @@ from .errors import OptionError
 NAMES = {"scenario": "scenarios", "slo": "limits"}
 # Measured one by one by options of their own, and swept by the same name where somebody writes it so.
 OWN = ("concurrency", "prompt_tokens")
-SEVERAL = "; several with commas between are measured one by one"
+SEVERAL = "; of several, each is measured"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare what every front takes, but for the models and for what becomes of the report."""
     add = parser.add_argument
     add("--quick", action="store_true", help="a few short cases, in seconds rather than minutes")
-    add("--scenario", metavar="NAME,…", help="which scenarios (default all, with --quick a few)")
+    known = "simple, medium, complex, long-context, multi-turn, code, batch"
+    add("--scenario", metavar="NAME,…", help=f"{known} (default all, with --quick the first two)")
     add("--prompts", metavar="FILE", help="prompts of your own, parted by lines of three dashes")
     add("--prompt-tokens", metavar="N,…", help="prompts of random tokens, of these exact lengths: 128,1024,4096")
     add("--max-tokens", metavar="N", help="tokens of each answer (default the scenario's own)")

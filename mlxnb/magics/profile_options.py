@@ -14,9 +14,10 @@ USAGE = """\
 %%profile_model [MODEL …] [options]    the same for one prompt, the cell's body
 %profile_model --try N                 measure what the N-th finding of the last report advises"""
 NOTES = """\
-The value is a Report: it shows itself, and has to_json, to_markdown, to_frame, plots and save. --prompts and --against
-take a variable of the notebook too. In the prompt and in option values, {{ expression }} is replaced by its value.
-An interrupt keeps what was measured until then. Defaults are those of %config MLXNB."""
+The value is a Report: it shows itself, and has to_json, to_markdown, to_frame, plots and save.
+--prompts and --against take a variable of the notebook too. In the prompt and in option values,
+{{ expression }} is replaced by its value. An interrupt keeps what was measured until then.
+Defaults are those of %config MLXNB."""
 # What may stand beside --try.
 BESIDE_TRY = ("into", "try_finding")
 
