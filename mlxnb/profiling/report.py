@@ -280,7 +280,9 @@ class OtherModel:
 @dataclass(frozen=True, slots=True)
 class Stress:
     """Generation without a pause: bytes that each request left behind, with a 95 % interval, free blocks held by the
-    allocator, the rate's change from the first to the last third; `verdict` says leak or no leak, with its confidence.
+    allocator (as a share of what it holds), the rate's change from the first to the last third; `verdict` says leak or
+    no leak, with its confidence. `decline` is the share of the rate that was lost, below 0 where it rose. `ended`:
+    "time", "memory stopped growing", "interrupted", or the error of the request that failed.
     """
 
     case: int
@@ -294,6 +296,7 @@ class Stress:
     verdict: str
     confidence: float
     memory: tuple[tuple[float, int], ...] = ()
+    ended: str = "time"
 
 
 @dataclass(frozen=True, slots=True)
