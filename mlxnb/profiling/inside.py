@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..backends.local import LocalModel
@@ -65,8 +64,9 @@ def look_inside(
     """Time the parts of a decode step of the request's model, on the engine's thread.
 
     The prompt is repeated or cut to `context` tokens, or taken as it is. `steps` steps are taken with a wait after each
-    part and as many without, in turns (A B B A). Times are medians over the steps, each part for itself, and
-    `synchronised` is their sum. A draft model and the caches are left out. `model` is what the Inside says of itself.
+    part and as many without, in turns (A B B A). Times are averages over the middle half of the steps, by how long each
+    took: so interruptions do not count, and the parts add up to `synchronised`. A draft model and the caches are left
+    out. `model` is what the Inside says of itself.
 
     Raises:
         OptionError: `steps` or `context` is less than 1.
@@ -128,8 +128,9 @@ def _looked(model: LocalModel, way: Way, ids: list[int], request: Request, steps
     for timed, count in ((False, first), (True, first), (True, second), (False, second)):
         if count:
             walks[timed].append(walk(model, way, ids, request, count, next(feeds), timed))
-    free = median(sum(step.values()) for each in walks[False] for step in each.steps)
-    shares = _shares([step for each in walks[True] for step in each.steps])
+    middle = {timed: middle_half([step for each in walks[timed] for step in each.steps]) for timed in walks}
+    free = sum(sum(step.values()) for step in middle[False]) / len(middle[False])
+    shares = _shares(middle[True])
     return Inside(number, len(ids), steps, shares, sum(share.seconds for share in shares), free)
 
 
@@ -174,10 +175,16 @@ def walk(
     return Walk(tuple(done[WARM_UP:]), tuple(said))
 
 
+def middle_half(steps: list[dict[Key, float]]) -> list[dict[Key, float]]:
+    """The steps without the quickest and the slowest quarter; one of three, and all of two."""
+    out = len(steps) // 4 if len(steps) > 3 else int(len(steps) == 3)
+    return sorted(steps, key=lambda step: sum(step.values()))[out : len(steps) - out]
+
+
 def _shares(steps: list[dict[Key, float]]) -> tuple[Share, ...]:
-    """The median of each part over the steps, in the order of the layers."""
+    """The average of each part over the steps, in the order of the layers."""
     keys = {key for step in steps for key in step}
-    found = {key: median(step.get(key, 0.0) for step in steps) for key in keys}
+    found = {key: sum(step.get(key, 0.0) for step in steps) / len(steps) for key in keys}
     return tuple(Share(part, found[part, layer], layer) for part, layer in sorted(keys, key=_place))
 
 
