@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -86,7 +87,7 @@ def look_inside(
         if most is not None and len(ids) + steps + WARM_UP > most:
             reason = f"{len(ids)} tokens and {steps} steps do not fit into a context of {most}"
             return Rejected(SUBJECT, reason, "take a shorter prompt")
-        return _looked(loaded, way, ids, _plain(request), steps, model)
+        return _looked(loaded, way, ids, plain(request), steps, model)
 
     return engine.call_with(request.model, look, request.backend, request.dtype, request.quantize)
 
@@ -113,7 +114,7 @@ def _ids(model: LocalModel, request: Request, context: int | None) -> list[int]:
     return ids if context is None else (ids * -(-context // len(ids)))[:context]
 
 
-def _plain(request: Request) -> Request:
+def plain(request: Request) -> Request:
     """The request without what is no part of a plain step, and with a seed, so that each pass draws the same."""
     sampling = request.sampling
     if sampling.seed is None:
@@ -122,19 +123,19 @@ def _plain(request: Request) -> Request:
 
 
 def _looked(model: LocalModel, way: Way, ids: list[int], request: Request, steps: int, number: int) -> Inside:
-    feeds = _feeds(model, way, ids, request)
+    states = feeds(model, way, ids, request)
     first, second = (steps + 1) // 2, steps // 2
     walks: dict[bool, list[Walk]] = {False: [], True: []}
     for timed, count in ((False, first), (True, first), (True, second), (False, second)):
         if count:
-            walks[timed].append(walk(model, way, ids, request, count, next(feeds), timed))
+            walks[timed].append(walk(model, way, ids, request, count, next(states), timed))
     middle = {timed: middle_half([step for each in walks[timed] for step in each.steps]) for timed in walks}
     free = sum(sum(step.values()) for step in middle[False]) / len(middle[False])
     shares = _shares(middle[True])
     return Inside(number, len(ids), steps, shares, sum(share.seconds for share in shares), free)
 
 
-def _feeds(model: LocalModel, way: Way, ids: list[int], request: Request) -> Iterator[Feed]:
+def feeds(model: LocalModel, way: Way, ids: list[int], request: Request) -> Iterator[Feed]:
     """KV states that hold the prompt but for its last token: copies of one, where this model's can be copied."""
     copies = model.states is not None and model.stretches_beyond is None
     base = way.prefill(ids, request) if copies else None
@@ -152,11 +153,18 @@ def _fresh(model: LocalModel, request: Request) -> Any:
 
 
 def walk(
-    model: LocalModel, way: Way, ids: list[int], request: Request, steps: int, feed: Feed, timed: bool = True
+    model: LocalModel,
+    way: Way,
+    ids: list[int],
+    request: Request,
+    steps: int,
+    feed: Feed,
+    timed: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Walk:
     """Decode so many tokens from `feed` and those before them, as the engine does, down to what it hands on."""
     job = Job(request, unstarted=lambda job: Outcome(job).result())
-    outcome, row, ledger = Outcome(job), Row(model.tokenizer, request, False, job.watch), Ledger()
+    outcome, row, ledger = Outcome(job), Row(model.tokenizer, request, False, job.watch), Ledger(clock)
     limit = steps + WARM_UP
     tokens = way.timed(ids, request, limit, feed, ledger) if timed else way.free(ids, request, limit, feed)
     done, said = [], []
