@@ -34,11 +34,24 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Layers that see the last `tokens` tokens only: bytes that they read and operations that they do for each."""
+
+    tokens: int
+    kv_read: float
+    flops: float
+
+
+@dataclass(frozen=True, slots=True)
 class Profiled:
     """A model as it was loaded. `weights`: bytes in memory; `weights_read`: bytes of weights that one decode step
     touches, `kv_read`: bytes of keys and values that it reads for each token of context, as METRICS defines both;
     `flops`: operations for a token without attention, `flops_context`: more for each token of context. None where the
     backend does not tell (a server's model).
+
+    Layers with a sliding window are apart, in `windows`; `state_read`: bytes of recurrent states. `flops_head`: the part
+    of `flops` that a prompt needs for its last token only; `weights_prefill`: bytes that a long prompt touches, all
+    experts among them. `mlxnb.profiling.needs` adds them up.
     """
 
     name: str
@@ -59,6 +72,10 @@ class Profiled:
     flops: float | None = None
     flops_context: float | None = None
     notes: tuple[str, ...] = ()
+    windows: tuple[Window, ...] = ()
+    state_read: float = 0.0
+    flops_head: float = 0.0
+    weights_prefill: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
