@@ -162,7 +162,7 @@ CAUSES: dict[tuple[str, str], Callable[[], Report]] = {
     ("compute-bound", "prefill"): lambda: _with_prefill(0.9, roofline=points(prefill=(0.05, 0.8))),
     ("compute-bound", "batch"): lambda: healthy(roofline=points(decode=(0.3, 0.7))),
     ("overhead-bound", "low MBU and MFU"): lambda: healthy(roofline=points(decode=(0.1, 0.01))),
-    ("overhead-bound", "inside"): lambda: healthy(insides=(inside(our_own_overhead=0.4),)),
+    ("overhead-bound", "inside"): lambda: healthy(insides=(inside(overhead=0.4),)),
     ("tokenizer-bound", "detokenising"): lambda: healthy(
         insides=(inside(detokenising=0.3),), roofline=points(decode=(0.2, 0.01))
     ),
