@@ -7,6 +7,9 @@ matrix rate (MFU) that it reaches; see METRICS, and Williams, Waterman, Patterso
 from __future__ import annotations
 
 from ..render.numbers import duration
+from .inside_parts import DETOKENISING
+from .inside_parts import OVERHEAD as OVERHEAD_OF_STEP
+from .needs import kv_bytes, step_bytes
 from .rules_remedies import faster_decode, faster_prefill, other_backend, smaller_cache, steps_saved
 from .rules_seen import Limit, Said, Seen, missing
 
@@ -16,9 +19,6 @@ COMPUTE = Limit("compute-bound", "MFU", 0.5)
 OVERHEAD = Limit("overhead-bound", "the larger of MBU and MFU", 0.3)
 OWN = Limit("overhead-bound", "overhead in a decode step", 0.25)
 TEXT = Limit("tokenizer-bound", "detokenising in a decode step", 0.1)
-
-# Names of the parts of a decode step, as Inside has them, that are no arithmetic of the model.
-OVERHEADS, DETOKENISING = ("overhead", "own", "python", "dispatch"), ("detoken",)
 
 
 def memory_bound(seen: Seen) -> Said:
@@ -75,7 +75,7 @@ def compute_bound(seen: Seen) -> Said:
 
 def overhead_bound(seen: Seen) -> Said:
     """The time goes into what is neither reading nor arithmetic: Python, dispatch, launching kernels."""
-    own = part_of_step(seen, OVERHEADS)
+    own = part_of_step(seen, OVERHEAD_OF_STEP[0])
     mbu, mfu = _utilised(seen)
     if seen.phase is None or (own is None and (mbu is None or mfu is None)):
         return missing(OVERHEAD.rule, "MBU and MFU, or the time inside a token")
@@ -94,7 +94,7 @@ def overhead_bound(seen: Seen) -> Said:
 
 def detokenising(seen: Seen) -> Said:
     """The time goes into turning tokens into text."""
-    share = part_of_step(seen, DETOKENISING)
+    share = part_of_step(seen, DETOKENISING[0])
     if share is None:
         return missing(TEXT.rule, "time inside a token")
     if share < TEXT.threshold:
@@ -109,28 +109,21 @@ def detokenising(seen: Seen) -> Said:
     )
 
 
-def part_of_step(seen: Seen, names: tuple[str, ...]) -> float | None:
-    """The share of a synchronised decode step that the parts of such names took; None where nobody looked inside."""
+def part_of_step(seen: Seen, part: str) -> float | None:
+    """The share of a synchronised decode step that a part took, one of PARTS; None where nobody looked inside."""
     inside = seen.inside
     if inside is None or inside.synchronised <= 0 or not inside.shares:
         return None
-    return sum(share.seconds for share in inside.shares if _named(share.part, names)) / inside.synchronised
-
-
-def _named(part: str, names: tuple[str, ...]) -> bool:
-    words = part.lower().replace("-", " ").replace("_", " ").split()
-    return any(word.startswith(name) for word in words for name in names)
+    return sum(share.seconds for share in inside.shares if share.part == part) / inside.synchronised
 
 
 def kv_share(seen: Seen) -> float | None:
-    """Keys and values among the bytes that a token reads, 0 to 1, halfway through the answer."""
-    model = seen.model
-    context = context_of(seen)
-    if model is None or model.weights_read is None or model.kv_read is None or context is None:
+    """Keys and values among the bytes that a step reads, 0 to 1, halfway through the answer."""
+    model, context, rows = seen.model, context_of(seen), max(1, seen.case.concurrency)
+    if model is None or context is None:
         return None
-    cache = model.kv_read * context * max(1, seen.case.concurrency)
-    whole = model.weights_read + cache
-    return cache / whole if whole > 0 else None
+    whole, cache = step_bytes(model, context, rows), kv_bytes(model, context)
+    return None if not whole or cache is None else rows * cache / whole
 
 
 def context_of(seen: Seen) -> float | None:
