@@ -14,7 +14,7 @@ from mlxnb.profiling.changes import Change, changes
 from mlxnb.profiling.compare import FIGURES, against, comparisons, paired_ratio, unpaired_ratio
 from mlxnb.profiling.report import Ratio, Report
 
-from .reports import EMPTY, ENVIRONMENT, MODEL, full, single, turns
+from .whole_reports import EMPTY, ENVIRONMENT, MODEL, full, single, turns
 
 
 def ratios(report: Report) -> dict[str, Ratio]:
@@ -144,7 +144,7 @@ def test_what_changed_is_named() -> None:
         versions={**ENVIRONMENT.versions, "mlx": "0.33.0", "transformers": "5.23.0"},
         settings={"threads": 4, "power": "plugged in"},
         bandwidth=1.2 * 228e9,
-        products={"bfloat16": 1.01 * 7.4e12, "float32": 3.9e12},
+        products={"bfloat16": 1.01 * 14.8e12, "float32": 7.1e12},
     )
     model = replace(MODEL, revision="0000", quantization="4-bit, group 64")
     found = changes(replace(single(), environment=environment, models=(model,)), single())

@@ -10,7 +10,7 @@ import pytest
 from mlxnb.errors import BackendMissingError
 from mlxnb.profiling.frame import ORDER
 
-from .reports import EMPTY, full
+from .whole_reports import EMPTY, full
 
 FULL = full()
 

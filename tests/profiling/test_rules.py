@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mlxnb.profiling.report import Report
 from mlxnb.profiling.rules import NOTHING, OF_A_CASE, OF_ALL, findings
-from tests.profiling.judged import (
+from tests.profiling.reports import (
     CAUSES,
     GB,
     case,

@@ -17,7 +17,7 @@ from mlxnb.errors import MlxnbError, ReportError
 from mlxnb.profiling.report import SCHEMA, Environment, Report
 from mlxnb.profiling.saved import json_schema
 
-from .reports import EMPTY, full, single
+from .whole_reports import EMPTY, full, single
 
 FULL = full()
 JSON = FULL.to_json()
