@@ -1,5 +1,3 @@
-<<<<<<< HEAD:tests/profiling/reports.py
-=======
 """Reports as a profile would give them, out of requests whose timings are drawn: the figures are computed, not written.
 
 What a request takes is known: a first token after `overhead + prompt / prefill`, then gaps around `gap` at the context
@@ -279,4 +277,3 @@ def single(speed: float = 1.0, rounds: int = 5, seed: int = 0, noise: float = 0.
 
 
 EMPTY = Report(ENVIRONMENT, "2026-11-21T20:15:00+00:00", 0.2, 1, partial="interrupted before the first request")
->>>>>>> p-report:tests/profiling/whole_reports.py
