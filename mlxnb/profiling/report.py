@@ -40,11 +40,24 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Layers that see the last `tokens` tokens only: bytes that they read and operations that they do for each."""
+
+    tokens: int
+    kv_read: float
+    flops: float
+
+
+@dataclass(frozen=True, slots=True)
 class Profiled:
     """A model as it was loaded. `weights`: bytes in memory; `weights_read`: bytes of weights that one decode step
     touches, `kv_read`: bytes of keys and values that it reads for each token of context, as METRICS defines both;
     `flops`: operations for a token without attention, `flops_context`: more for each token of context. None where the
     backend does not tell (a server's model).
+
+    Layers with a sliding window are apart, in `windows`; `state_read`: bytes of recurrent states. `flops_head`: what a
+    prompt needs of `flops` for its last token only; `weights_prefill`: bytes that a long prompt touches, all experts
+    among them. `mlxnb.profiling.needs` adds them up.
     """
 
     name: str
@@ -65,13 +78,18 @@ class Profiled:
     flops: float | None = None
     flops_context: float | None = None
     notes: tuple[str, ...] = ()
+    windows: tuple[Window, ...] = ()
+    state_read: float = 0.0
+    flops_head: float = 0.0
+    weights_prefill: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One thing that is measured several times: a scenario with a model and options. `varied` is what sets it apart
     from its siblings (kv_bits, quantize, backend, kernels, a swept field). `model` indexes Report.models; None where it
-    could not be loaded, and `error` says why.
+    could not be loaded, and `error` says why; or why no further runs were made of it. `asked` is the model's name as it
+    was asked for, `tokenising` the seconds that its prompts took to become tokens, where that happens here.
     """
 
     label: str
@@ -82,6 +100,9 @@ class Case:
     prompt_tokens: int | None = None  # as intended
     varied: Mapping[str, Value] = field(default_factory=dict)
     error: str | None = None
+    asked: str = ""
+    notes: tuple[str, ...] = ()
+    tokenising: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +110,9 @@ class Run:
     """One request of a case. Times in `timings` count from the beginning of the profile. A `round` is one repetition:
     requests that ran together share it; warm-ups are not here. `timings` is None where it failed, as `error` says.
     Memory in bytes: the allocator's peak, and the process's; energy in joules, None where the machine gives none.
-    `clients` marks figures that a client took of a server's answer. `own` are seconds of our own work in the answer.
+    `clients` marks figures that a client took of a server's answer. `own` are the seconds of our own work between the
+    request and its prefill, such as tokenising, where it had to wait for no other. `turn` counts the requests of a
+    conversation from 0.
     """
 
     case: int
@@ -107,6 +130,8 @@ class Run:
     clients: bool = False
     notes: tuple[str, ...] = ()
     error: str | None = None
+    own: float | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +156,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Seconds of one decode step that a part took; `layer` is None for what is outside the layers."""
+    """Seconds of one decode step that a part took, one of inside_parts.PARTS; `layer` is None outside the layers."""
 
     part: str
     seconds: float
@@ -141,7 +166,8 @@ class Share:
 @dataclass(frozen=True, slots=True)
 class Inside:
     """Time inside a token: `shares` were timed with a wait after each part, over `steps` decode steps at `context`
-    tokens; they add up to `synchronised`. `free` is a step without those waits. Seconds, medians over the steps.
+    tokens; they add up to `synchronised`. `free` is a step without those waits. Seconds, averages over the middle half
+    of the steps.
     """
 
     model: int
@@ -263,7 +289,9 @@ class OtherModel:
 @dataclass(frozen=True, slots=True)
 class Stress:
     """Generation without a pause: bytes that each request left behind, with a 95 % interval, free blocks held by the
-    allocator, the rate's change from the first to the last third; `verdict` says leak or no leak, with its confidence.
+    allocator (as a share of what it holds), the rate's change from the first to the last third; `verdict` says leak or
+    no leak, with its confidence. `decline` is the share of the rate that was lost, below 0 where it rose. `ended`:
+    "time", "memory stopped growing", "interrupted", or the error of the request that failed.
     """
 
     case: int
@@ -277,6 +305,7 @@ class Stress:
     verdict: str
     confidence: float
     memory: tuple[tuple[float, int], ...] = ()
+    ended: str = "time"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,148 @@
+"""What happened to the requests themselves: prompts computed again, waits, text work, failures, empty answers."""
+
+from __future__ import annotations
+
+from ..backends.memory import memory_ran_out
+from ..hardware import human_bytes
+from ..render.numbers import duration, plural
+from .report import Report, Stress
+from .rules_remedies import kept_prefixes, varied, without_draft
+from .rules_seen import Limit, Said, Seen, missing
+
+MISSES = Limit("cache-misses", "prompt tokens that were reused", 0.2)
+TEXT = Limit("tokenizer-bound", "time before prefill, of the time to the first token", 0.25)
+QUEUE = Limit("queueing", "wait for other requests, of the time to the first token", 0.5)
+FAILED = Limit("failures", "requests without an answer", 1, "requests")
+EMPTY = Limit("empty-answers", "tokens of an answer", 2, "tokens")
+DRAFT = Limit("poor-draft", "accepted of the tokens that the draft proposed", 0.3)
+LEAK = Limit("leak", "bytes that each request left behind", 0, "bytes")
+
+CONVERSATION = "multi-turn"  # the scenario whose prompts begin alike
+NOTICED = 0.02  # seconds before prefill that are worth a word
+PROPOSED = 50  # guesses that an acceptance rests on
+
+
+def cache_misses(seen: Seen) -> Said:
+    """A conversation was computed again at each turn."""
+    if seen.case.scenario != CONVERSATION:
+        return missing(MISSES.rule, "conversation of several turns")
+    turns = [t for run in seen.runs if (t := run.timings) is not None and not run.clients]
+    prompts = sum(t.prompt_tokens for t in turns)
+    if len(turns) < 2 or not prompts:
+        return missing(MISSES.rule, "count of reused tokens")
+    reused = sum(t.reused_tokens for t in turns)
+    if reused / prompts >= MISSES.threshold:
+        return None
+    off = varied(seen, "cache") == "off"
+    return MISSES.crossed(
+        seen.index,
+        reused / prompts,
+        f"of {prompts:,} prompt tokens in {plural(len(turns), 'turn')}, {reused:,} were reused",
+        "the cache was off" if off else "no KV state of an earlier turn was found again, or its beginning had changed",
+        "Ask with --cache auto and leave what was said before as it is: what follows a change is computed anew.",
+        kept_prefixes(seen),
+    )
+
+
+def tokenizing(seen: Seen) -> Said:
+    """The prompt took long to become tokens. With one request at a time nothing else lies before prefill."""
+    wait, ttft = seen.summary.queue, seen.summary.ttft
+    if seen.case.concurrency > 1 or wait is None or ttft is None or not seen.mine:
+        return missing(TEXT.rule, "time before prefill of requests that came one by one")
+    whole = wait.median + ttft.median
+    if whole <= 0 or wait.median < NOTICED or wait.median / whole < TEXT.threshold:
+        return None
+    return TEXT.crossed(
+        seen.index,
+        wait.median / whole,
+        f"{duration(wait.median)} of {duration(whole)} to the first token lie before prefill",
+        "the chat template and the tokenizer take long beside so fast a prefill",
+        "Take a model with a fast tokenizer (a tokenizer.json), or put the prompts in a batch.",
+    )
+
+
+def queueing(seen: Seen) -> Said:
+    """Requests waited for each other."""
+    wait, ttft = seen.summary.queue, seen.summary.ttft
+    if seen.case.concurrency < 2 or wait is None or ttft is None:
+        return missing(QUEUE.rule, "requests that came together")
+    whole = wait.median + ttft.median
+    if whole <= 0 or wait.median / whole < QUEUE.threshold:
+        return None
+    return QUEUE.crossed(
+        seen.index,
+        wait.median / whole,
+        f"with {seen.case.concurrency} at once, {duration(wait.median)} of {duration(whole)} to the first token "
+        "are a wait for others",
+        "more requests come together than are computed together",
+        "Ask fewer at once, or take a backend that computes them in one batch (mlx or torch).",
+    )
+
+
+def failures(seen: Seen) -> Said:
+    """Requests failed, or the case could not run at all."""
+    summary, errors = seen.summary, [run.error for run in seen.report.runs if run.case == seen.index and run.error]
+    if seen.case.error is None and not summary.n + summary.failed:
+        return missing(FAILED.rule, "request")
+    failed = max(summary.failed, int(seen.case.error is not None))
+    if not failed:
+        return None
+    why = (seen.case.error or (errors[0] if errors else "nothing says why")).rstrip(".")
+    short = "memory ran out" in why.lower() or memory_ran_out(RuntimeError(why))
+    cause = "memory ran out" if short else "the first of them says it"
+    remedy = (
+        "Take fewer bits, a smaller model or a shorter prompt." if short else "Do what the message says, and repeat."
+    )
+    of = f"{failed} of {summary.n + summary.failed} requests failed" if summary.failed else "the case could not run"
+    return FAILED.crossed(seen.index, failed, f"{of}: {why}", cause, remedy)
+
+
+def empty_answers(seen: Seen) -> Said:
+    """Answers were so short that nothing can be said of decode."""
+    tokens = seen.summary.generation_tokens
+    if tokens is None:
+        return missing(EMPTY.rule, "answer")
+    if tokens.median >= EMPTY.threshold:
+        return None
+    return EMPTY.crossed(
+        seen.index,
+        tokens.median,
+        f"half of {plural(tokens.n, 'answer')} have {tokens.median:g} tokens or fewer, so that TPOT is undefined",
+        "the model ended its turn at once, or max_tokens lets it say no more",
+        "Raise max_tokens, or give a prompt that the model answers at some length.",
+    )
+
+
+def poor_draft(seen: Seen) -> Said:
+    """Most of what a draft guessed was thrown away."""
+    acceptance = seen.summary.acceptance
+    proposed = sum(run.proposed or 0 for run in seen.runs)
+    if acceptance is None or proposed < PROPOSED:
+        return missing(DRAFT.rule, f"{PROPOSED} guesses of a draft")
+    if acceptance >= DRAFT.threshold:
+        return None
+    return DRAFT.crossed(
+        seen.index,
+        acceptance,
+        f"{acceptance:.0%} of {proposed:,} guesses were accepted",
+        "the draft guesses wrong so often that verifying costs more than it saves",
+        "Leave out the draft, or take fewer draft_tokens or a draft of the same family.",
+        without_draft(seen),
+    )
+
+
+def leak(report: Report) -> Said:
+    """A stress found memory that did not come back."""
+    if not report.stress:
+        return missing(LEAK.rule, "stress")
+    worst: Stress = max(report.stress, key=lambda each: (each.verdict == "leak", each.growth))
+    if worst.verdict != "leak":
+        return None
+    return LEAK.crossed(
+        worst.case,
+        worst.growth,
+        f"{plural(worst.requests, 'request')} left {human_bytes(worst.growth)} behind each "
+        f"({human_bytes(worst.low)} – {human_bytes(worst.high)}), with a confidence of {worst.confidence:.1%}",
+        "something keeps what an answer needed after it is done",
+        "Unload the model now and then, and report this with the versions above.",
+    )

@@ -1,0 +1,252 @@
+"""Rules fire on their cause and on nothing else, never without their figures, and never raise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlxnb.profiling.report import Report
+from mlxnb.profiling.rules import NOTHING, OF_A_CASE, OF_ALL, findings
+from tests.profiling.reports import (
+    CAUSES,
+    GB,
+    case,
+    healthy,
+    inside,
+    points,
+    profiled,
+    run,
+    runs,
+    sample,
+    samples,
+    stress,
+)
+
+RULES = sorted({name for name, _ in (*OF_A_CASE, *OF_ALL)} | {"decline"})
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=" ".join)
+def test_each_cause_is_found_and_nothing_else(cause):
+    assert [finding.rule for finding in findings(CAUSES[cause]())] == [cause[0]]
+
+
+def test_every_rule_has_a_cause_in_the_table():
+    assert sorted({rule for rule, _ in CAUSES}) == RULES
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=" ".join)
+def test_a_finding_says_what_crossed_what_and_what_to_do(cause):
+    (finding,) = findings(CAUSES[cause]())
+    assert finding.figure
+    assert finding.unit
+    assert finding.evidence
+    assert finding.cause
+    assert finding.remedy
+    assert math.isfinite(finding.value)
+    assert finding.value != finding.threshold or finding.rule == "failures"  # of which one is enough
+    assert "None" not in f"{finding.evidence} {finding.cause} {finding.remedy}"
+
+
+def test_nothing_found_says_what_was_looked_at():
+    (finding,) = findings(healthy())
+    assert finding.rule == NOTHING
+    assert finding.trial is None
+    assert "memory-bound" in finding.evidence
+    assert "not looked at: cache-misses: no conversation of several turns" in finding.evidence
+
+
+def test_nothing_measured_is_not_nothing_wrong():
+    (finding,) = findings(healthy(runs=(), samples=(), insides=(), roofline=None, stress=(), cases=()))
+    assert finding.rule == NOTHING
+    assert finding.value == 0
+    assert finding.cause == "there was nothing to look at"
+
+
+# What each rule cannot fire without: the causes of the table, with that figure taken away.
+WITHOUT = {
+    "memory-bound": {"roofline": None},
+    "kv-bound": {"models": (profiled(backend="mlx", kv_read=None),), "roofline": None},
+    "compute-bound": {"roofline": None},
+    "overhead-bound": {"roofline": None, "insides": ()},
+    "tokenizer-bound": {"insides": (), "runs": (), "roofline": None},
+    "swap": {"samples": (), "roofline": None},
+    "memory-pressure": {"samples": ()},
+    "thermal": {"runs": ()},
+    "decline": {"runs": ()},
+    "cache-misses": {"runs": ()},
+    "queueing": {"runs": ()},
+    "failures": {"runs": (), "cases": ()},
+    "empty-answers": {"runs": ()},
+    "poor-draft": {"runs": runs(proposed=None, accepted=None)},
+    "busy-machine": {"samples": (), "runs": runs()},
+    "noisy-machine": {"runs": runs(3)},
+    "leak": {"stress": ()},
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=" ".join)
+def test_no_rule_fires_without_its_figures(cause):
+    report = replace(CAUSES[cause](), **WITHOUT[cause[0]])
+    assert [finding.rule for finding in findings(report)] == [NOTHING]
+
+
+def test_heat_without_a_slower_rate_is_no_finding():
+    hot = samples(temperature=lambda i: 60.0 + 5 * i, pressure=lambda i: "nominal" if i < 4 else "serious")
+    assert [finding.rule for finding in findings(healthy(samples=hot))] == [NOTHING]
+
+
+def test_a_single_slow_round_is_no_decline():
+    report = healthy(runs=runs(rates=[100, 101, 99, 100, 100.5, 99.5, 100, 101, 60]))
+    assert not {"decline", "thermal"} & {finding.rule for finding in findings(report)}
+
+
+def test_a_servers_own_processor_time_is_not_that_of_others():
+    report = healthy(samples=samples(cpu=lambda i: 1.0, own_cpu=lambda i: 0.05), runs=runs(clients=True))
+    assert [finding.rule for finding in findings(report)] == [NOTHING]
+
+
+def test_one_rule_of_many_cases_is_one_finding_of_the_worst():
+    cases = (*case(label="a"), *case(label="b"))
+    both = (*runs(wait=0.2), *runs(wait=0.4, case=1))
+    (finding,) = findings(healthy(cases=cases, runs=both))
+    assert (finding.rule, finding.case) == ("tokenizer-bound", 1)
+    assert finding.evidence.endswith("likewise in a")
+
+
+@pytest.mark.parametrize(
+    ("cause", "options"),
+    [
+        (("memory-bound", "decode"), {"quantize": "int8"}),
+        (("memory-bound", "quantised"), {"draft": "lookup"}),
+        (("kv-bound", "long context"), {"kv_bits": 8}),
+        (("overhead-bound", "low MBU and MFU"), {"draft": "lookup"}),
+        (("cache-misses", "nothing reused"), {"cache": "auto"}),
+        (("poor-draft", "one in ten"), {"draft": None, "draft_tokens": None}),
+    ],
+)
+def test_what_can_be_tried_at_once_is_a_trial(cause, options):
+    (finding,) = findings(CAUSES[cause]())
+    assert finding.trial is not None
+    assert finding.trial.options == options
+
+
+@pytest.mark.parametrize("rule", ["swap", "memory-pressure", "busy-machine", "noisy-machine", "queueing", "failures"])
+def test_closing_other_programs_is_not_tried(rule):
+    for name, made in CAUSES.items():
+        if name[0] == rule:
+            assert findings(made())[0].trial is None
+
+
+def test_a_large_model_under_memory_pressure_can_be_tried_in_fewer_bits():
+    report = healthy(samples=samples(available=lambda i: GB // 10), models=(profiled(weights=8 * GB),))
+    (finding,) = findings(report)
+    assert finding.trial is not None
+    assert finding.trial.options == {"quantize": "int8"}
+
+
+def test_what_a_case_was_measured_with_is_not_tried_again():
+    made = CAUSES["memory-bound", "decode"]()
+    (finding,) = findings(replace(made, cases=case(varied={"draft": "lookup", "quantize": "int8"})))
+    assert finding.trial is None
+
+
+def test_a_compute_bound_prefill_in_float32_is_tried_in_what_multiplies_faster():
+    made = CAUSES["compute-bound", "prefill"]()
+    (finding,) = findings(replace(made, models=(profiled(dtype="float32"),)))
+    assert finding.trial is not None
+    assert finding.trial.options == {"dtype": "bfloat16"}
+
+
+def test_memory_that_ran_out_is_named():
+    report = healthy(runs=(*runs(8), run(8)))
+    failed = replace(report.runs[8], timings=None, error="RuntimeError: out of memory")
+    (finding,) = findings(replace(report, runs=(*report.runs[:8], failed)))
+    assert finding.cause == "memory ran out"
+
+
+shares = st.one_of(st.none(), st.floats(0, 1.5))
+
+
+@st.composite
+def any_report(draw: st.DrawFn) -> Report:
+    """What a profile may hold: figures missing here and there, and of any size."""
+    count = draw(st.integers(0, 6))
+    made = tuple(
+        run(
+            i,
+            case=draw(st.integers(0, 1)),
+            rate=draw(st.floats(1e-3, 1e6)),
+            prefill=draw(st.floats(0, 100)),
+            wait=draw(st.floats(0, 100)),
+            tokens=draw(st.integers(0, 5)),
+            prompt=draw(st.integers(0, 1000)),
+            proposed=draw(st.one_of(st.none(), st.integers(0, 100))),
+            accepted=0,
+            clients=draw(st.booleans()),
+        )
+        for i in range(count)
+    )
+    made = tuple(replace(each, timings=None, error="it failed") if draw(st.booleans()) else each for each in made)
+    more = {
+        "cpu": lambda i: draw(st.floats(0, 1)),
+        "swap": lambda i: draw(st.integers(0, 10 * GB)),
+        "available": lambda i: draw(st.integers(0, 16 * GB)),
+        "temperature": lambda i: draw(st.one_of(st.none(), st.floats(0, 120))),
+        "clock": lambda i: draw(st.one_of(st.none(), st.floats(0, 5e9))),
+        "pressure": lambda i: draw(st.sampled_from([None, "nominal", "serious", ""])),
+    }
+    of_model = draw(st.sampled_from([None, 0]))
+    cases = tuple(
+        replace(
+            case()[0],
+            label=label,
+            model=of_model,
+            concurrency=draw(st.integers(1, 4)),
+            scenario=draw(st.sampled_from(["simple", "multi-turn"])),
+            error=draw(st.sampled_from([None, "it could not be loaded."])),
+        )
+        for label in "ab"
+    )
+    costs = {
+        name: draw(st.one_of(st.none(), st.floats(0, 1e12)))
+        for name in ("weights_read", "kv_read", "flops", "flops_context")
+    }
+    roofline = points((draw(shares), draw(shares)), (draw(shares), draw(shares)))  # type: ignore[arg-type]
+    return healthy(
+        models=(profiled(**costs),),
+        cases=cases,
+        runs=made,
+        samples=samples(draw(st.integers(0, 5)), **more),
+        insides=draw(st.sampled_from([(), (inside(),), (inside(overhead=0.6),)])),
+        roofline=draw(st.sampled_from([None, roofline])),
+        stress=draw(st.sampled_from([(), (stress(),)])),
+    )
+
+
+@given(any_report())
+def test_no_report_makes_a_rule_raise_and_every_finding_crossed_its_threshold(report):
+    found = findings(report)
+    assert found
+    for finding in found:
+        assert finding.rule in {*RULES, NOTHING}
+        assert math.isfinite(finding.value)
+        assert finding.case is None or finding.case < len(report.cases)
+        needs_roofline = finding.rule in ("memory-bound", "kv-bound", "compute-bound")
+        assert not (needs_roofline and report.roofline is None)
+        assert not (finding.rule in ("swap", "memory-pressure", "busy-machine") and not report.samples)
+        assert not (finding.rule == "queueing" and report.cases[finding.case or 0].concurrency < 2)
+    assert (found[0].rule == NOTHING) == (len(found) == 1 and found[0].figure == "rules that had their figures")
+
+
+def test_samples_lie_within_the_runs_they_are_told_of():
+    """The table would prove little if its samples were of another time than its runs."""
+    first, last = healthy().runs[0].timings, healthy().runs[-1].timings
+    assert first is not None
+    assert last is not None
+    assert first.accepted <= sample(0).at
+    assert sample(8).at <= last.token_times[-1]
+    assert {"temperature", "clock", "pressure"} <= {f.name for f in fields(sample(0))}
