@@ -82,7 +82,8 @@ class Profiled:
 class Case:
     """One thing that is measured several times: a scenario with a model and options. `varied` is what sets it apart
     from its siblings (kv_bits, quantize, backend, kernels, a swept field). `model` indexes Report.models; None where it
-    could not be loaded, and `error` says why.
+    could not be loaded, and `error` says why; or why no further runs were made of it. `asked` is the model's name as it
+    was asked for, `tokenising` the seconds that its prompts took to become tokens, where that happens here.
     """
 
     label: str
@@ -93,6 +94,9 @@ class Case:
     prompt_tokens: int | None = None  # as intended
     varied: Mapping[str, Value] = field(default_factory=dict)
     error: str | None = None
+    asked: str = ""
+    notes: tuple[str, ...] = ()
+    tokenising: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,9 @@ class Run:
     """One request of a case. Times in `timings` count from the beginning of the profile. A `round` is one repetition:
     requests that ran together share it; warm-ups are not here. `timings` is None where it failed, as `error` says.
     Memory in bytes: the allocator's peak, and the process's; energy in joules, None where the machine gives none.
-    `clients` marks figures that a client took of a server's answer. `own` are seconds of our own work in the answer.
+    `clients` marks figures that a client took of a server's answer. `own` are the seconds of our own work between the
+    request and its prefill, such as tokenising, where it had to wait for no other. `turn` counts the requests of a
+    conversation from 0.
     """
 
     case: int
@@ -118,6 +124,8 @@ class Run:
     clients: bool = False
     notes: tuple[str, ...] = ()
     error: str | None = None
+    own: float | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
