@@ -299,5 +299,3 @@ def test_an_answer_that_ends_does_not_end_the_steps(engine, checkpoint, monkeypa
 def test_the_middle_half(count, kept):
     steps = [{("mlp", 0): float(i)} for i in reversed(range(count))]
     assert [step["mlp", 0] for step in middle_half(steps)] == kept
-
-

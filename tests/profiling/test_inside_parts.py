@@ -40,9 +40,13 @@ def test_parts_inside_one_another_add_up_to_the_time_that_went_by(moves):
 def test_a_part_ends_also_with_an_error():
     clock = Hand()
     ledger = Ledger(clock)
-    with pytest.raises(ZeroDivisionError), ledger.part(("mlp", 3)):
-        clock.now += 2
-        raise ZeroDivisionError
+
+    def fail():
+        with ledger.part(("mlp", 3)):
+            clock.now += 2
+            raise ZeroDivisionError
+
+    pytest.raises(ZeroDivisionError, fail)
     clock.now += 5
     assert ledger.cut() == {("mlp", 3): 2, OVERHEAD: 5}
 

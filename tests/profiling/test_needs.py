@@ -35,4 +35,6 @@ def test_a_prompt_reads_experts_that_a_token_does_not():
 
 
 def test_what_is_not_told_stays_untold():
-    assert step_bytes(Costs(), 1) is step_flops(Costs(), 1) is prompt_flops(Costs(), 5) is prompt_bytes(Costs(), 5) is None
+    assert (
+        step_bytes(Costs(), 1) is step_flops(Costs(), 1) is prompt_flops(Costs(), 5) is prompt_bytes(Costs(), 5) is None
+    )
