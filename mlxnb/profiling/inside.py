@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..backends.local import LocalModel
@@ -65,8 +65,9 @@ def look_inside(
     """Time the parts of a decode step of the request's model, on the engine's thread.
 
     The prompt is repeated or cut to `context` tokens, or taken as it is. `steps` steps are taken with a wait after each
-    part and as many without, in turns (A B B A). Times are medians over the steps, each part for itself, and
-    `synchronised` is their sum. A draft model and the caches are left out. `model` is what the Inside says of itself.
+    part and as many without, in turns (A B B A). Times are averages over the middle half of the steps, by how long each
+    took: so interruptions do not count, and the parts add up to `synchronised`. A draft model and the caches are left
+    out. `model` is what the Inside says of itself.
 
     Raises:
         OptionError: `steps` or `context` is less than 1.
@@ -86,7 +87,7 @@ def look_inside(
         if most is not None and len(ids) + steps + WARM_UP > most:
             reason = f"{len(ids)} tokens and {steps} steps do not fit into a context of {most}"
             return Rejected(SUBJECT, reason, "take a shorter prompt")
-        return _looked(loaded, way, ids, _plain(request), steps, model)
+        return _looked(loaded, way, ids, plain(request), steps, model)
 
     return engine.call_with(request.model, look, request.backend, request.dtype, request.quantize)
 
@@ -98,7 +99,8 @@ def way_into(loaded: LoadedModel) -> Way | Rejected:
         reason = CLOSED.get(backend, f"the {backend} backend does not show its parts")
         return Rejected(SUBJECT, reason, "take --backend mlx or torch")
     way = _ways()[backend](loaded)
-    return way.refused() or way
+    refused = way.refused()
+    return way if refused is None else refused
 
 
 def _ways() -> dict[str, Callable[[Any], Way]]:
@@ -113,7 +115,7 @@ def _ids(model: LocalModel, request: Request, context: int | None) -> list[int]:
     return ids if context is None else (ids * -(-context // len(ids)))[:context]
 
 
-def _plain(request: Request) -> Request:
+def plain(request: Request) -> Request:
     """The request without what is no part of a plain step, and with a seed, so that each pass draws the same."""
     sampling = request.sampling
     if sampling.seed is None:
@@ -122,18 +124,19 @@ def _plain(request: Request) -> Request:
 
 
 def _looked(model: LocalModel, way: Way, ids: list[int], request: Request, steps: int, number: int) -> Inside:
-    feeds = _feeds(model, way, ids, request)
+    states = feeds(model, way, ids, request)
     first, second = (steps + 1) // 2, steps // 2
     walks: dict[bool, list[Walk]] = {False: [], True: []}
     for timed, count in ((False, first), (True, first), (True, second), (False, second)):
         if count:
-            walks[timed].append(walk(model, way, ids, request, count, next(feeds), timed))
-    free = median(sum(step.values()) for each in walks[False] for step in each.steps)
-    shares = _shares([step for each in walks[True] for step in each.steps])
+            walks[timed].append(walk(model, way, ids, request, count, next(states), timed))
+    middle = {timed: middle_half([step for each in walks[timed] for step in each.steps]) for timed in walks}
+    free = sum(sum(step.values()) for step in middle[False]) / len(middle[False])
+    shares = _shares(middle[True])
     return Inside(number, len(ids), steps, shares, sum(share.seconds for share in shares), free)
 
 
-def _feeds(model: LocalModel, way: Way, ids: list[int], request: Request) -> Iterator[Feed]:
+def feeds(model: LocalModel, way: Way, ids: list[int], request: Request) -> Iterator[Feed]:
     """KV states that hold the prompt but for its last token: copies of one, where this model's can be copied."""
     copies = model.states is not None and model.stretches_beyond is None
     base = way.prefill(ids, request) if copies else None
@@ -151,11 +154,18 @@ def _fresh(model: LocalModel, request: Request) -> Any:
 
 
 def walk(
-    model: LocalModel, way: Way, ids: list[int], request: Request, steps: int, feed: Feed, timed: bool = True
+    model: LocalModel,
+    way: Way,
+    ids: list[int],
+    request: Request,
+    steps: int,
+    feed: Feed,
+    timed: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Walk:
     """Decode so many tokens from `feed` and those before them, as the engine does, down to what it hands on."""
     job = Job(request, unstarted=lambda job: Outcome(job).result())
-    outcome, row, ledger = Outcome(job), Row(model.tokenizer, request, False, job.watch), Ledger()
+    outcome, row, ledger = Outcome(job), Row(model.tokenizer, request, False, job.watch), Ledger(clock)
     limit = steps + WARM_UP
     tokens = way.timed(ids, request, limit, feed, ledger) if timed else way.free(ids, request, limit, feed)
     done, said = [], []
@@ -174,10 +184,16 @@ def walk(
     return Walk(tuple(done[WARM_UP:]), tuple(said))
 
 
+def middle_half(steps: list[dict[Key, float]]) -> list[dict[Key, float]]:
+    """The steps without the quickest and the slowest quarter; one of three, and all of two."""
+    out = len(steps) // 4 if len(steps) > 3 else int(len(steps) == 3)
+    return sorted(steps, key=lambda step: sum(step.values()))[out : len(steps) - out]
+
+
 def _shares(steps: list[dict[Key, float]]) -> tuple[Share, ...]:
-    """The median of each part over the steps, in the order of the layers."""
+    """The average of each part over the steps, in the order of the layers."""
     keys = {key for step in steps for key in step}
-    found = {key: median(step.get(key, 0.0) for step in steps) for key in keys}
+    found = {key: sum(step.get(key, 0.0) for step in steps) / len(steps) for key in keys}
     return tuple(Share(part, found[part, layer], layer) for part, layer in sorted(keys, key=_place))
 
 

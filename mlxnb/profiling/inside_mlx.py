@@ -12,7 +12,7 @@ from ..backends.reuse import Feed
 from ..decision import Rejected
 from ..request import Request
 from .inside_parts import FORWARD, SAMPLING, Key, Ledger, Placed, within
-from .weights_mlx import is_embedding, is_head, tied_head
+from .weights_mlx import is_embedding, is_head
 
 if TYPE_CHECKING:
     from ..backends.mlx import MlxModel
@@ -108,7 +108,7 @@ def swapped(placed: list[Placed], ledger: Ledger) -> Iterator[None]:
 def _timed(kind: Any, keys: dict[int, Key], ledger: Ledger) -> Any:
     """A subclass of a module's class that computes what it is given, then what it gives, and charges the latter."""
 
-    class Timed(kind):  # type: ignore[misc]
+    class Timed(kind):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return _forced(ledger, keys[id(self)], lambda: kind.__call__(self, *args, **kwargs), args, kwargs)
 
@@ -117,7 +117,7 @@ def _timed(kind: Any, keys: dict[int, Key], ledger: Ledger) -> Any:
         def as_linear(self: Any, x: Any) -> Any:
             return _forced(ledger, ("head", None), lambda: kind.as_linear(self, x), (x,), {})
 
-        Timed.as_linear = as_linear  # type: ignore[attr-defined]
+        Timed.as_linear = as_linear
     Timed.__name__, Timed.__qualname__, Timed.__module__ = kind.__name__, kind.__qualname__, kind.__module__
     return Timed
 

@@ -49,9 +49,9 @@ class Profiled:
     `flops`: operations for a token without attention, `flops_context`: more for each token of context. None where the
     backend does not tell (a server's model).
 
-    Layers with a sliding window are apart, in `windows`; `state_read`: bytes of recurrent states. `flops_head`: the part
-    of `flops` that a prompt needs for its last token only; `weights_prefill`: bytes that a long prompt touches, all
-    experts among them. `mlxnb.profiling.needs` adds them up.
+    Layers with a sliding window are apart, in `windows`; `state_read`: bytes of recurrent states. `flops_head`: what a
+    prompt needs of `flops` for its last token only; `weights_prefill`: bytes that a long prompt touches, all experts
+    among them. `mlxnb.profiling.needs` adds them up.
     """
 
     name: str
@@ -150,7 +150,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Seconds of one decode step that a part took; `layer` is None for what is outside the layers."""
+    """Seconds of one decode step that a part took, one of inside_parts.PARTS; `layer` is None outside the layers."""
 
     part: str
     seconds: float
@@ -160,7 +160,8 @@ class Share:
 @dataclass(frozen=True, slots=True)
 class Inside:
     """Time inside a token: `shares` were timed with a wait after each part, over `steps` decode steps at `context`
-    tokens; they add up to `synchronised`. `free` is a step without those waits. Seconds, medians over the steps.
+    tokens; they add up to `synchronised`. `free` is a step without those waits. Seconds, averages over the middle half
+    of the steps.
     """
 
     model: int

@@ -19,7 +19,8 @@ def look(model: Any, request: Request) -> Parts:
 def weights(model: Any, config: Any) -> list[Weight] | None:
     """Every weight of an mlx-lm model; None where it has experts and nothing says how many a token takes."""
     named = dict(model.named_modules())
-    tied, found = tied_head(named), []
+    tied = tied_head(named)
+    found: list[Weight] = []
     for name, module in named.items():
         own = {key: array for key, array in module.items() if hasattr(array, "nbytes") and not key.startswith("_")}
         if not own:
