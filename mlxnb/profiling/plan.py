@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import OptionError
 from ..request import Request
-from .plan_values import check_field, field_value, listed, names, numbers, pairs, seconds, sweepable, whole
+from .plan_values import check_field, field_value, listed, names, near, numbers, pairs, seconds, sweepable, whole
 from .report import Value
 from .scenarios import NAMES
 
@@ -46,7 +46,8 @@ class Limits:
         read = pairs("limits", given.split(",") if isinstance(given, str) else given, takes)
         unknown = next((name for name in read if name not in known), None)
         if unknown is not None:
-            raise OptionError(f"There is no limit on {unknown!r}.", f"Limits are on {', '.join(known)}.")
+            limits = near(unknown, known, f"Limits are on {', '.join(known)}.")
+            raise OptionError(f"There is no limit on {unknown!r}.", limits)
         return cls(**read)
 
     def given(self) -> dict[str, float]:
@@ -85,7 +86,8 @@ class Plan:
     def __post_init__(self) -> None:
         unknown = next((name for name in self.scenarios if name not in NAMES), None)
         if unknown is not None:
-            raise OptionError(f"There is no scenario {unknown!r}.", f"Scenarios are {', '.join(NAMES)}.")
+            named = near(unknown, NAMES, f"Scenarios are {', '.join(NAMES)}.")
+            raise OptionError(f"There is no scenario {unknown!r}.", named)
         whole("runs", self.runs, 1)
         whole("warmup", self.warmup, 0)
         for name, given in (("concurrency", self.concurrency), ("prompt_tokens", self.prompt_tokens)):
@@ -119,8 +121,8 @@ class Plan:
         own = {f.name for f in fields(cls)}
         unknown = next((name for name in given if name not in own and name not in sweepable()), None)
         if unknown is not None:
-            known = ", ".join(sorted({*own, *sweepable()}))
-            raise OptionError(f"Unknown option {unknown!r}.", f"Options are {known}.")
+            known = sorted({*own, *sweepable()})
+            raise OptionError(f"Unknown option {unknown!r}.", near(unknown, known, f"Options are {', '.join(known)}."))
         read: dict[str, Any] = {name: _READ[name](name, value) for name, value in given.items() if name in _READ}
         sweep, base = _varied(given, own)
         if read.get("quick"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -119,6 +120,12 @@ def pairs(option: str, given: Any, takes: str) -> dict[str, Any]:
     return read
 
 
+def near(name: object, known: Iterable[str], otherwise: str) -> str:
+    """What a person who wrote `name` probably meant among the known; else the sentence `otherwise`."""
+    found = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"Did you mean {found[0]}?" if found else otherwise
+
+
 def check_field(name: str) -> None:
     """Refuse what is no field that a plan can vary.
 
@@ -127,7 +134,8 @@ def check_field(name: str) -> None:
     """
     known = sweepable()
     if name not in known:
-        hint = "Name models by themselves: models=…" if name == "model" else f"Fields are {', '.join(known)}."
+        hint = near(name, known, f"Fields are {', '.join(known)}.")
+        hint = "Name models by themselves: models=…" if name == "model" else hint
         raise OptionError(f"There is no field {name!r} to vary.", hint)
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..result import Timings
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from .plots import Plots
 
 SCHEMA = 1  # raised whenever a report of before can no longer be read
 
@@ -329,3 +335,61 @@ class Report:
     def of(self, case: int) -> tuple[Run, ...]:
         """The runs of a case that were answered."""
         return tuple(run for run in self.runs if run.case == case and run.timings is not None)
+
+    def to_json(self) -> str:
+        """All of it as JSON, which `from_json` reads back whole."""
+        from .saved import to_json
+
+        return to_json(self)
+
+    @staticmethod
+    def from_json(source: str | Path) -> Report:
+        """A report out of JSON, or out of the file or the folder at a Path.
+
+        Raises:
+            ReportError: it cannot be read, is no report, is damaged, or was written by a newer mlxnb.
+        """
+        from .saved import from_json
+
+        return from_json(source)
+
+    def to_markdown(self) -> str:
+        """What a person reads of it, as Markdown for a page or an issue on GitHub."""
+        from .markdown import to_markdown
+
+        return to_markdown(self)
+
+    def to_frame(self) -> DataFrame:
+        """One row a run with all of its figures, for pandas.
+
+        Raises:
+            BackendMissingError: pandas is not installed.
+        """
+        from .frame import to_frame
+
+        return to_frame(self)
+
+    def plots(self) -> Plots:
+        """Its figures by name; what was not measured has none.
+
+        Raises:
+            BackendMissingError: Matplotlib is not installed.
+        """
+        from .plots import plots
+
+        return plots(self)
+
+    def save(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write report.json, report.md and one PNG a figure into `folder`; gives their paths.
+
+        Raises:
+            ReportError: a file cannot be written there.
+        """
+        from .save import save
+
+        return save(self, Path(folder))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from ..render.profile import profile_bundle
+
+        return profile_bundle(self)

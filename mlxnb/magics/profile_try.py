@@ -1,0 +1,72 @@
+"""`%profile_model --try N`: measures what a finding of the last report advises, and keeps what it gave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import OptionError
+from ..render.numbers import plural
+
+if TYPE_CHECKING:
+    from ..profiling import Report
+    from ..profiling.report import Finding
+
+FIRST = "Profile a model first: %profile_model --quick"
+
+
+class LastReport:
+    """The report that this notebook made last, and the variable that it was put into."""
+
+    def __init__(self) -> None:
+        self._report: Report | None = None
+        self.name: str | None = None
+
+    def set(self, report: Report, name: str | None) -> None:
+        """Remember a report."""
+        self._report, self.name = report, name
+
+    def finding(self, number: int) -> Finding:
+        """The finding with this number, from 1.
+
+        Raises:
+            OptionError: there is no report, no such finding, or nothing about it that could be tried at once.
+        """
+        report = self.report()
+        if number > len(report.findings):
+            has = plural(len(report.findings), "finding")
+            raise OptionError(f"There is no finding {number}: the last report has {has}.", "The report counts them.")
+        finding = report.findings[number - 1]
+        if finding.trial is None:
+            problem = f"Finding {number}, {finding.rule}, has no remedy that could be tried from here."
+            raise OptionError(problem, finding.remedy)
+        return finding
+
+    def report(self) -> Report:
+        """The report.
+
+        Raises:
+            OptionError: there is none yet.
+        """
+        if self._report is None:
+            raise OptionError("There is no report yet.", FIRST)
+        return self._report
+
+    def attempt(self, number: int) -> Finding:
+        """The finding with what its remedy gave, which the report holds from now on.
+
+        Raises:
+            OptionError: see `finding`.
+            MlxnbError: the remedy could not be tried.
+        """
+        finding, report = self.finding(number), self.report()
+        assert finding.trial is not None
+        from .. import engine
+        from ..profiling.shown import shown
+        from ..profiling.trials import try_it
+
+        with shown(f"Trying {finding.trial.label}") as heard:
+            tried = try_it(engine(), report, finding, heard)
+        findings = (*report.findings[: number - 1], tried, *report.findings[number:])
+        self._report = replace(report, findings=findings)
+        return tried
