@@ -167,6 +167,7 @@ CAUSES: dict[tuple[str, str], Callable[[], Report]] = {
         insides=(inside(detokenising=0.3),), roofline=points(decode=(0.2, 0.01))
     ),
     ("tokenizer-bound", "before prefill"): lambda: healthy(runs=runs(wait=0.2)),
+    ("tokenizer-bound", "timed by itself"): lambda: healthy(cases=case(tokenising=0.2)),
     ("swap", "grew"): lambda: healthy(
         samples=samples(swap=lambda i: i * GB // 4, available=lambda i: GB // 10), roofline=points(decode=(0.1, 0.01))
     ),

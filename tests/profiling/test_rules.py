@@ -72,7 +72,7 @@ WITHOUT = {
     "kv-bound": {"models": (profiled(backend="mlx", kv_read=None),), "roofline": None},
     "compute-bound": {"roofline": None},
     "overhead-bound": {"roofline": None, "insides": ()},
-    "tokenizer-bound": {"insides": (), "runs": (), "roofline": None},
+    "tokenizer-bound": {"insides": (), "runs": (), "roofline": None, "cases": case()},
     "swap": {"samples": (), "roofline": None},
     "memory-pressure": {"samples": ()},
     "thermal": {"runs": ()},
@@ -107,6 +107,17 @@ def test_a_single_slow_round_is_no_decline():
 def test_a_servers_own_processor_time_is_not_that_of_others():
     report = healthy(samples=samples(cpu=lambda i: 1.0, own_cpu=lambda i: 0.05), runs=runs(clients=True))
     assert [finding.rule for finding in findings(report)] == [NOTHING]
+
+
+def test_what_a_conversation_reuses_counts_from_its_second_turn():
+    first, *later = runs(3, turn=0)
+    found = (first, *(replace(each, turn=1, timings=replace(each.timings, reused_tokens=80)) for each in later))
+    assert [each.rule for each in findings(healthy(cases=case(scenario="multi-turn"), runs=found))] == [NOTHING]
+
+
+def test_what_waits_before_prefill_for_another_reason_is_not_the_tokenizer():
+    report = healthy(cases=case(tokenising=0.001), runs=runs(wait=0.2))
+    assert [each.rule for each in findings(report)] == [NOTHING]
 
 
 def test_one_rule_of_many_cases_is_one_finding_of_the_worst():
