@@ -99,7 +99,8 @@ def way_into(loaded: LoadedModel) -> Way | Rejected:
         reason = CLOSED.get(backend, f"the {backend} backend does not show its parts")
         return Rejected(SUBJECT, reason, "take --backend mlx or torch")
     way = _ways()[backend](loaded)
-    return way.refused() or way
+    refused = way.refused()
+    return way if refused is None else refused
 
 
 def _ways() -> dict[str, Callable[[Any], Way]]:
