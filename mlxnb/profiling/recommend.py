@@ -1,0 +1,119 @@
+"""What to generate with for a use and a goal, by what was measured here; and what other models would do here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .gains import CLOSE, ROUGH, SAME, Gain, by_roofline, level, measured
+from .other_models import other_models
+from .report import Recommendation, Report, Value
+from .rules_seen import Seen
+
+__all__ = ["GOALS", "USES", "other_models", "recommendations"]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What stands for a use: the scenarios that are like it, the likest first, the figure that counts, and sampling
+    by convention, which no measurement of speed says anything of.
+    """
+
+    scenarios: tuple[str, ...]
+    figure: str
+    sampling: Mapping[str, Value]
+
+
+USES: Mapping[str, Use] = {
+    "chat": Use(("multi-turn", "medium", "simple"), "decode_rate", {"temperature": 0.7, "top_p": 0.95}),
+    "code": Use(("code", "complex"), "decode_rate", {"temperature": 0.0}),
+    "long documents": Use(("long-context", "complex"), "throughput", {"temperature": 0.0}),
+    "batch": Use(("batch",), "throughput", {"temperature": 0.0}),
+}
+
+# How far an answer may differ from that of the model as it is stored.
+GOALS: Mapping[str, int] = {"speed": ROUGH, "balanced": CLOSE, "quality": SAME}
+WORDS = {
+    SAME: "the answers stay those of the model as it is",
+    CLOSE: "weights or keys are rounded, which answers seldom show; hold it against your own prompts",
+    ROUGH: "4 bits change answers: hold them against your own prompts",
+}
+
+
+def recommendations(report: Report) -> tuple[Recommendation, ...]:
+    """Options for every use and goal, and the gain that was measured with them; where nothing was measured that gains,
+    the roofline's estimate, and where it has none, nothing but what is there. () where nothing was answered.
+    """
+    found = []
+    for name, use in USES.items():
+        base = _base(report, use)
+        if base is not None:
+            found += [_for(report, base, name, use, goal) for goal in GOALS]
+    return tuple(found)
+
+
+def _base(report: Report, use: Use) -> int | None:
+    """The case that stands for a use: of the likest scenario that was answered, the one with the fewest options."""
+    answered = [index for index in range(len(report.cases)) if report.of(index)]
+    places = {scenario: place for place, scenario in enumerate(use.scenarios)}
+
+    def unlike(index: int) -> tuple[int, int, int]:
+        case = report.cases[index]
+        options = [name for name, value in case.varied.items() if name != "model" and value is not None]
+        return places.get(case.scenario, len(places)), len(options), index
+
+    return min(answered, key=unlike, default=None)
+
+
+def _for(report: Report, base: int, name: str, use: Use, goal: str) -> Recommendation:
+    case, seen = report.cases[base], Seen.of(report, base)
+    own = {option: value for option, value in case.varied.items() if option != "model"}
+    known = [gain for gain in measured(report, base, use.figure) if _allowed(gain, goal)]
+    best = max((gain for gain in known if gain.low is not None and gain.low > 1), key=_times, default=None)
+    likeness = "" if case.scenario in use.scenarios else f"; nothing like {name} was measured"
+    stands = f"from {case.label}{likeness}"
+    if best is None:
+        best = _estimate(seen, use.figure, goal, tried={str(gain.options) for gain in known})
+    if best is None:
+        gain = "none measured: " + (_no_gains(known) or "no option was varied that leaves the answers as they are")
+        return Recommendation(name, goal, {**own, **use.sampling}, gain, _reason(stands, known))
+    kept = WORDS[level(best.options) or SAME]
+    return Recommendation(name, goal, {**own, **best.options, **use.sampling}, str(best), f"{stands}; {kept}")
+
+
+def _allowed(gain: Gain, goal: str) -> bool:
+    change = level(gain.options)
+    return change is not None and change <= GOALS[goal]
+
+
+def _times(gain: Gain) -> float:
+    return gain.times
+
+
+def _estimate(seen: Seen, figure: str, goal: str, tried: set[str]) -> Gain | None:
+    """The roofline's, for fewer bits that were not measured."""
+    if GOALS[goal] == SAME:
+        return None
+    on_cpu = seen.model is not None and (seen.model.backend == "mlx" or seen.model.device == "cpu")
+    bits = ["int4"] if GOALS[goal] == ROUGH and on_cpu else []  # torch has int4 for CPUs only
+    guesses = [by_roofline(seen, each, figure) for each in (*bits, "int8")]
+    return next((guess for guess in guesses if guess is not None and str(guess.options) not in tried), None)
+
+
+def _no_gains(known: list[Gain]) -> str:
+    """What was measured and gave nothing, in words."""
+    parts = [f"{_words(gain.options)} gave {_result(gain)}" for gain in known]
+    return ", ".join(parts)
+
+
+def _result(gain: Gain) -> str:
+    between = f"({gain.low:.2f} – {gain.high:.2f})"
+    return f"{gain.times:.2f}× {between}" if gain.high is not None and gain.high < 1 else f"no difference {between}"
+
+
+def _words(options: Mapping[str, Value]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.items())
+
+
+def _reason(stands: str, known: list[Gain]) -> str:
+    return f"{stands}; leave it as it is" + ("" if known else ", or vary an option with --sweep to know more")
