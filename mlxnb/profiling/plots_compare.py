@@ -10,7 +10,7 @@ from ..render.plot_labels import SMALL, ink, label_ends, name_rows, shortened
 from .figures import Spread, Summary
 from .plots_context import DIRECT, caption, legend
 from .report import Ratio, Report, Value
-from .words import better, case_names, counted, figure_name, ratio_words, value_words
+from .words import better, case_names, counted, figure_name, own_options, ratio_words, value_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,8 +110,8 @@ def _series(report: Report, field: str) -> dict[str, list[Point]]:
         summary = Summary.of(report, i)
         if field not in case.varied or case.model is None or summary.ttft is None:
             continue
-        others = [f"{name}={value_words(value)}" for name, value in case.varied.items() if name != field]
-        model = [report.models[case.model].name] if len(report.models) > 1 else []
+        others = [f"{name}={value_words(value)}" for name, value in own_options(case).items() if name != field]
+        model = [report.models[case.model].name] if len(report.models) > 1 and field != "model" else []
         clients = [f"× {case.concurrency}"] if case.concurrency > 1 else []
         found.setdefault(", ".join([case.scenario, *model, *others, *clients]), []).append(
             (case.varied[field], summary)

@@ -11,7 +11,7 @@ from ..render.plot import CYCLE, GREY, Plot, literal, new_figure
 from ..render.plot_labels import SMALL, label_ends, label_points, shortened
 from .figures import Spread, Summary
 from .report import Report
-from .words import counted, model_words
+from .words import counted, model_words, own_options
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ def rates(report: Report) -> Plot | None:
     panels: tuple[dict[str, Series], dict[str, Series]] = ({}, {})
     for i, case in enumerate(report.cases):
         summary = Summary.of(report, i)
-        if case.model is None or case.concurrency > 1 or case.varied or summary.prompt_tokens is None:
+        if case.model is None or case.concurrency > 1 or own_options(case) or summary.prompt_tokens is None:
             continue
         name = report.models[case.model].name
         for panel, spread in zip(panels, (summary.prefill_rate, summary.decode_rate), strict=True):
@@ -82,7 +82,7 @@ def together(report: Report) -> Plot | None:
     panels: tuple[dict[str, Series], dict[str, Series]] = ({}, {})
     for i, case in enumerate(report.cases):
         summary = Summary.of(report, i)
-        if case.model is None or case.varied or summary.throughput is None:
+        if case.model is None or own_options(case) or summary.throughput is None:
             continue
         name = case.scenario if len(report.models) == 1 else f"{report.models[case.model].name}, {case.scenario}"
         for panel, spread in zip(panels, (summary.throughput, summary.decode_rate), strict=True):

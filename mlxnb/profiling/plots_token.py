@@ -8,7 +8,7 @@ from ..render.plot_labels import SMALL, name_rows, shortened
 from .by_part import by_part
 from .plots_context import caption
 from .report import Inside, Report
-from .words import counted
+from .words import counted, part_name
 
 PANELS = 3
 
@@ -30,7 +30,7 @@ def token(report: Report) -> Plot | None:
         took = dict(by_part(look))
         values = [took.get(part, 0.0) * 1e3 for part in parts]
         axis.barh(range(len(parts)), values, color=CYCLE[0], alpha=0.9, height=0.62)
-        name_rows(axis, parts if axis is axes[0] else [""] * len(parts))
+        name_rows(axis, list(map(part_name, parts)) if axis is axes[0] else [""] * len(parts))
         axis.set_xlim(0, max(max(values) * (1.35 + 0.25 * len(looks)), 1e-6))
         for row, part in enumerate(parts):
             if part in took:

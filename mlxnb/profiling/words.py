@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from ..render.numbers import plural, significant
+from ..render.numbers import duration, plural, significant
 from .report import Case, Profiled, Ratio, Report, Value
 
 FIGURES: Mapping[str, str] = {
@@ -22,6 +22,19 @@ FIGURES: Mapping[str, str] = {
     "goodput": "goodput",
 }
 MORE_IS_BETTER = frozenset({"prefill_rate", "decode_rate", "throughput", "acceptance", "goodput"})
+
+# Parts of a decode step as a person names them.
+PARTS: Mapping[str, str] = {"mlp": "MLP", "norm": "norms", "other": "rest of the model", "overhead": "our own work"}
+
+
+def part_name(part: str) -> str:
+    """A part of a decode step in words."""
+    return PARTS.get(part, part)
+
+
+def limits_words(limits: Mapping[str, float]) -> str:
+    """`first token 500 ms, time a token 10 ms`."""
+    return ", ".join(f"{figure_name(name)} {duration(limit)}" for name, limit in limits.items())
 
 
 def figure_name(figure: str) -> str:
@@ -72,6 +85,11 @@ def value_words(value: Value) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def own_options(case: Case) -> dict[str, Value]:
+    """What sets a case apart beside its model, which is named by itself."""
+    return {name: value for name, value in case.varied.items() if name != "model"}
 
 
 def flags(options: Mapping[str, Value]) -> str:

@@ -97,6 +97,25 @@ padding:4px 12px 4px 8px}
 @supports not selector(:has(*)){.mlxnb.mlxnb-table>details{display:none}}
 """
 
+# A report of several tables, with a heading each; what a person needs rarely is folded.
+REPORT = """
+.mlxnb .mlxnb-heading{font-size:1em;font-weight:600;line-height:1.4;margin:20px 0 4px;padding:0;border:0}
+.mlxnb .mlxnb-heading:first-of-type{margin-top:4px}
+.mlxnb .mlxnb-bar{width:120px;height:8px}
+.mlxnb .mlxnb-bar>div{height:8px;background:var(--brand);min-width:1px}
+.mlxnb .mlxnb-item{margin:8px 0 12px;padding-left:12px;border-left:2px solid var(--border);line-height:1.5;
+max-width:90ch}
+.mlxnb .mlxnb-item code{user-select:all;font-family:var(--mono);overflow-wrap:anywhere}
+.mlxnb .mlxnb-item strong{font-weight:600}
+.mlxnb .mlxnb-item :is(.mlxnb-label,.mlxnb-where){color:var(--secondary)}
+.mlxnb .mlxnb-item .mlxnb-success{color:var(--success)}
+.mlxnb .mlxnb-item .mlxnb-warning{color:var(--warn)}
+.mlxnb .mlxnb-item .mlxnb-error{color:var(--error)}
+.mlxnb .mlxnb-item .mlxnb-off{color:var(--secondary)}
+.mlxnb .mlxnb-folded{margin:16px 0 4px}
+.mlxnb .mlxnb-folded>summary{cursor:pointer;width:fit-content;font-weight:600}
+"""
+
 
 def page(*parts: str, css: str, kind: str = "") -> str:
     """One output: its style sheet and its parts, inside the element that the style sheet is scoped to."""

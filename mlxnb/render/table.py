@@ -14,6 +14,7 @@ from .numbers import plural
 from .text import RULE, one_row
 
 SHOWN = 10
+KIND = f"mlxnb-table {LEFT_ALONE}"
 
 
 class Table:
@@ -60,6 +61,14 @@ class Table:
 
     def html(self) -> str:
         """The table, rows after the tenth folded."""
+        return style.page(self.inner(), css=style.TABLE, kind=KIND)
+
+    def part(self) -> str:
+        """The table as a part of a page that brings the style sheet."""
+        return f'<div class="mlxnb {KIND}">{self.inner()}</div>'
+
+    def inner(self) -> str:
+        """The elements of the table alone."""
         head = "".join(self._head(i, title, unit) for i, (title, unit) in enumerate(self.columns))
         rows = ["<tr>" + "".join(self._cell(i, cell) for i, cell in enumerate(row)) + "</tr>" for row in self.rows]
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
@@ -68,8 +77,7 @@ class Table:
         if len(rows) > SHOWN:
             body += f'<tbody class="mlxnb-rest">{"".join(rows[SHOWN:])}</tbody>'
             fold = f"<details><summary>{plural(len(rows) - SHOWN, 'more row')}</summary></details>"
-        table = f"<table>{caption}<thead><tr>{head}</tr></thead>{body}</table>{fold}"
-        return style.page(table, css=style.TABLE, kind=f"mlxnb-table {LEFT_ALONE}")
+        return f"<table>{caption}<thead><tr>{head}</tr></thead>{body}</table>{fold}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return self.mimebundle()
