@@ -5,13 +5,14 @@ from __future__ import annotations
 from ..backends.memory import memory_ran_out
 from ..hardware import human_bytes
 from ..render.numbers import duration, plural
-from .report import Report, Stress
+from .report import Report, Run, Stress
+from .roofline import rows_of
 from .rules_remedies import kept_prefixes, varied, without_draft
-from .rules_seen import Limit, Said, Seen, missing
+from .rules_seen import Limit, Said, Seen, middle, missing
 
 MISSES = Limit("cache-misses", "prompt tokens that were reused", 0.2)
 TEXT = Limit("tokenizer-bound", "time before prefill, of the time to the first token", 0.25)
-QUEUE = Limit("queueing", "wait for other requests, of the time to the first token", 0.5)
+QUEUE = Limit("queueing", "wait for other requests, of the time from end to end", 0.5)
 FAILED = Limit("failures", "requests without an answer", 1, "requests")
 EMPTY = Limit("empty-answers", "tokens of an answer", 2, "tokens")
 DRAFT = Limit("poor-draft", "accepted of the tokens that the draft proposed", 0.3)
@@ -26,7 +27,8 @@ def cache_misses(seen: Seen) -> Said:
     """A conversation was computed again at each turn."""
     if seen.case.scenario != CONVERSATION:
         return missing(MISSES.rule, "conversation of several turns")
-    turns = [t for run in seen.runs if (t := run.timings) is not None and not run.clients]
+    later = [run for run in seen.runs if run.turn != 0 and not run.clients]  # the first has nothing to find
+    turns = [run.timings for run in later if run.timings is not None]
     prompts = sum(t.prompt_tokens for t in turns)
     if len(turns) < 2 or not prompts:
         return missing(MISSES.rule, "count of reused tokens")
@@ -45,37 +47,52 @@ def cache_misses(seen: Seen) -> Said:
 
 
 def tokenizing(seen: Seen) -> Said:
-    """The prompt took long to become tokens. With one request at a time nothing else lies before prefill."""
-    wait, ttft = seen.summary.queue, seen.summary.ttft
-    if seen.case.concurrency > 1 or wait is None or ttft is None or not seen.mine:
+    """The prompt took long to become tokens: as that was timed by itself, or by what lies before the prefill of
+    requests that waited for no other.
+    """
+    ttft, alone = seen.summary.ttft, seen.case.concurrency == 1
+    took = seen.case.tokenising
+    if took is None and alone:
+        took = middle(map(_before, seen.runs))
+    if took is None or ttft is None or not seen.mine:
         return missing(TEXT.rule, "time before prefill of requests that came one by one")
-    whole = wait.median + ttft.median
-    if whole <= 0 or wait.median < NOTICED or wait.median / whole < TEXT.threshold:
+    whole = took + ttft.median
+    if took < NOTICED or took / whole < TEXT.threshold:
         return None
     return TEXT.crossed(
         seen.index,
-        wait.median / whole,
-        f"{duration(wait.median)} of {duration(whole)} to the first token lie before prefill",
+        took / whole,
+        f"{duration(took)} of {duration(whole)} to the first token lie before prefill",
         "the chat template and the tokenizer take long beside so fast a prefill",
         "Take a model with a fast tokenizer (a tokenizer.json), or put the prompts in a batch.",
     )
 
 
+def _before(run: Run) -> float | None:
+    if run.own is not None or run.timings is None:
+        return run.own
+    return run.timings.queue_time
+
+
 def queueing(seen: Seen) -> Said:
-    """Requests waited for each other."""
-    wait, ttft = seen.summary.queue, seen.summary.ttft
-    if seen.case.concurrency < 2 or wait is None or ttft is None:
+    """Requests waited for each other longer than they were worked on. In a batch they wait for one another's prompts
+    only, which is little of a whole answer.
+    """
+    wait, total = seen.summary.queue, seen.summary.total
+    if seen.case.concurrency < 2 or wait is None or total is None or total.median <= 0:
         return missing(QUEUE.rule, "requests that came together")
-    whole = wait.median + ttft.median
-    if whole <= 0 or wait.median / whole < QUEUE.threshold:
+    if wait.median / total.median < QUEUE.threshold:
         return None
+    alone = rows_of(seen.case, seen.runs) == 1
+    cause = "they are computed one after the other" if alone else "their prompts are computed one after the other"
+    better = "take a backend that computes them in one batch (mlx or torch)" if alone else "give them shorter prompts"
     return QUEUE.crossed(
         seen.index,
-        wait.median / whole,
-        f"with {seen.case.concurrency} at once, {duration(wait.median)} of {duration(whole)} to the first token "
+        wait.median / total.median,
+        f"with {seen.case.concurrency} at once, {duration(wait.median)} of {duration(total.median)} from end to end "
         "are a wait for others",
-        "more requests come together than are computed together",
-        "Ask fewer at once, or take a backend that computes them in one batch (mlx or torch).",
+        cause,
+        f"Ask fewer at once, or {better}.",
     )
 
 

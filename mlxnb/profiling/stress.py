@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import MlxnbError
 from .memory import Held, Reading, reading_for
+from .progress import Progress
 from .report import Stress
 from .rules_seen import thirds
 from .trend import slope, slopes_drawn
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from ..request import Request
     from ..result import Result
     from ..runtime import Engine
-    from .profile import Progress
 
 Clock = Callable[[], float]
 
@@ -161,6 +161,4 @@ def _kept(sizes: Sequence[int]) -> list[int]:
 
 def _tell(progress: Callable[[Progress], None] | None, done: int, now: float, most: float) -> None:
     if progress is not None:
-        from .profile import Progress
-
         progress(Progress("stress", done, max(done, round(done * most / max(now, 1e-9))), max(0.0, most - now)))

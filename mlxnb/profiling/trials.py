@@ -132,13 +132,12 @@ def _ratio(got: Measured, figure: str) -> Ratio | None:
 
 def _failed(got: Measured, label: str) -> Exception:
     """Why there is no ratio."""
-    errors = [case.error for case in reversed(got.cases) if case.error]
-    errors += [run.error for run in reversed(got.runs) if run.error]
+    name = f"{label[:1].upper()}{label[1:]}"
+    errors = [run.error for run in reversed(got.runs) if run.error]
+    errors += [case.error for case in reversed(got.cases) if case.error]
     if errors:
-        return BackendError(f"{label[:1].upper()}{label[1:]} could not be tried: {errors[0]}")
+        return BackendError(f"{name} could not be tried: {errors[0]}")
     if got.partial:
-        return BackendError(
-            f"{label[:1].upper()}{label[1:]} was not tried for long enough: {got.partial}.", "Try again."
-        )
+        return BackendError(f"{name} was not tried for long enough: {got.partial}.", "Try again.")
     least = f"fewer than {LEAST} pairs of rounds gave the figure that it is about"
-    return BackendError(f"{label[:1].upper()}{label[1:]} could not be tried: {least}.", "Raise max_tokens.")
+    return BackendError(f"{name} could not be tried: {least}.", "Raise max_tokens.")

@@ -72,7 +72,7 @@ WITHOUT = {
     "kv-bound": {"models": (profiled(backend="mlx", kv_read=None),), "roofline": None},
     "compute-bound": {"roofline": None},
     "overhead-bound": {"roofline": None, "insides": ()},
-    "tokenizer-bound": {"insides": (), "runs": (), "roofline": None},
+    "tokenizer-bound": {"insides": (), "runs": (), "roofline": None, "cases": case()},
     "swap": {"samples": (), "roofline": None},
     "memory-pressure": {"samples": ()},
     "thermal": {"runs": ()},
@@ -107,6 +107,30 @@ def test_a_single_slow_round_is_no_decline():
 def test_a_servers_own_processor_time_is_not_that_of_others():
     report = healthy(samples=samples(cpu=lambda i: 1.0, own_cpu=lambda i: 0.05), runs=runs(clients=True))
     assert [finding.rule for finding in findings(report)] == [NOTHING]
+
+
+def test_what_a_conversation_reuses_counts_from_its_second_turn():
+    first, *later = runs(3, turn=0)
+    found = (first, *(replace(each, turn=1, timings=replace(each.timings, reused_tokens=80)) for each in later))
+    assert [each.rule for each in findings(healthy(cases=case(scenario="multi-turn"), runs=found))] == [NOTHING]
+
+
+def test_what_waits_before_prefill_for_another_reason_is_not_the_tokenizer():
+    report = healthy(cases=case(tokenising=0.001), runs=runs(wait=0.2))
+    assert [each.rule for each in findings(report)] == [NOTHING]
+
+
+def test_a_batch_that_waits_for_prompts_only_does_not_queue():
+    together = tuple(run(i, together=i // 4, prefill=0.01, wait=(0.0, 0.01, 0.02, 0.03)[i % 4]) for i in range(24))
+    assert [each.rule for each in findings(healthy(cases=case(concurrency=4), runs=together))] == [NOTHING]
+
+
+def test_requests_that_no_batch_took_are_told_of_one_that_would():
+    made = CAUSES["queueing", "four at once"]()
+    notes = ("not batched: the scripted backend computes one at a time",)
+    (finding,) = findings(replace(made, runs=tuple(replace(each, notes=notes) for each in made.runs)))
+    assert "one batch (mlx or torch)" in finding.remedy
+    assert "one batch" not in findings(made)[0].remedy
 
 
 def test_one_rule_of_many_cases_is_one_finding_of_the_worst():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 
 from mlxnb.errors import BackendError, OptionError
 from mlxnb.profiling.report import Case, Finding, Report, Trial
+from mlxnb.profiling.rules import findings
 from mlxnb.profiling.trials import FEWEST, MOST, figure_of, outcome, pairs_for, try_it
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
@@ -37,34 +39,39 @@ def report_of(**more: object) -> Report:
 
 
 def finding(options: dict[str, object], rule: str = "memory-bound") -> Finding:
-    trial = Trial("a draft", options)  # type: ignore[arg-type]
+    trial = Trial("the remedy", options)  # type: ignore[arg-type]
     return Finding(rule, 0, "MBU", 0.8, 0.6, "share", "seen", "why", "do", trial)
 
 
-def faster_with_draft(times: float) -> Callable[[int, Request], float]:
-    return lambda place, request: 100.0 * (times if request.draft else 1.0)
+def faster_in_8_bits(times: float) -> Callable[[int, Request], float]:
+    return lambda place, request: 100.0 * (times if request.kv_bits else 1.0)
 
 
 def test_a_known_gain_is_found(engine_at):
-    tried = try_it(engine_at(faster_with_draft(1.5)), report_of(), finding({"draft": "lookup"}))
+    tried = try_it(engine_at(faster_in_8_bits(1.5)), report_of(), finding({"kv_bits": 8}))
     assert tried.tried is not None
     assert tried.tried.figure == "decode_rate"
     assert tried.tried.median == pytest.approx(1.5, rel=0.02)
     assert tried.tried.low <= tried.tried.median <= tried.tried.high
     assert tried.tried.pairs == pairs_for(report_of(), tried)
-    assert outcome(tried) == f"a draft: 1.50× the decode rate (1.50 – 1.50), {tried.tried.pairs} pairs"
-    assert replace(tried, tried=None) == finding({"draft": "lookup"})
+    assert outcome(tried) == f"the remedy: 1.50× the decode rate (1.50 – 1.50), {tried.tried.pairs} pairs"
+    assert replace(tried, tried=None) == finding({"kv_bits": 8})
 
 
 def test_a_drifting_machine_does_not_change_the_ratio(engine_at):
-    engine = engine_at(lambda place, request: (200.0 if request.draft else 100.0) * 0.97**place)
-    tried = try_it(engine, report_of(), finding({"draft": "lookup"})).tried
+    measured = itertools.count()
+
+    def rate(place: int, request: Request) -> float:
+        counted = next(measured) if request.max_tokens == 8 else 0  # others ask how long a prompt is
+        return (200.0 if request.kv_bits else 100.0) * 0.97**counted
+
+    tried = try_it(engine_at(rate), report_of(), finding({"kv_bits": 8})).tried
     assert tried is not None
-    assert tried.median == pytest.approx(2.0, rel=0.05)
+    assert tried.median == pytest.approx(2.0, rel=0.02)
 
 
 def test_what_is_slower_is_told(engine_at):
-    tried = try_it(engine_at(faster_with_draft(0.5)), report_of(), finding({"draft": "lookup"})).tried
+    tried = try_it(engine_at(faster_in_8_bits(0.5)), report_of(), finding({"kv_bits": 8})).tried
     assert tried is not None
     assert tried.median == pytest.approx(0.5, rel=0.02)
 
@@ -72,7 +79,7 @@ def test_what_is_slower_is_told(engine_at):
 def test_within_the_spread_there_is_no_difference(engine_at):
     unrest = [90.0, 111.0, 96.0, 104.0, 100.0, 93.0, 107.0]
     engine = engine_at(lambda place, request: unrest[place * place % 7])
-    tried = try_it(engine, report_of(), finding({"draft": "lookup"}))
+    tried = try_it(engine, report_of(), finding({"kv_bits": 8}))
     assert tried.tried is not None
     assert not tried.tried.differs
     assert "no difference" in outcome(tried)
@@ -94,47 +101,41 @@ def test_the_case_as_it_was_keeps_its_own_options(engine_at):
 
 
 def test_nothing_to_try_says_what_to_do_by_hand():
+    report = CAUSES["memory-pressure", "little left"]()
+    (found,) = findings(report)
     with pytest.raises(OptionError, match=r"Nothing can be tried at once against memory-pressure\. Close other"):
-        engine = None
-        (found,) = [each for each in _found("memory-pressure")]
-        try_it(engine, healthy(), found)  # type: ignore[arg-type]
-
-
-def _found(rule: str) -> tuple[Finding, ...]:
-    from mlxnb.profiling.rules import findings
-
-    return findings(CAUSES[rule, "little left"]())
+        try_it(None, report, found)  # type: ignore[arg-type]
 
 
 def test_a_prompt_of_a_persons_own_is_not_kept():
-    with pytest.raises(OptionError, match=r"not kept in a report.*--sweep draft="):
-        try_it(None, report_of(scenario="prompt"), finding({"draft": "lookup"}))  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"not kept in a report.*--sweep kv_bits="):
+        try_it(None, report_of(scenario="prompt"), finding({"kv_bits": 8}))  # type: ignore[arg-type]
 
 
 def test_a_remedy_that_is_refused_raises_and_says_why(engine_at):
     def rate(place: int, request: Request) -> float:
-        if request.draft:
-            raise OptionError("draft lookup was refused: scripted.")
+        if request.kv_bits:
+            raise OptionError("kv_bits 8 was refused.")
         return 100.0
 
-    with pytest.raises(BackendError, match=r"A draft could not be tried: .*draft lookup was refused"):
-        try_it(engine_at(rate), report_of(), finding({"draft": "lookup"}))
+    with pytest.raises(BackendError, match=r"The remedy could not be tried: .*kv_bits 8 was refused"):
+        try_it(engine_at(rate), report_of(), finding({"kv_bits": 8}))
 
 
 def test_an_answer_of_one_token_has_no_decode_rate_to_compare(engine_at):
     with pytest.raises(BackendError, match="fewer than 3 pairs"):
-        try_it(engine_at(faster_with_draft(2.0)), report_of(max_tokens=1), finding({"draft": "lookup"}))
+        try_it(engine_at(faster_in_8_bits(2.0)), report_of(max_tokens=1), finding({"kv_bits": 8}))
 
 
 def test_random_prompts_are_drawn_again(engine_at):
-    tried = try_it(engine_at(faster_with_draft(2.0)), report_of(scenario="random 16"), finding({"draft": "lookup"}))
+    tried = try_it(engine_at(faster_in_8_bits(2.0)), report_of(scenario="random 16"), finding({"kv_bits": 8}))
     assert tried.tried is not None
     assert tried.tried.median == pytest.approx(2.0, rel=0.02)
 
 
 def test_progress_is_told(engine_at):
     heard = []
-    try_it(engine_at(faster_with_draft(2.0)), report_of(), finding({"draft": "lookup"}), heard.append)
+    try_it(engine_at(faster_in_8_bits(2.0)), report_of(), finding({"kv_bits": 8}), heard.append)
     assert heard
     assert heard[-1].done == heard[-1].total
 
@@ -182,5 +183,5 @@ def test_the_prefix_cache_is_tried_with_a_real_conversation():
 
 
 def test_what_a_backend_cannot_do_is_no_silent_fallback(engine):
-    with pytest.raises(BackendError, match=r"could not be tried: .*kv_bits 8 not used"):
+    with pytest.raises(BackendError, match=r"could not be tried: .*Kv_bits 8 not used"):
         try_it(engine, report_of_pocket("simple", 8), finding({"kv_bits": 8}, "kv-bound"))
