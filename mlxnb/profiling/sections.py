@@ -177,17 +177,18 @@ def _stress(report: Report) -> Table | None:
             Dot("success" if each.verdict.startswith("no") else "warning", each.verdict),
             100 * each.confidence,
             each.growth / 1e3,
-            f"{significant(each.low / 1e3)} – {significant(each.high / 1e3)}",
+            f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}".replace("-", "−"),
             100 * each.decline,
             None if each.fragmentation is None else 100 * each.fragmentation,
             each.requests,
             each.seconds,
+            each.ended,
         )
         for each in report.stress
     ]
     columns = (
-        "case", "memory", ("sure", "%"), ("growth", "kB a request"), ("95% interval", "kB"), ("change of rate", "%"),
-        ("free but held", "%"), "requests", ("time", "s"),
+        "case", "memory", ("sure", "%"), ("growth", "kB a request"), ("95% interval", "kB"), ("rate lost", "%"),
+        ("free but held", "%"), "requests", ("time", "s"), "ended by",
     )  # fmt: skip
     return without_empty(Table(columns, rows, bold="case"))
 

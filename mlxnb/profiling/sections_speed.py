@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..render.cells import Bar, Cell, Dot
 from ..render.numbers import count, duration, significant
 from ..render.table import Table
-from .figures import Spread, Summary
 from .by_part import by_part
+from .figures import Spread, Summary
 from .report import Inside, Report, Roofline
 from .words import case_names, counted, limits_words, part_name
 
