@@ -14,6 +14,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from mlxnb.errors import MlxnbError
+from mlxnb.hardware import Speed, Speeds
 from mlxnb.profiling import Report
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
@@ -21,8 +22,16 @@ from tests.scripted import ScriptedBackend
 
 QUICK = "--scenario simple --runs 2 --warmup 0 --max-tokens 3"
 
-pytestmark = pytest.mark.usefixtures("script")
+pytestmark = pytest.mark.usefixtures("script", "known_speeds")
 Run = Callable[[str], str]
+
+
+@pytest.fixture
+def known_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fast this machine is takes ten seconds to measure, and a script does not care."""
+    known = Speeds((Speed("torch", "cpu", 2e10, {"float32": 1e11}),), at=0.0)
+    monkeypatch.setattr("mlxnb.hardware.speeds", lambda store: known)
+    monkeypatch.setattr("mlxnb.profiling.environment._measured_here", {})
 
 
 @pytest.fixture
