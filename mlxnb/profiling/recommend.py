@@ -68,21 +68,34 @@ def _base(report: Report, use: Use) -> int | None:
 def _for(report: Report, base: int, name: str, use: Use, goal: str) -> Recommendation:
     case, seen = report.cases[base], Seen.of(report, base)
     own = {option: value for option, value in case.varied.items() if option != "model"}
-    known = [gain for gain in measured(report, base, use.figure) if _allowed(gain, goal)]
+    gains = list(measured(report, base, use.figure))
+    known = [gain for gain in gains if _allowed(gain.options, goal)]
     best = max((gain for gain in known if gain.low is not None and gain.low > 1), key=_times, default=None)
+    if best is None:
+        best = _estimate(seen, use.figure, goal, tried={str(gain.options) for gain in known})
     likeness = "" if case.scenario in use.scenarios else f"; nothing like {name} was measured"
     stands = f"from {case.label}{likeness}"
     if best is None:
-        best = _estimate(seen, use.figure, goal, tried={str(gain.options) for gain in known})
-    if best is None:
-        gain = "none measured: " + (_no_gains(known) or "no option was varied that leaves the answers as they are")
-        return Recommendation(name, goal, {**own, **use.sampling}, gain, _reason(stands, known))
+        nothing = "no option was varied that the goal allows" if gains else "no option was varied"
+        reason = f"{stands}; leave it as it is{_untried(report, base, goal, known)}"
+        return Recommendation(name, goal, {**own, **use.sampling}, f"none measured: {_said(known) or nothing}", reason)
     kept = WORDS[level(best.options) or SAME]
     return Recommendation(name, goal, {**own, **best.options, **use.sampling}, str(best), f"{stands}; {kept}")
 
 
-def _allowed(gain: Gain, goal: str) -> bool:
-    change = level(gain.options)
+def _untried(report: Report, base: int, goal: str, known: list[Gain]) -> str:
+    """What there would be to measure: a finding's remedy, or anything at all."""
+    model = report.cases[base].model
+    for finding in report.findings:
+        about = None if finding.case is None else report.cases[finding.case].model
+        trial = finding.trial if finding.tried is None and about == model else None
+        if trial is not None and _allowed(trial.options, goal):
+            return f", or try {trial.label} ({_words(trial.options)}), which nobody measured yet"
+    return "" if known else ", or vary an option with --sweep to know more"
+
+
+def _allowed(options: Mapping[str, Value], goal: str) -> bool:
+    change = level(options)
     return change is not None and change <= GOALS[goal]
 
 
@@ -100,7 +113,7 @@ def _estimate(seen: Seen, figure: str, goal: str, tried: set[str]) -> Gain | Non
     return next((guess for guess in guesses if guess is not None and str(guess.options) not in tried), None)
 
 
-def _no_gains(known: list[Gain]) -> str:
+def _said(known: list[Gain]) -> str:
     """What was measured and gave nothing, in words."""
     parts = [f"{_words(gain.options)} gave {_result(gain)}" for gain in known]
     return ", ".join(parts)
@@ -113,7 +126,3 @@ def _result(gain: Gain) -> str:
 
 def _words(options: Mapping[str, Value]) -> str:
     return ", ".join(f"{name} {value}" for name, value in options.items())
-
-
-def _reason(stands: str, known: list[Gain]) -> str:
-    return f"{stands}; leave it as it is" + ("" if known else ", or vary an option with --sweep to know more")

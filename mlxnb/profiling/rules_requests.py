@@ -6,12 +6,13 @@ from ..backends.memory import memory_ran_out
 from ..hardware import human_bytes
 from ..render.numbers import duration, plural
 from .report import Report, Run, Stress
+from .roofline import rows_of
 from .rules_remedies import kept_prefixes, varied, without_draft
 from .rules_seen import Limit, Said, Seen, middle, missing
 
 MISSES = Limit("cache-misses", "prompt tokens that were reused", 0.2)
 TEXT = Limit("tokenizer-bound", "time before prefill, of the time to the first token", 0.25)
-QUEUE = Limit("queueing", "wait for other requests, of the time to the first token", 0.5)
+QUEUE = Limit("queueing", "wait for other requests, of the time from end to end", 0.5)
 FAILED = Limit("failures", "requests without an answer", 1, "requests")
 EMPTY = Limit("empty-answers", "tokens of an answer", 2, "tokens")
 DRAFT = Limit("poor-draft", "accepted of the tokens that the draft proposed", 0.3)
@@ -74,20 +75,24 @@ def _before(run: Run) -> float | None:
 
 
 def queueing(seen: Seen) -> Said:
-    """Requests waited for each other."""
-    wait, ttft = seen.summary.queue, seen.summary.ttft
-    if seen.case.concurrency < 2 or wait is None or ttft is None:
+    """Requests waited for each other longer than they were worked on. In a batch they wait for one another's prompts
+    only, which is little of a whole answer.
+    """
+    wait, total = seen.summary.queue, seen.summary.total
+    if seen.case.concurrency < 2 or wait is None or total is None or total.median <= 0:
         return missing(QUEUE.rule, "requests that came together")
-    whole = wait.median + ttft.median
-    if whole <= 0 or wait.median / whole < QUEUE.threshold:
+    if wait.median / total.median < QUEUE.threshold:
         return None
+    alone = rows_of(seen.case, seen.runs) == 1
+    cause = "they are computed one after the other" if alone else "their prompts are computed one after the other"
+    better = "take a backend that computes them in one batch (mlx or torch)" if alone else "give them shorter prompts"
     return QUEUE.crossed(
         seen.index,
-        wait.median / whole,
-        f"with {seen.case.concurrency} at once, {duration(wait.median)} of {duration(whole)} to the first token "
+        wait.median / total.median,
+        f"with {seen.case.concurrency} at once, {duration(wait.median)} of {duration(total.median)} from end to end "
         "are a wait for others",
-        "more requests come together than are computed together",
-        "Ask fewer at once, or take a backend that computes them in one batch (mlx or torch).",
+        cause,
+        f"Ask fewer at once, or {better}.",
     )
 
 

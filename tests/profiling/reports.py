@@ -180,7 +180,7 @@ CAUSES: dict[tuple[str, str], Callable[[], Report]] = {
     ("queueing", "four at once"): lambda: healthy(
         cases=case(concurrency=4),
         runs=tuple(
-            run(i, together=i // 4, rate=100 * JITTER[i % 9], wait=(0.0, 0.3, 0.6, 0.9)[i % 4]) for i in range(24)
+            run(i, together=i // 4, rate=100 * JITTER[i % 9], wait=(0.0, 0.5, 1.0, 1.5)[i % 4]) for i in range(24)
         ),
     ),
     ("failures", "one of nine"): lambda: healthy(

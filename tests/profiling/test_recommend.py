@@ -138,6 +138,13 @@ def test_a_use_that_nothing_like_was_measured_for_says_so():
     assert "nothing like chat" not in found(healthy(), "chat", "speed").reason
 
 
+def test_what_a_finding_could_be_tried_with_is_named_where_nothing_was_measured():
+    report = CAUSES["overhead-bound", "low MBU and MFU"]()
+    quality = found(replace(report, findings=findings(report)), "chat", "quality")
+    assert "draft" not in quality.options
+    assert "try tokens guessed ahead from the text (draft lookup)" in quality.reason
+
+
 def test_nothing_answered_gives_no_recommendation():
     assert recommendations(healthy(runs=())) == ()
 

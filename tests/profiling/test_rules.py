@@ -120,6 +120,19 @@ def test_what_waits_before_prefill_for_another_reason_is_not_the_tokenizer():
     assert [each.rule for each in findings(report)] == [NOTHING]
 
 
+def test_a_batch_that_waits_for_prompts_only_does_not_queue():
+    together = tuple(run(i, together=i // 4, prefill=0.01, wait=(0.0, 0.01, 0.02, 0.03)[i % 4]) for i in range(24))
+    assert [each.rule for each in findings(healthy(cases=case(concurrency=4), runs=together))] == [NOTHING]
+
+
+def test_requests_that_no_batch_took_are_told_of_one_that_would():
+    made = CAUSES["queueing", "four at once"]()
+    notes = ("not batched: the scripted backend computes one at a time",)
+    (finding,) = findings(replace(made, runs=tuple(replace(each, notes=notes) for each in made.runs)))
+    assert "one batch (mlx or torch)" in finding.remedy
+    assert "one batch" not in findings(made)[0].remedy
+
+
 def test_one_rule_of_many_cases_is_one_finding_of_the_worst():
     cases = (*case(label="a"), *case(label="b"))
     both = (*runs(wait=0.2), *runs(wait=0.4, case=1))
