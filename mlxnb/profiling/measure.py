@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..errors import BackendError, EngineClosedError, MlxnbError, in_words
 from ..request import Message, Request
 from ..result import Result
 from ..runtime import Engine
+from ..runtime.kernels import patched_kernels
 from .asking import Asking, Target, options
 from .cases import groups, rounds
 from .clock import Clock
@@ -192,7 +193,7 @@ class Measuring:
         self._say(f"{case.label}, {many if number < 0 else f'run {number + 1} of {self._plan.runs}'}")
         began = self._clock()
         try:
-            with kernels(self._engine, options_kernels(self._plan, case)):
+            with _kernels(self._engine, self._plan, case):
                 runs = list(
                     self._conversation(place, number) if self._turns(place) > 1 else self._at_once(place, number)
                 )
@@ -319,28 +320,10 @@ class Measuring:
         self._hears(Progress(doing, self.total - undone, self.total, self._pace.left(left)))
 
 
-@contextmanager
-def kernels(engine: Engine, on: bool) -> Iterator[None]:
-    """Inside, where `on`, mlx-lm models take the attention path that was measured fastest.
-
-    Raises:
-        PatchError: mlx-lm is not installed, or something else replaced its attention.
-    """
-    if not on:
-        yield
-        return
-    from ..kernels import patch_mlx_lm
-
-    patch = engine.call(patch_mlx_lm)
-    try:
-        yield
-    finally:
-        engine.call(patch.undo)
-
-
-def options_kernels(plan: Plan, case: Case) -> bool:
-    """Whether a case runs with attention kernels patched in."""
-    return bool({**plan.base, **case.varied}.get("kernels"))
+def _kernels(engine: Engine, plan: Plan, case: Case) -> AbstractContextManager[object]:
+    """What a round runs within: attention kernels patched in, where the case says so."""
+    on = {**plan.base, **case.varied}.get("kernels")
+    return patched_kernels(engine=engine) if on else nullcontext()
 
 
 def _shared(runs: list[Run], joules: float | None) -> list[Run]:
