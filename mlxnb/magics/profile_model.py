@@ -60,7 +60,10 @@ class ProfileMagics(Magics):
         prompts = prompts_of(options.prompts, cell, names) or None
         earlier = earlier_of(options.against, names)
         check_writable(options.save)
-        report = profile(*(options.models or [self._defaults.model]), prompts=prompts, **arguments)
+        try:
+            report = profile(*(options.models or [self._defaults.model]), prompts=prompts, **arguments)
+        except KeyboardInterrupt:
+            raise interrupted("stopped before anything was measured.") from None
         self._keep(report, options)
         if earlier is not None:
             self._hold_against(report, earlier)

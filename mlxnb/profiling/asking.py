@@ -22,6 +22,9 @@ from .scenarios import Scenario, Text
 # How often a model is asked how many tokens a prompt has, where its tokenizer is not here.
 ASKS = 8
 
+# Letters of a token, where a server does not count them.
+LETTERS = 4
+
 # Times that a prompt is tokenised to know how long it takes.
 TIMES = 5
 
@@ -60,7 +63,7 @@ class Asking:
         self._engine, self._case, self._scenario, self._target = engine, case, scenario, target
         self._options = options(plan, case)
         self._rng = random.Random(secrets.randbits(64))
-        self._made: dict[int, str] = {}
+        self._made: dict[tuple[int, int], tuple[str, str]] = {}  # with the mark that is in each
         self._conversation = ""  # its mark
         self.notes: list[str] = []
 
@@ -73,9 +76,10 @@ class Asking:
         """The next request of a conversation: what was said so far, and the person's turn at `place`."""
         if place == 0:
             self._conversation = mark(self._rng)
-        turns = self._scenario.prompts[number % len(self._scenario.prompts)]
-        text = turns[place] if place else _marked(turns[0], self._conversation)
-        asked = self._fitted(text, place, lambda content: [*messages, Message("user", content)])
+        which = number % len(self._scenario.prompts)
+        text = self._scenario.prompts[which][place]
+        words = self._conversation if place == 0 else ""
+        asked = self._fitted((which, place), text, words, "before", lambda said: [*messages, Message("user", said)])
         return self._request([*messages, Message("user", asked)])
 
     def tokenising(self) -> float | None:
@@ -97,17 +101,11 @@ class Asking:
 
     def _prompt(self, number: int) -> str:
         """The text of the request with this number in the case."""
-        scenario = self._scenario
-        place = number if scenario.random else number % len(scenario.prompts)
-        if self._marks == "" and place in self._made:
-            return self._made[place]
-        if scenario.random:
-            made = self._random(place)
-        else:
-            text = scenario.prompts[place][0]
-            made = self._fitted(_marked(text, mark(self._rng), self._marks), 0, lambda content: content)
-        self._made[place] = made
-        return made
+        if self._scenario.random:
+            return self._random(number)
+        which = number % len(self._scenario.prompts)
+        text, words = self._scenario.prompts[which][0], mark(self._rng) if self._marks else ""
+        return self._fitted((which, 0), text, words, self._marks, lambda said: said)
 
     @property
     def _marks(self) -> str:
@@ -119,36 +117,53 @@ class Asking:
     def _request(self, prompt: Any) -> Request:
         return Request.of(prompt, raw=self._scenario.random, **self._options)
 
-    def _fitted(self, text: Text, place: int, prompt: Callable[[str], Any]) -> str:
-        """A text at the length that the scenario has for this turn."""
+    def _fitted(self, key: tuple[int, int], text: Text, words: str, where: str, prompt: Callable[[str], Any]) -> str:
+        """A text with its mark at the length that the scenario has for this turn. One that was made before is taken
+        again, with another mark, where it is the same or where counting means asking.
+        """
+        if key in self._made and (key[1] == 0 or not self._target.local):
+            made, before = self._made[key]
+            if words == before:
+                return made
+            if not self._target.local:
+                return made.replace(before, words, 1)
+        marked = _marked(text, words, where)
         if not self._scenario.lengths or not text.material:
-            return text.of(0)
-        return self._to(self._length(place), text.of, prompt)
+            return marked.of(0)
+        made = self._to(self._length(key[1]), marked.of, prompt)
+        self._made[key] = made, words
+        return made
 
     def _to(self, length: int, write: Callable[[int, str], str], prompt: Callable[[str], Any]) -> str:
         """A text of `length` tokens, counted here or by whoever answers."""
         if self._target.local:
             return str(self._target.on(self._engine, lambda model: fitted(length, write, self._counter(model, prompt))))
-        return fitted(length, write, lambda content: self._counted_there(prompt(content)), ASKS)
+        if not self._counted_there(prompt(write(0, ""))):
+            self._say(f"{self._case.asked} counts no tokens: its prompts have {LETTERS} letters for each that is meant")
+            return fitted(length, write, lambda said: len(said) // LETTERS)
+        return fitted(length, write, lambda said: self._counted_there(prompt(said)), ASKS)
 
     def _counter(self, model: LoadedModel, prompt: Callable[[str], Any]) -> Callable[[str], int]:
         assert isinstance(model, LocalModel)
-        return lambda content: len(model.tokenizer.prompt(self._request(prompt(content))).ids)
+        return lambda said: len(model.tokenizer.prompt(self._request(prompt(said))).ids)
 
     def _counted_there(self, prompt: Any) -> int:
         """Tokens of a prompt as the one who answered it counted them."""
         asked = replace(self._request(prompt), max_tokens=1)
         return self._engine.submit(asked).result().timings.prompt_tokens
 
-    def _random(self, seed: int) -> str:
+    def _random(self, number: int) -> str:
         length = self._length(0)
-        if not self._target.local:
-            seed = secrets.randbits(32)  # its server may keep what it was asked before
-            return self._to(length, plain_words(seed), lambda content: content)
+        if not self._target.local:  # its server may keep what it was asked before: each is drawn anew
+            words = plain_words(secrets.randbits(32))
+            if (0, 0) in self._made:
+                return words(len(self._made[0, 0][0].split()) - 1, "")
+            self._made[0, 0] = self._to(length, words, lambda said: said), ""
+            return self._made[0, 0][0]
 
         def draw(model: LoadedModel) -> str:
             assert isinstance(model, LocalModel)
-            return drawn(model.tokenizer, length, seed, self._counter(model, lambda content: content))
+            return drawn(model.tokenizer, length, number, self._counter(model, lambda said: said))
 
         return str(self._target.on(self._engine, draw))
 
@@ -157,13 +172,17 @@ class Asking:
         wanted, context = self._scenario.lengths[place], self._target.context
         room = wanted if context is None else max(1, context - self._case.max_tokens)
         if room < wanted:
-            note = f"prompts of {room} instead of {wanted} tokens: the context holds {context}"
-            if note not in self.notes:
-                self.notes.append(note)
+            self._say(f"prompts of {room} instead of {wanted} tokens: the context holds {context}")
         return min(room, wanted)
 
+    def _say(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
-def _marked(text: Text, words: str, where: str = "before") -> Text:
+
+def _marked(text: Text, words: str, where: str) -> Text:
+    if not words:
+        return text
     if where == "before":
         return replace(text, before=f"Note: {words}.\n{text.before}")
-    return replace(text, after=f"{text.after}\nNote: {words}.") if where == "after" else text
+    return replace(text, after=f"{text.after}\nNote: {words}.")

@@ -35,6 +35,9 @@ VARIABLES = (
 # Our own settings that change them, shown where a person gave them.
 SETTINGS = ("backend", "quantize", "batch_size", "memory_mb", "keep_alive", "probe")
 
+# What this process measured, by the folder that it is remembered in where the machine was not busy.
+_measured_here: dict[Path, Speeds] = {}
+
 # Names of one and the same device.
 SAME = {"mps": ("metal", "mps"), "metal": ("metal", "mps")}
 
@@ -47,7 +50,7 @@ def environment(device: str, dtype: str) -> Environment:
     tells where no product in it was measured. On the engine's thread torch's threads are those that models run on.
     """
     cores, gpus = hardware.cores(), hardware.accelerators()
-    speeds = hardware.speeds(Records(cache_dir() / "hardware", "Speeds"))
+    speeds = _speeds()
     bandwidth, products = fastest(speeds, device)
     names = [gpu.name for gpu in gpus if gpu.kind != "metal"]
     return Environment(
@@ -62,6 +65,20 @@ def environment(device: str, dtype: str) -> Environment:
         datasheet=_stated(device, names, cores.physical),
         settings={**dict(_settings()), **dict(_measured(speeds, device, dtype, products))},
     )
+
+
+def _speeds() -> Speeds | Rejected:
+    """The speeds that are remembered, or those that this process measured: on a busy machine nothing is remembered, and
+    a notebook that profiles ten times shall not wait for it ten times.
+    """
+    folder = cache_dir() / "hardware"
+    store = Records(folder, "Speeds")
+    if hardware.speed.remembered(store) is None and folder in _measured_here:
+        return _measured_here[folder]
+    found = hardware.speeds(store)
+    if not isinstance(found, Rejected):
+        _measured_here[folder] = found
+    return found
 
 
 def fastest(speeds: Speeds | Rejected, device: str) -> tuple[float | None, dict[str, float]]:

@@ -179,13 +179,13 @@ def _meets(timings: Timings | None, limits: Mapping[str, float]) -> bool:
 
 def drift(rounds: Sequence[Sequence[Run]]) -> Ratio | None:
     """The decode rate of the last third of the rounds over that of the first, with a 95 % interval; None for fewer than
-    three rounds.
+    four rounds, of which no interval would say anything.
 
     All rounds ask the same, so that a context that grows slows each of them alike. The interval comes from how far
     rounds lie from their own straight line, in logarithms: se = s·√(2/k) for thirds of k rounds, Student's t.
     """
     rates = [rate for together in rounds if (rate := _decode_rate(together)) is not None]
-    if len(rates) < 3:
+    if len(rates) < 4:
         return None
     logs, third = [math.log(rate) for rate in rates], max(1, round(len(rates) / 3))
     change = mean(logs[-third:]) - mean(logs[:third])

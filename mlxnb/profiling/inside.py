@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..runtime import Engine
 
 SUBJECT = "time inside a token"
+STRETCH = 4  # steps of a pass: how busy a machine is changes, and both kinds should have their share of it
 WARM_UP = 2  # tokens of a pass that do not count: the one after the prompt, and a first step on a new KV state
 
 # Why the others cannot be looked into.
@@ -84,8 +85,9 @@ def look_inside(
         assert isinstance(loaded, LocalModel)
         ids = _ids(loaded, request, context)
         most = loaded.info.context_length
-        if most is not None and len(ids) + steps + WARM_UP > most:
-            reason = f"{len(ids)} tokens and {steps} steps do not fit into a context of {most}"
+        ahead = (min(steps, STRETCH) if copies(loaded) else steps) + WARM_UP
+        if most is not None and len(ids) + ahead > most:
+            reason = f"{len(ids)} tokens and {ahead} more do not fit into a context of {most}"
             return Rejected(SUBJECT, reason, "take a shorter prompt")
         return _looked(loaded, way, ids, plain(request), steps, model)
 
@@ -125,21 +127,30 @@ def plain(request: Request) -> Request:
 
 def _looked(model: LocalModel, way: Way, ids: list[int], request: Request, steps: int, number: int) -> Inside:
     states = feeds(model, way, ids, request)
-    first, second = (steps + 1) // 2, steps // 2
     walks: dict[bool, list[Walk]] = {False: [], True: []}
-    for timed, count in ((False, first), (True, first), (True, second), (False, second)):
-        if count:
-            walks[timed].append(walk(model, way, ids, request, count, next(states), timed))
+    for timed, count in turns(steps, STRETCH if copies(model) else steps):
+        walks[timed].append(walk(model, way, ids, request, count, next(states), timed))
     middle = {timed: middle_half([step for each in walks[timed] for step in each.steps]) for timed in walks}
     free = sum(sum(step.values()) for step in middle[False]) / len(middle[False])
     shares = _shares(middle[True])
     return Inside(number, len(ids), steps, shares, sum(share.seconds for share in shares), free)
 
 
+def turns(steps: int, stretch: int) -> Iterator[tuple[bool, int]]:
+    """Passes as (timed, steps): so many steps of each kind in stretches of that length, in the order A B B A A B …"""
+    for number, start in enumerate(range(0, steps, stretch)):
+        for timed in (False, True) if number % 2 == 0 else (True, False):
+            yield timed, min(stretch, steps - start)
+
+
+def copies(model: LocalModel) -> bool:
+    """Whether a KV state of this model can be copied, so that its prompt need not be fed for each pass."""
+    return model.states is not None and model.stretches_beyond is None
+
+
 def feeds(model: LocalModel, way: Way, ids: list[int], request: Request) -> Iterator[Feed]:
     """KV states that hold the prompt but for its last token: copies of one, where this model's can be copied."""
-    copies = model.states is not None and model.stretches_beyond is None
-    base = way.prefill(ids, request) if copies else None
+    base = way.prefill(ids, request) if copies(model) else None
     while True:
         if base is None or model.states is None:
             yield way.prefill(ids, request) if model.stretches_beyond is None else Feed(_fresh(model, request))

@@ -39,7 +39,7 @@ class _Fitting:
 
     def text(self) -> str:
         shortest = self._tokens(0)
-        if shortest < self._length and self._near != self._length:
+        if shortest < self._length and self._left > 0:
             low = self._pieces(shortest)
             if self._near != self._length:
                 self._fill(low)

@@ -130,7 +130,7 @@ class Measuring:
             self._cases[place] = replace(self._cases[place], error=_said(err))
             return
         self._asking[place] = asking
-        self._cases[place] = replace(self._cases[place], tokenising=tokenising, notes=tuple(asking.notes))
+        self._cases[place] = replace(self._cases[place], tokenising=tokenising)
 
     def _scenario(self, case: Case) -> Scenario:
         own = {each.name: each for each in scenarios(self._plan)}
@@ -202,6 +202,8 @@ class Measuring:
             MlxnbError
         ) as err:  # before anything was asked: a prompt that cannot be made, kernels that cannot be put in
             runs = [Run(place, number, None, error=str(err))]
+        for note in self._asking[place].notes:
+            self._note(place, note)
         failed = [run for run in runs if run.timings is None]
         self._failures[place] = self._failures[place] + 1 if failed else 0
         self._pace.add(place, self._clock() - began, runs)

@@ -39,6 +39,8 @@ def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | N
     clock, began = Clock(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     measuring = Measuring(engine, cases(plan), plan, clock, progress)
     first = measuring.first()
+    if progress is not None:  # it is measured the first time, and whenever it was busy
+        progress(Progress("looking at this machine", 0, measuring.total, None))
     found = environment(first.device, first.dtype)
     with Sampler(clock) as sampler:
         measured = measuring.all()

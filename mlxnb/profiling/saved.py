@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 FORMAT = "mlxnb profile"
+LIMITS = ("ttft", "tpot", "total")
 NAME = "report.json"  # inside the folder that `Report.save` writes
 PROFILE_ANEW = "Profile the model anew and save it, or take a copy of the file that is whole."
 
@@ -177,6 +178,9 @@ def _check_figures(report: Report, name: str) -> None:
     """What types alone cannot say: numbers that are finite, and indices that lead somewhere."""
     for where, value in _not_finite(report, ""):
         raise ReportError(f"{name} is damaged: {where} is {value}.", PROFILE_ANEW)
+    odd = next((limit for limit in report.limits if limit not in LIMITS), None)
+    if odd is not None:
+        raise ReportError(f"{name} is damaged: it has a limit on {odd!r}, of {', '.join(LIMITS)}.", PROFILE_ANEW)
     for where, index, length in _indices(report):
         if not 0 <= index < length:
             raise ReportError(f"{name} is damaged: {where} is {index}, of {length} that there are.", PROFILE_ANEW)

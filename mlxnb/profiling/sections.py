@@ -15,6 +15,7 @@ from .sections_speed import figures_table, inside_tables, roofline_tables, unmea
 from .words import better, case_names, figure_name, flags, model_words, ratio_words
 
 NOTHING = "nothing-found"
+SPEED = ("rates", "throughput", "first-token", "gaps")  # plots that show the figures
 # Options of %%generate that are no fields of a Request or Sampling.
 OF_A_CELL = ("backend", "cache", "draft", "dtype", "quantize")
 
@@ -77,10 +78,10 @@ def sections(report: Report) -> tuple[Section, ...]:
     """Everything that was measured and judged, the answer first and the small print last."""
     tables = roofline_tables(report)
     found = (
-        Section("Figures", _some(figures_table(report)), plots=("rates", "throughput", "first-token", "gaps")),
+        Section("Figures", _some(figures_table(report)), plots=(*SPEED, *_sweeps(report))),
         Section("Could not be measured", _some(unmeasured_table(report))),
         Section("What limits it", items=tuple(_finding(report, i) for i in range(len(report.findings)))),
-        Section("Compared in turns", _some(_comparisons(report)), plots=("comparison", *_sweeps(report))),
+        Section("Compared in turns", _some(_comparisons(report)), plots=("comparison",)),
         Section("Time inside a token", inside_tables(report), plots=("token",)),
         Section("Roofline", tables, plots=("roofline", "predicted")),
         Section("Stress", _some(_stress(report)), plots=("stress",)),
@@ -106,9 +107,10 @@ def _finding(report: Report, index: int) -> Item:
         said = (Line(found.evidence), Line(found.cause), Line(found.remedy))
         return Item(Dot("success", "nothing found"), "", said)
     where = case_names(report)[found.case] if found.case is not None else "the whole profile"
-    figures = f"{figure_name(found.figure)} {_value(found.value, found.unit)}; threshold "
+    value, threshold = (_value(number, found.unit) for number in (found.value, found.threshold))
     lines = (
-        Line(f"{found.evidence} ({figures}{_value(found.threshold, found.unit)})", "measured"),
+        Line(found.evidence, "measured"),
+        Line(f"{figure_name(found.figure)}: {value}, where the threshold is {threshold}", "figure"),
         Line(found.cause, "meaning"),
         Line(found.remedy, "to do"),
         *_trial(found, index),
@@ -117,7 +119,9 @@ def _finding(report: Report, index: int) -> Item:
 
 
 def _value(value: float, unit: str) -> str:
-    return size(value) if unit in ("B", "bytes") else f"{significant(value)} {unit}".strip()
+    if unit == "bytes":
+        return size(value)
+    return f"{significant(100 * value)}%" if unit == "share" else f"{significant(value)} {unit}".strip()
 
 
 def _trial(found: Finding, index: int) -> tuple[Line, ...]:
@@ -177,25 +181,27 @@ def _stress(report: Report) -> Table | None:
             Dot("success" if each.verdict.startswith("no") else "warning", each.verdict),
             100 * each.confidence,
             each.growth / 1e3,
-            f"{significant(each.low / 1e3)} – {significant(each.high / 1e3)}",
+            f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}".replace("-", "−"),
             100 * each.decline,
             None if each.fragmentation is None else 100 * each.fragmentation,
             each.requests,
             each.seconds,
+            each.ended,
         )
         for each in report.stress
     ]
     columns = (
-        "case", "memory", ("sure", "%"), ("growth", "kB a request"), ("95% interval", "kB"), ("change of rate", "%"),
-        ("free but held", "%"), "requests", ("time", "s"),
+        "case", "memory", ("sure", "%"), ("growth", "kB a request"), ("95% interval", "kB"), ("rate lost", "%"),
+        ("free but held", "%"), "requests", ("time", "s"), "ended by",
     )  # fmt: skip
     return without_empty(Table(columns, rows, bold="case"))
 
 
 def _recommendations(report: Report) -> Table | None:
-    rows = [
-        (each.use, each.goal, Command(flags(each.options)), each.gain, each.reason) for each in report.recommendations
-    ]
+    goals: dict[tuple[str, str, str, str], list[str]] = {}
+    for each in report.recommendations:
+        goals.setdefault((each.use, flags(each.options), each.gain, each.reason), []).append(each.goal)
+    rows = [(use, ", ".join(of), Command(options), gain, reason) for (use, options, gain, reason), of in goals.items()]
     return Table(("for", "goal", "options", "expected", "from"), rows, bold="for") if rows else None
 
 

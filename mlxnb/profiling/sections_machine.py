@@ -40,12 +40,13 @@ def _machine(report: Report) -> list[Row]:
 
 
 def _model(m: Profiled) -> list[Row]:
+    named = m.backend_version if m.backend_version.startswith(m.backend) else f"{m.backend} {m.backend_version}"
     context = f", context of {count(m.context_length)} tokens" if m.context_length else ""
     reads = f"{size(m.weights_read)} of weights" if m.weights_read is not None else ""
     reads += f" and {size(m.kv_read)} for each token of context" if reads and m.kv_read is not None else ""
     rows: list[Row] = [
         (m.name, f"{m.source} @ {m.revision}" if m.revision else m.source),
-        ("backend", f"{m.backend} {m.backend_version}, {m.device}"),
+        ("backend", f"{named}, {m.device}"),
         ("weights", f"{m.dtype}{f', {m.quantization}' if m.quantization else ''}, {size(m.weights)}{context}"),
         ("parameters", significant(m.parameters / 1e6) + " M" if m.parameters else None),
         ("attention", m.attention or None),

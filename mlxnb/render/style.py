@@ -100,7 +100,12 @@ padding:4px 12px 4px 8px}
 # A report of several tables, with a heading each; what a person needs rarely is folded.
 REPORT = """
 .mlxnb .mlxnb-heading{font-size:1em;font-weight:600;line-height:1.4;margin:20px 0 4px;padding:0;border:0}
-.mlxnb .mlxnb-heading:first-of-type{margin-top:4px}
+.mlxnb .mlxnb-heading:first-of-type{font-size:1.15em;margin-top:4px}
+.mlxnb .mlxnb-caption{color:var(--secondary);margin:8px 0 0;max-width:90ch}
+.mlxnb.mlxnb-report .mlxnb-table table{margin:4px 0 12px}
+.mlxnb.mlxnb-report th{vertical-align:bottom}
+.mlxnb.mlxnb-report th.mlxnb-right{white-space:normal}
+.mlxnb.mlxnb-report th .mlxnb-unit{display:block}
 .mlxnb .mlxnb-bar{width:120px;height:8px}
 .mlxnb .mlxnb-bar>div{height:8px;background:var(--brand);min-width:1px}
 .mlxnb .mlxnb-item{margin:8px 0 12px;padding-left:12px;border-left:2px solid var(--border);line-height:1.5;

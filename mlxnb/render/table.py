@@ -61,17 +61,17 @@ class Table:
 
     def html(self) -> str:
         """The table, rows after the tenth folded."""
-        return style.page(self.inner(), css=style.TABLE, kind=KIND)
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        return style.page(self._inner(caption), css=style.TABLE, kind=KIND)
 
     def part(self) -> str:
-        """The table as a part of a page that brings the style sheet."""
-        return f'<div class="mlxnb {KIND}">{self.inner()}</div>'
+        """The table as a part of a page that brings the style sheet; the caption may be wider than the table."""
+        caption = f'<div class="mlxnb-caption">{html.escape(self.caption)}</div>' if self.caption else ""
+        return f'<div class="mlxnb {KIND}">{caption}{self._inner("")}</div>'
 
-    def inner(self) -> str:
-        """The elements of the table alone."""
+    def _inner(self, caption: str) -> str:
         head = "".join(self._head(i, title, unit) for i, (title, unit) in enumerate(self.columns))
         rows = ["<tr>" + "".join(self._cell(i, cell) for i, cell in enumerate(row)) + "</tr>" for row in self.rows]
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         body = f"<tbody>{''.join(rows[:SHOWN])}</tbody>"
         fold = ""
         if len(rows) > SHOWN:

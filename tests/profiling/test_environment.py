@@ -24,6 +24,7 @@ MEASURED = Speeds(
 @pytest.fixture
 def measured(monkeypatch):
     monkeypatch.setattr("mlxnb.hardware.speeds", lambda store: MEASURED)
+    monkeypatch.setattr(module, "_measured_here", {})
 
 
 def test_the_fastest_library_tells_what_a_device_can_do():
@@ -50,9 +51,18 @@ def test_what_was_not_measured_is_said(monkeypatch, measured):
     assert environment("cuda", "float16").settings["speeds"] == "not measured on cuda"
     assert environment("cpu", "float16").settings["product"] == "none measured in float16"
     monkeypatch.setattr("mlxnb.hardware.speeds", lambda store: Rejected("speed", "neither torch nor mlx"))
+    monkeypatch.setattr(module, "_measured_here", {})
     found = environment("cpu", "float32")
     assert (found.bandwidth, found.products) == (None, {})
     assert found.settings["speeds"] == "not measured: neither torch nor mlx"
+
+
+def test_a_busy_machine_is_measured_once_in_a_process(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(module, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr("mlxnb.hardware.speeds", lambda store: asked.append(store) or MEASURED)
+    assert environment("cpu", "float32").products == environment("cpu", "float32").products
+    assert len(asked) == 1
 
 
 def test_torchs_threads_are_those_of_the_thread_that_asks(engine, measured):

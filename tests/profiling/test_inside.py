@@ -7,7 +7,7 @@ import pytest
 
 from mlxnb.decision import Rejected
 from mlxnb.errors import OptionError
-from mlxnb.profiling.inside import feeds, look_inside, middle_half, plain, walk, way_into
+from mlxnb.profiling.inside import feeds, look_inside, middle_half, plain, turns, walk, way_into
 from mlxnb.profiling.inside_parts import PARTS
 from mlxnb.request import Request
 from tests.tiny import SHAPE, rope, save
@@ -251,9 +251,9 @@ def test_a_prompt_is_repeated_or_cut_to_the_context(engine):
 
 
 def test_a_context_that_does_not_fit_is_told(engine, checkpoint):
-    found = look_inside(engine, asked("torch", checkpoint("qwen3")), steps=16, context=500)
+    found = look_inside(engine, asked("torch", checkpoint("qwen3")), steps=16, context=510)
     assert isinstance(found, Rejected)
-    assert found.reason == "500 tokens and 16 steps do not fit into a context of 512"
+    assert found.reason == "510 tokens and 6 more do not fit into a context of 512"
 
 
 @pytest.mark.parametrize(("name", "options"), [("steps", {"steps": 0}), ("context", {"context": -3})])
@@ -293,6 +293,18 @@ def test_an_answer_that_ends_does_not_end_the_steps(engine, checkpoint, monkeypa
 
     first, second = with_model(engine, asked("torch", checkpoint("qwen3")), look)
     assert first.tokens == second.tokens
+
+
+@pytest.mark.parametrize(
+    ("steps", "stretch", "passes"),
+    [
+        (1, 4, [(False, 1), (True, 1)]),
+        (9, 4, [(False, 4), (True, 4), (True, 4), (False, 4), (False, 1), (True, 1)]),
+        (9, 9, [(False, 9), (True, 9)]),
+    ],
+)
+def test_both_kinds_of_steps_take_turns(steps, stretch, passes):
+    assert list(turns(steps, stretch)) == passes
 
 
 @pytest.mark.parametrize(("count", "kept"), [(1, [0]), (2, [0, 1]), (3, [1]), (4, [1, 2]), (9, [2, 3, 4, 5, 6])])

@@ -46,7 +46,8 @@ def test_a_part_ends_also_with_an_error():
             clock.now += 2
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, fail)
+    with pytest.raises(ZeroDivisionError):
+        fail()
     clock.now += 5
     assert ledger.cut() == {("mlp", 3): 2, OVERHEAD: 5}
 

@@ -29,6 +29,7 @@ st.register_type_strategy(float, finite)
 # Parts that name others by index; the full report holds them.
 NO_INDICES = {name: st.just(()) for name in ("cases", "runs", "insides", "findings", "stress", "comparisons")}
 NO_INDICES["roofline"] = st.none()
+NO_INDICES["limits"] = st.dictionaries(st.sampled_from(["ttft", "tpot", "total"]), finite)
 
 
 @pytest.mark.parametrize("report", [FULL, EMPTY, single()], ids=["full", "empty", "single"])
@@ -101,6 +102,7 @@ DAMAGED = {
     "beyond a float": (re.sub('"seconds": [0-9.]+', '"seconds": 1e999', JSON, count=1), "seconds is inf"),
     "no such case": (changed(comparisons=[{"ours": 99, "theirs": 0, "ratios": []}]), "comparisons.ours is 99, of 13"),
     "no such model": (changed(models=[]), "cases.model is 0, of 0"),
+    "no such limit": (changed(limits={"speed": 1.0}), "a limit on 'speed', of ttft, tpot, total."),
     "nested": ("[" * 100_000, "is not whole JSON"),
 }
 
