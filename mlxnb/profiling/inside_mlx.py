@@ -126,13 +126,29 @@ def _forced(ledger: Ledger, key: Key, call: Callable[[], Any], args: Any, kwargs
     import mlx.core as mx
 
     given = [*args, *kwargs.values()]
-    mx.eval(_arrays(given))  # what is not computed yet belongs to the part before
+    if not _computed(given):  # what was put off until now belongs to the part before
+        return call()
     ledger.enter(key)
     made = call()
     # A recurrent state is no part of what comes out, and would be computed with the next token.
     mx.eval(_arrays([made]), [_arrays(each.cache) for each in given if hasattr(each, "cache") and not callable(each)])
     ledger.leave()
     return made
+
+
+def _computed(given: list[Any]) -> bool:
+    """Compute the arrays among `given`. False where they stand for others, in a function that MLX is compiling: that is
+    computed as one, and its parts belong to whatever calls it.
+    """
+    import mlx.core as mx
+
+    try:
+        mx.eval(_arrays(given))
+    except ValueError as err:
+        if "transformations" not in str(err):
+            raise
+        return False
+    return True
 
 
 def _arrays(tree: Any) -> list[Any]:
