@@ -33,6 +33,7 @@ OF_ALL: tuple[tuple[str, Callable[[Report], Said]], ...] = (
     ("swap", machine.swap),
     ("memory-pressure", machine.memory_pressure),
     ("leak", requests.leak),
+    ("thermal", machine.declined_under_stress),
 )
 
 # What a finding explains: the other would only say again, or wrongly, what it does to the figures.
@@ -58,7 +59,7 @@ def findings(report: Report) -> tuple[Finding, ...]:
 
 
 def _explains(one: Finding, other: Finding) -> bool:
-    of_all = one.rule in dict(OF_ALL)
+    of_all = one.rule == "swap"
     return other.rule in EXPLAINS.get(one.rule, ()) and (of_all or one.case == other.case)
 
 

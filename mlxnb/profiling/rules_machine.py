@@ -78,23 +78,42 @@ def _room(report: Report, limit: Limit, value: float, evidence: str, cause: str)
 
 
 def declined(seen: Seen) -> Said:
-    """The machine became slower on the way: from heat where it says so, else for a reason that nobody measured."""
+    """The machine became slower from round to round."""
     drift = seen.summary.drift
     if drift is None:
-        return missing(DECLINE.rule, "three rounds with a decode rate")
-    lost = 1 - drift.median
-    if lost < DECLINE.threshold or not drift.differs or drift.pairs < 1 or seen.summary.rounds < LEAST_ROUNDS:
+        return missing(DECLINE.rule, f"{LEAST_ROUNDS} rounds with a decode rate")
+    part = 1 - drift.median
+    if part < DECLINE.threshold or not drift.differs or seen.summary.rounds < LEAST_ROUNDS:
         return None
-    fell = f"the decode rate fell by {lost:.0%} from the first to the last third of {seen.summary.rounds} rounds"
-    hot = heat(seen.samples)
+    fell = f"the decode rate fell by {part:.0%} from the first to the last third of {seen.summary.rounds} rounds"
+    return _slowed(seen.index, part, fell, seen.samples)
+
+
+def declined_under_stress(report: Report) -> Said:
+    """The machine became slower while it generated without a pause, with nobody else to blame."""
+    if not report.stress:
+        return missing(DECLINE.rule, "stress")
+    for each in report.stress:
+        began = each.memory[0][0] if each.memory else 0.0
+        samples = [sample for sample in report.samples if began <= sample.at <= began + each.seconds]
+        taken = middle(max(0.0, sample.cpu - sample.own_cpu) for sample in samples)
+        if each.decline >= DECLINE.threshold and each.decline_low > 0 and (taken or 0.0) < BUSY.threshold:
+            fell = f"the decode rate fell by {each.decline:.0%} from the first to the last third of "
+            fell += f"{each.requests} requests without a pause"
+            return _slowed(each.case, each.decline, fell, samples)
+    return None
+
+
+def _slowed(case: int, part: float, fell: str, samples: Sequence[Sample]) -> Finding:
+    """From heat where the machine says so, else for a reason that nobody measured."""
+    hot = heat(samples)
     if hot is not None:
+        cause = "the machine slows itself down for its heat"
         remedy = "Let it cool, give it air or mains power, and put pauses between long runs."
-        return THERMAL.crossed(
-            seen.index, lost, f"{fell}, while {hot}", "the machine slows itself down for its heat", remedy
-        )
+        return THERMAL.crossed(case, part, f"{fell}, while {hot}", cause, remedy)
     return DECLINE.crossed(
-        seen.index,
-        lost,
+        case,
+        part,
         f"{fell}; neither temperature, clock nor thermal pressure tells why",
         "unknown: heat that this machine does not tell of, or other programs",
         "Profile again after a pause, with nothing else running; compare in turns (--compare), which a decline spares.",

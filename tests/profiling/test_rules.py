@@ -75,8 +75,8 @@ WITHOUT = {
     "tokenizer-bound": {"insides": (), "runs": (), "roofline": None, "cases": case()},
     "swap": {"samples": (), "roofline": None},
     "memory-pressure": {"samples": ()},
-    "thermal": {"runs": ()},
-    "decline": {"runs": ()},
+    "thermal": {"runs": (), "stress": ()},
+    "decline": {"runs": (), "stress": ()},
     "cache-misses": {"runs": ()},
     "queueing": {"runs": ()},
     "failures": {"runs": (), "cases": ()},
@@ -102,6 +102,14 @@ def test_heat_without_a_slower_rate_is_no_finding():
 def test_a_single_slow_round_is_no_decline():
     report = healthy(runs=runs(rates=[100, 101, 99, 100, 100.5, 99.5, 100, 101, 60]))
     assert not {"decline", "thermal"} & {finding.rule for finding in findings(report)}
+
+
+def test_a_stress_beside_others_or_within_its_noise_shows_no_decline():
+    slow = CAUSES["decline", "stress"]().stress[0]
+    busy = samples(60, cpu=lambda i: 0.5 if i < 9 else 1.0)
+    unsure = replace(slow, decline_low=-0.1)
+    assert [each.rule for each in findings(healthy(stress=(slow,), samples=busy))] == [NOTHING]
+    assert [each.rule for each in findings(healthy(stress=(unsure,)))] == [NOTHING]
 
 
 def test_a_servers_own_processor_time_is_not_that_of_others():

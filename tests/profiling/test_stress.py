@@ -17,6 +17,7 @@ from mlxnb.backends.base import Backend
 from mlxnb.errors import GenerationError
 from mlxnb.profiling.memory import Held, heap_free_share, in_process
 from mlxnb.profiling.stress import HOLDS, LEAKS, LEAST, PAGE, TOO_FEW, UNCLEAR, grown, stress
+from mlxnb.profiling.trend import lost
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from tests.profiling.slow import LeakyBackend, TimedBackend
@@ -82,6 +83,19 @@ def test_a_decline_of_a_third_is_found(engine_of):
     found = stress(engine_of(backend), ASKED, 120, ticks(), 0, reading=Held)
     assert found.requests == 60
     assert found.decline == pytest.approx(1 / 3, rel=1e-6)
+    assert 0 < found.decline_low <= found.decline <= found.decline_high
+
+
+def test_a_rate_that_only_wavers_has_0_in_its_interval():
+    rates = [200 + 20 * ((7 * i) % 11 - 5) for i in range(90)]
+    middle, low, high = lost(rates) or (1.0, 1.0, 1.0)
+    assert low <= 0 <= high
+    assert low <= middle <= high
+
+
+@pytest.mark.parametrize("values", [[], [1.0, 2.0], [0.0] * 9])
+def test_where_nothing_can_be_lost_there_is_no_share(values):
+    assert lost(values) is None
 
 
 def test_it_ends_where_memory_stopped_growing(engine_of):
