@@ -11,7 +11,7 @@ from ..render.plot import CYCLE, GREY, Plot, literal, new_figure
 from ..render.plot_labels import SMALL, label_ends, label_points, shortened
 from .figures import Spread, Summary
 from .report import Report
-from .words import counted, model_words, own_options
+from .words import counted, model_name, model_words, own_options
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def rates(report: Report) -> Plot | None:
         summary = Summary.of(report, i)
         if case.model is None or case.concurrency > 1 or own_options(case) or summary.prompt_tokens is None:
             continue
-        name = report.models[case.model].name
+        name = model_name(report, case.model)
         for panel, spread in zip(panels, (summary.prefill_rate, summary.decode_rate), strict=True):
             if spread is not None:
                 panel.setdefault(name, []).append((summary.prompt_tokens.median, spread))
@@ -67,7 +67,7 @@ def predicted(report: Report) -> Plot | None:
         axis.plot(
             *zip(*measured, strict=True), color=colour, marker="o", markersize=5, linewidth=0
         ) if measured else None
-        name = f"{shortened(report.models[model].name, 22)}: " if len(report.models) > 1 else ""
+        name = f"{shortened(model_name(report, model), 22)}: " if len(report.models) > 1 else ""
         ends.append((contexts[-1], found[-1].predicted, f"{name}predicted", colour))
         if measured:
             ends.append((*measured[-1], f"{name}measured", colour))
@@ -84,7 +84,7 @@ def together(report: Report) -> Plot | None:
         summary = Summary.of(report, i)
         if case.model is None or own_options(case) or summary.throughput is None:
             continue
-        name = case.scenario if len(report.models) == 1 else f"{report.models[case.model].name}, {case.scenario}"
+        name = case.scenario if len(report.models) == 1 else f"{model_name(report, case.model)}, {case.scenario}"
         for panel, spread in zip(panels, (summary.throughput, summary.decode_rate), strict=True):
             if spread is not None:
                 panel.setdefault(name, []).append((case.concurrency, spread))

@@ -12,6 +12,7 @@ from ..render.plot import CYCLE, GREY, Plot, new_figure
 from ..render.plot_labels import SMALL, label_points, settle, shortened
 from .plots_context import caption
 from .report import Point, Report
+from .words import model_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +80,7 @@ def _label(report: Report, group: Sequence[Point]) -> tuple[float, float, str, s
 
 def _model(report: Report, point: Point) -> str:
     model = report.cases[point.case].model
-    return report.models[model].name if model is not None else ""
+    return model_name(report, model) if model is not None else ""
 
 
 def _same(report: Report, one: Point, other: Point) -> bool:

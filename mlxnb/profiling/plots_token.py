@@ -8,7 +8,7 @@ from ..render.plot_labels import SMALL, name_rows, shortened
 from .by_part import by_part
 from .plots_context import caption
 from .report import Inside, Report
-from .words import counted, part_name
+from .words import counted, model_name, part_name
 
 PANELS = 3
 
@@ -41,6 +41,6 @@ def token(report: Report) -> Plot | None:
 
 
 def _panel(report: Report, look: Inside) -> tuple[str, str]:
-    name = f"{shortened(report.models[look.model].name, 16)}, " if len(report.models) > 1 else ""
+    name = f"{shortened(model_name(report, look.model), 16)}, " if len(report.models) > 1 else ""
     whole = f"{duration(look.synchronised)}, {duration(look.free)} without waits"
     return f"{name}{count(look.context)} tokens", whole

@@ -60,10 +60,10 @@ class Head:
 
 def head(report: Report) -> Head:
     """What was profiled, on what, when and for how long."""
-    models = [model.name for model in report.models]
+    names = list(dict.fromkeys(model.name for model in report.models))
     answered = sum(run.timings is not None for run in report.runs)
     line = (
-        *(model_words(model) for model in report.models[:1] if len(models) == 1),
+        *(model_words(model) for model in report.models[:1] if len(report.models) == 1),
         report.environment.chip,
         plural(answered, "run"),
         f"{plural(report.warmup, 'warm-up')} a case",
@@ -71,7 +71,7 @@ def head(report: Report) -> Head:
         report.began.replace("T", " ")[:16] + " UTC",
     )
     partial = f"Partial: {report.partial}" if report.partial else ""
-    return Head(f"Profile of {', '.join(models)}" if models else "Profile", line, partial)
+    return Head(f"Profile of {', '.join(names)}" if names else "Profile", line, partial)
 
 
 def sections(report: Report) -> tuple[Section, ...]:
