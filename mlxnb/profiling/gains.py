@@ -57,7 +57,7 @@ def level(options: Mapping[str, Value]) -> int | None:
 
 
 def measured(report: Report, base: int, figure: str) -> Iterator[Gain]:
-    """Of every case that differs from `base` in its options only, and of every trial of a finding about it."""
+    """Of every case that differs from `base` in its options only, and of every trial with its model."""
     in_turns = {(each.ours, each.theirs) for each in report.comparisons}
     for index in range(len(report.cases)):
         options = _options_beside(report, index, base, figure)
@@ -66,9 +66,12 @@ def measured(report: Report, base: int, figure: str) -> Iterator[Gain]:
             how = "in turns" if in_turns & {(index, base), (base, index)} else "one after the other"
             yield _gain(options, ratio, f"measured {how} over {ratio.pairs} rounds")
     for finding in report.findings:
-        tried, trial = finding.tried, finding.trial
-        if tried is not None and trial is not None and finding.case == base and tried.figure == figure:
-            yield _gain(trial.options, tried, f"tried in turns over {tried.pairs} pairs")
+        tried, trial, case = finding.tried, finding.trial, finding.case
+        if tried is None or trial is None or case is None or tried.figure != figure:
+            continue
+        if report.cases[case].model == report.cases[base].model:
+            where = "" if case == base else f" on {report.cases[case].label}"
+            yield _gain(trial.options, tried, f"tried in turns over {tried.pairs} pairs{where}")
 
 
 def _options_beside(report: Report, index: int, base: int, figure: str) -> dict[str, Value]:

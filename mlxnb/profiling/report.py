@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # raised whenever a report of before can no longer be read
 
+INTERRUPTED = "interrupted"  # what ended a stress that a person stopped
+
 Phase = Literal["prefill", "decode"]
 Value = str | int | float | bool | None
 

@@ -10,7 +10,7 @@ from ..render.numbers import duration
 from .inside_parts import DETOKENISING
 from .inside_parts import OVERHEAD as OVERHEAD_OF_STEP
 from .needs import kv_bytes, step_bytes
-from .rules_remedies import faster_decode, faster_prefill, other_backend, smaller_cache, steps_saved
+from .rules_remedies import faster_decode, faster_prefill, less_between, smaller_cache
 from .rules_seen import Limit, Said, Seen, missing
 
 MEMORY = Limit("memory-bound", "MBU", 0.6)
@@ -80,7 +80,7 @@ def overhead_bound(seen: Seen) -> Said:
     if seen.phase is None or (own is None and (mbu is None or mfu is None)):
         return missing(OVERHEAD.rule, "MBU and MFU, or the time inside a token")
     remedy = "Have more done in one step: a batch, a draft, or a backend with less work between operations."
-    trial = steps_saved(seen) or other_backend(seen)
+    trial = less_between(seen)
     if own is not None and own >= OWN.threshold and seen.phase == "decode":
         assert seen.inside is not None
         evidence = f"{own:.0%} of a decode step of {duration(seen.inside.synchronised)} is our own work and dispatch"
@@ -88,7 +88,7 @@ def overhead_bound(seen: Seen) -> Said:
     if mbu is None or mfu is None or max(mbu, mfu) >= OVERHEAD.threshold:
         return None
     evidence = f"{seen.phase} takes {_share(seen)} of the time at an MBU of {mbu:.0%} and an MFU of {mfu:.0%}"
-    cause = "neither memory nor arithmetic is busy: the time goes into Python, dispatch, or waiting between operations"
+    cause = "neither memory nor arithmetic is busy: time goes into Python and dispatch, or into operations slow here"
     return OVERHEAD.crossed(seen.index, max(mbu, mfu), evidence, cause, remedy, trial)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import MlxnbError
 from .memory import Held, Reading, reading_for
 from .progress import Progress
-from .report import Stress
+from .report import INTERRUPTED, Stress
 from .trend import lost, slope, slopes_drawn
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _go_on(
             if seconds is None and _stopped(course):
                 return "memory stopped growing"
     except KeyboardInterrupt:
-        return "interrupted"
+        return INTERRUPTED
     except MlxnbError as err:
         return err.message
     return "time"

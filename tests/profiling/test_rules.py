@@ -15,6 +15,7 @@ from tests.profiling.reports import (
     CAUSES,
     GB,
     case,
+    environment,
     healthy,
     inside,
     points,
@@ -184,6 +185,19 @@ def test_what_a_case_was_measured_with_is_not_tried_again():
     made = CAUSES["memory-bound", "decode"]()
     (finding,) = findings(replace(made, cases=case(varied={"draft": "lookup", "quantize": "int8"})))
     assert finding.trial is None
+
+
+def test_overhead_is_tried_with_what_can_help_its_phase():
+    both = environment(versions={"torch": "2", "mlx": "0.32"})
+    slow = {"roofline": points(decode=(0.1, 0.01), prefill=(0.1, 0.01)), "environment": both}
+    (decode,) = findings(healthy(**slow))
+    (prefill,) = findings(healthy(**slow, runs=runs(prefill=2.0)))
+    (on_mlx,) = findings(healthy(**slow, models=(profiled(backend="mlx"),)))
+    assert [each.trial and each.trial.options for each in (decode, prefill, on_mlx)] == [
+        {"draft": "lookup"},
+        {"backend": "mlx"},
+        {"backend": "torch"},
+    ]
 
 
 def test_a_compute_bound_prefill_in_float32_is_tried_in_what_multiplies_faster():

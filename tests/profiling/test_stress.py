@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxnb.backends.base import Backend
@@ -145,6 +145,14 @@ def test_where_not_even_the_first_is_answered_it_raises(engine_of):
         stress(engine_of(backend), ASKED, 10, ticks(), 0)
 
 
+def test_a_real_model_keeps_nothing_of_its_answers(engine):
+    asked = Request.of("Tell me a story.", model="pocket", backend="torch", cache="off", max_tokens=8)
+    found = stress(engine, asked, 240, ticks(), 0)
+    assert found.requests == 120
+    assert found.growth < 64 * PAGE
+    assert found.verdict != LEAKS
+
+
 def test_progress_is_told_of_each_request(engine_of):
     heard = []
     stress(engine_of(LeakyBackend(lambda i: 0)), ASKED, 60, ticks(), 0, progress=heard.append)
@@ -157,6 +165,7 @@ def test_it_goes_on_for_as_long_as_it_is_told(engine_of):
     assert found.seconds >= 0.3
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 10**9), st.lists(st.integers(-1000, 1000), min_size=LEAST, max_size=80))
 def test_a_leak_beyond_the_noise_is_always_found(leak, noise):
     sizes = [100 + i * (leak + 2 * PAGE) + jitter for i, jitter in enumerate(noise)]
@@ -166,6 +175,7 @@ def test_a_leak_beyond_the_noise_is_always_found(leak, noise):
     assert found.each == pytest.approx(leak + 2 * PAGE, abs=500)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 50 * MB), min_size=LEAST, max_size=120))
 def test_memory_that_only_wavers_is_never_a_leak(sizes):
     assert grown(sizes).verdict != LEAKS or slope_of_halves(sizes) > 0
