@@ -186,3 +186,17 @@ def test_what_this_machine_does_not_count_is_said_once(run):
     assert len([note for note in report.notes if note.startswith("energy")]) == 1
     assert len(report.samples) >= 1
     assert all(each.peak_rss > 0 for each in report.runs)
+
+
+def test_a_model_that_cannot_be_loaded_is_tried_once(run):
+    backend = ScriptedBackend()
+    find, looked = backend.find, []
+
+    def finds(name, here, named):
+        looked.append(name)
+        return find(name, here, named)
+
+    backend.find = finds
+    report = run(backend, models=["/nowhere/none", "pocket"], prompts=["a", "b", "c"], runs=1)
+    assert looked.count("/nowhere/none") == 1
+    assert len({case.error for case in report.cases if case.asked == "/nowhere/none"}) == 1
