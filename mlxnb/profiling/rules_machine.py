@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from ..hardware import human_bytes
-from .figures import Spread
-from .report import Finding, Report, Sample
+from .figures import Spread, by_round
+from .report import Finding, Report, Run, Sample
 from .rules_remedies import fewer_bits
 from .rules_seen import Limit, Said, Seen, middle, missing, thirds
 from .trend import slope
@@ -17,7 +16,7 @@ PRESSURE = Limit("memory-pressure", "least memory available", 0.05)
 THERMAL = Limit("thermal", "decode rate lost from the first to the last third", 0.1)
 DECLINE = Limit("decline", THERMAL.figure, THERMAL.threshold)
 BUSY = Limit("busy-machine", "processor taken by other programs", 0.25)
-NOISY = Limit("noisy-machine", "distance between the quartiles of the end-to-end time", 0.15)
+NOISY = Limit("noisy-machine", "distance between the quartiles of the time a token takes", 0.15)
 
 HOT, WARMER = 85.0, 5.0  # degrees Celsius: of the last third, and above the first
 SLOWER = 0.95  # a clock that runs at less than this share of what it did
@@ -174,13 +173,19 @@ def noisy_machine(seen: Seen) -> Said:
 
 
 def per_round(seen: Seen) -> list[float]:
-    """Median seconds a token of each round, end to end, in their order; answers differ in length when sampled."""
-    rounds: dict[int, list[float]] = {}
-    for run in seen.runs:
-        if run.timings is not None and run.timings.token_times:
-            took = run.timings.token_times[-1] - run.timings.start
-            rounds.setdefault(run.round, []).append(took / len(run.timings.token_times))
-    return [median(rounds[number]) for number in sorted(rounds)]
+    """Median seconds a token of each round, in their order: from end to end where all answers are of one length, else
+    of decode alone, or a longer answer would make its prompt look cheaper.
+    """
+    alike = len({run.generation_tokens for run in seen.runs}) == 1
+    rounds = [middle(_per_token(run, alike) for run in together) for together in by_round(seen.runs)]
+    return [each for each in rounds if each is not None]
+
+
+def _per_token(run: Run, whole: bool) -> float | None:
+    times = run.timings
+    if times is None or not times.token_times:
+        return None
+    return (times.token_times[-1] - times.start) / len(times.token_times) if whole else times.tpot
 
 
 def straightened(values: Sequence[float]) -> list[float]:
