@@ -10,9 +10,8 @@ from ..models.recommended import BITS
 from ..request import DTYPES
 from ..result import Timings
 from .figures import by_round, throughput, ttft
-from .needs import kv_bytes, step_bytes
 from .report import Ratio, Report, Run, Value
-from .rules_bound import MEMORY, context_of
+from .rules_bound import MEMORY, bytes_of_step
 from .rules_remedies import QUANTISES
 from .rules_seen import Seen, middle
 
@@ -129,12 +128,12 @@ def by_roofline(seen: Seen, quantize: str, figure: str) -> Gain | None:
     """At most what fewer bits would give, were the bandwidth reached as it is now: TPOT goes with the bytes that a step
     reads, and nothing else of an answer becomes faster. None where decode is not bound by memory, or is quantised.
     """
-    model, context, mbu = seen.model, context_of(seen), seen.utilised("decode")[0]
-    if model is None or context is None or mbu is None or mbu < MEMORY.threshold or seen.decoding is None:
+    model, read, mbu = seen.model, bytes_of_step(seen), seen.utilised("decode")[0]
+    if model is None or read is None or mbu is None or mbu < MEMORY.threshold or seen.decoding is None:
         return None
-    whole, cache = step_bytes(model, context), kv_bytes(model, context)
-    if not whole or cache is None or model.quantization or model.backend not in QUANTISES:
+    if model.quantization or model.backend not in QUANTISES:
         return None
+    whole, cache = read
     bits = BITS[{"int8": "8-bit", "int4": "4-bit"}[quantize]] / 8 / DTYPES.get(model.dtype, 2)
     decode = ((whole - cache) * bits + cache) / whole
     share = 1.0 if figure == "decode_rate" else seen.decoding

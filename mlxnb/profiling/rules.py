@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..decision import Rejected
 from . import rules_bound as bound
+from . import rules_decline as decline
 from . import rules_machine as machine
 from . import rules_requests as requests
 from .report import Finding, Report
@@ -25,7 +26,7 @@ OF_A_CASE: tuple[tuple[str, Callable[[Seen], Said]], ...] = (
     ("cache-misses", requests.cache_misses),
     ("queueing", requests.queueing),
     ("poor-draft", requests.poor_draft),
-    ("thermal", machine.declined),  # or "decline", where nothing tells of heat
+    ("thermal", decline.declined),  # or "decline", where nothing tells of heat
     ("busy-machine", machine.busy_machine),
     ("noisy-machine", machine.noisy_machine),
 )
@@ -33,7 +34,7 @@ OF_ALL: tuple[tuple[str, Callable[[Report], Said]], ...] = (
     ("swap", machine.swap),
     ("memory-pressure", machine.memory_pressure),
     ("leak", requests.leak),
-    ("thermal", machine.declined_under_stress),
+    ("thermal", decline.declined_under_stress),
 )
 
 # What a finding explains: the other would only say again, or wrongly, what it does to the figures.

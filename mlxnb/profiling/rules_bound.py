@@ -10,6 +10,7 @@ from ..render.numbers import duration
 from .inside_parts import DETOKENISING
 from .inside_parts import OVERHEAD as OVERHEAD_OF_STEP
 from .needs import kv_bytes, step_bytes
+from .roofline import rows_of
 from .rules_remedies import faster_decode, faster_prefill, less_between, smaller_cache
 from .rules_seen import Limit, Said, Seen, missing
 
@@ -118,12 +119,21 @@ def part_of_step(seen: Seen, part: str) -> float | None:
 
 
 def kv_share(seen: Seen) -> float | None:
-    """Keys and values among the bytes that a step reads, 0 to 1, halfway through the answer."""
-    model, context, rows = seen.model, context_of(seen), max(1, seen.case.concurrency)
+    """Keys and values among the bytes that a step reads, 0 to 1."""
+    read = bytes_of_step(seen)
+    return None if read is None else read[1] / read[0]
+
+
+def bytes_of_step(seen: Seen) -> tuple[float, float] | None:
+    """Bytes that a step reads halfway through the answer, for all requests that share it, and how many of them are keys
+    and values; None where the backend does not tell.
+    """
+    model, context = seen.model, context_of(seen)
     if model is None or context is None:
         return None
+    rows = rows_of(seen.case, seen.runs)
     whole, cache = step_bytes(model, context, rows), kv_bytes(model, context)
-    return None if not whole or cache is None else rows * cache / whole
+    return None if not whole or cache is None else (whole, rows * cache)
 
 
 def context_of(seen: Seen) -> float | None:

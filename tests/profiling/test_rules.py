@@ -100,6 +100,11 @@ def test_heat_without_a_slower_rate_is_no_finding():
     assert [finding.rule for finding in findings(healthy(samples=hot))] == [NOTHING]
 
 
+def test_answers_of_different_lengths_are_no_noise():
+    made = tuple(run(i, tokens=(33, 9, 20)[i % 3], rate=100.0) for i in range(9))
+    assert [each.rule for each in findings(healthy(runs=made))] == [NOTHING]
+
+
 def test_a_single_slow_round_is_no_decline():
     report = healthy(runs=runs(rates=[100, 101, 99, 100, 100.5, 99.5, 100, 101, 60]))
     assert not {"decline", "thermal"} & {finding.rule for finding in findings(report)}
