@@ -10,9 +10,8 @@ from ..models.recommended import BITS
 from ..request import DTYPES
 from ..result import Timings
 from .figures import by_round, throughput, ttft
-from .needs import kv_bytes, step_bytes
 from .report import Ratio, Report, Run, Value
-from .rules_bound import MEMORY, context_of
+from .rules_bound import MEMORY, bytes_of_step
 from .rules_remedies import QUANTISES
 from .rules_seen import Seen, middle
 
@@ -57,7 +56,7 @@ def level(options: Mapping[str, Value]) -> int | None:
 
 
 def measured(report: Report, base: int, figure: str) -> Iterator[Gain]:
-    """Of every case that differs from `base` in its options only, and of every trial of a finding about it."""
+    """Of every case that differs from `base` in its options only, and of every trial with its model."""
     in_turns = {(each.ours, each.theirs) for each in report.comparisons}
     for index in range(len(report.cases)):
         options = _options_beside(report, index, base, figure)
@@ -66,9 +65,12 @@ def measured(report: Report, base: int, figure: str) -> Iterator[Gain]:
             how = "in turns" if in_turns & {(index, base), (base, index)} else "one after the other"
             yield _gain(options, ratio, f"measured {how} over {ratio.pairs} rounds")
     for finding in report.findings:
-        tried, trial = finding.tried, finding.trial
-        if tried is not None and trial is not None and finding.case == base and tried.figure == figure:
-            yield _gain(trial.options, tried, f"tried in turns over {tried.pairs} pairs")
+        tried, trial, case = finding.tried, finding.trial, finding.case
+        if tried is None or trial is None or case is None or tried.figure != figure:
+            continue
+        if report.cases[case].model == report.cases[base].model:
+            where = "" if case == base else f" on {report.cases[case].label}"
+            yield _gain(trial.options, tried, f"tried in turns over {tried.pairs} pairs{where}")
 
 
 def _options_beside(report: Report, index: int, base: int, figure: str) -> dict[str, Value]:
@@ -126,12 +128,12 @@ def by_roofline(seen: Seen, quantize: str, figure: str) -> Gain | None:
     """At most what fewer bits would give, were the bandwidth reached as it is now: TPOT goes with the bytes that a step
     reads, and nothing else of an answer becomes faster. None where decode is not bound by memory, or is quantised.
     """
-    model, context, mbu = seen.model, context_of(seen), seen.utilised("decode")[0]
-    if model is None or context is None or mbu is None or mbu < MEMORY.threshold or seen.decoding is None:
+    model, read, mbu = seen.model, bytes_of_step(seen), seen.utilised("decode")[0]
+    if model is None or read is None or mbu is None or mbu < MEMORY.threshold or seen.decoding is None:
         return None
-    whole, cache = step_bytes(model, context), kv_bytes(model, context)
-    if not whole or cache is None or model.quantization or model.backend not in QUANTISES:
+    if model.quantization or model.backend not in QUANTISES:
         return None
+    whole, cache = read
     bits = BITS[{"int8": "8-bit", "int4": "4-bit"}[quantize]] / 8 / DTYPES.get(model.dtype, 2)
     decode = ((whole - cache) * bits + cache) / whole
     share = 1.0 if figure == "decode_rate" else seen.decoding

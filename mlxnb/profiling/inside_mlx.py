@@ -31,14 +31,14 @@ class MlxInside:
             return None
         return Rejected("time inside a token", f"no layers were found in a {type(self._model.model).__module__}")
 
-    def prefill(self, ids: list[int], request: Request) -> Feed:
+    def prefill(self, ids: list[int], request: Request, watch: Watch) -> Feed:
         """See Way."""
 
         def fresh() -> list[Any]:
-            return self._model.new_state(request, Watch())
+            return self._model.new_state(request, watch)
 
         feed = Feed(fresh())
-        self._model.prefill(ids, Watch(), feed, fresh)
+        self._model.prefill(ids, watch, feed, fresh)
         return feed
 
     def free(self, ids: list[int], request: Request, limit: int, feed: Feed) -> Iterator[int]:
@@ -126,13 +126,29 @@ def _forced(ledger: Ledger, key: Key, call: Callable[[], Any], args: Any, kwargs
     import mlx.core as mx
 
     given = [*args, *kwargs.values()]
-    mx.eval(_arrays(given))  # what is not computed yet belongs to the part before
+    if not _computed(given):  # what was put off until now belongs to the part before
+        return call()
     ledger.enter(key)
     made = call()
     # A recurrent state is no part of what comes out, and would be computed with the next token.
     mx.eval(_arrays([made]), [_arrays(each.cache) for each in given if hasattr(each, "cache") and not callable(each)])
     ledger.leave()
     return made
+
+
+def _computed(given: list[Any]) -> bool:
+    """Compute the arrays among `given`. False where they stand for others, in a function that MLX is compiling: that is
+    computed as one, and its parts belong to whatever calls it.
+    """
+    import mlx.core as mx
+
+    try:
+        mx.eval(_arrays(given))
+    except ValueError as err:
+        if "transformations" not in str(err):
+            raise
+        return False
+    return True
 
 
 def _arrays(tree: Any) -> list[Any]:

@@ -26,9 +26,9 @@ def reading_for(backend: str, device: str) -> Reading:
     process's, that of MLX's allocator on a Mac's GPU, else the process's.
     """
     if device.startswith("cuda") and "torch" in sys.modules:
-        return _on_cuda
+        return on_cuda
     if backend == "mlx" and "cpu" not in device.lower():
-        return _on_metal
+        return on_metal
     return in_process
 
 
@@ -39,14 +39,16 @@ def in_process() -> Held:
     return Held(psutil.Process().memory_info().rss, heap_free_share())
 
 
-def _on_cuda() -> Held:
+def on_cuda() -> Held:
+    """What torch's allocator has in use together with the process, and what it holds beyond that."""
     import torch
 
     used, held = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
     return Held(used + in_process().used, 1 - used / held if held else None)
 
 
-def _on_metal() -> Held:
+def on_metal() -> Held:
+    """What MLX's allocator has in use, and what it keeps for later."""
     import mlx.core as mx
 
     used, free = mx.get_active_memory(), mx.get_cache_memory()

@@ -13,7 +13,7 @@ from .cases import cases
 from .clock import Clock
 from .plan import Plan
 from .progress import Progress
-from .report import Inside, Report, Run, Sample, Stress
+from .report import INTERRUPTED, Inside, Report, Run, Sample, Stress
 
 if TYPE_CHECKING:
     from ..runtime import Engine
@@ -122,7 +122,10 @@ class _Steps:
         found = []
         for model, case in _one_each(report):
             self._say(f"stress: {report.models[model].name} on {report.models[model].backend}, {seconds:g} s")
-            found.append(stress(self.engine, self._measuring.request(case), seconds, self.clock, case))
+            request = self._measuring.request(case)
+            found.append(stress(self.engine, request, seconds, self.clock, case, progress=self._hears))
+            if found[-1].ended == INTERRUPTED:
+                break
         return tuple(found)
 
     def tried(self, what: str, step: Callable[[], tuple[T, ...]]) -> tuple[T, ...]:
@@ -159,6 +162,8 @@ def _looked_into(steps: _Steps, report: Report) -> Report:
         if plan.stress is not None:
             seconds = plan.stress
             report = replace(report, stress=steps.tried("stress", lambda: steps.stress(report, seconds)))
+            if any(each.ended == INTERRUPTED for each in report.stress):
+                raise KeyboardInterrupt
     except KeyboardInterrupt:
         report = replace(report, partial="interrupted after the runs")
     return replace(report, notes=(*report.notes, *steps.notes))

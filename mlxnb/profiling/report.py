@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # raised whenever a report of before can no longer be read
 
+INTERRUPTED = "interrupted"  # what ended a stress that a person stopped
+
 Phase = Literal["prefill", "decode"]
 Value = str | int | float | bool | None
 
@@ -290,7 +292,8 @@ class OtherModel:
 class Stress:
     """Generation without a pause: bytes that each request left behind, with a 95 % interval, free blocks held by the
     allocator (as a share of what it holds), the rate's change from the first to the last third; `verdict` says leak or
-    no leak, with its confidence. `decline` is the share of the rate that was lost, below 0 where it rose. `ended`:
+    no leak, with its confidence. `decline` is the share of the rate that was lost, below 0 where it rose, with a 95 %
+    interval. `ended`:
     "time", "memory stopped growing", "interrupted", or the error of the request that failed.
     """
 
@@ -306,6 +309,8 @@ class Stress:
     confidence: float
     memory: tuple[tuple[float, int], ...] = ()
     ended: str = "time"
+    decline_low: float = 0.0
+    decline_high: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

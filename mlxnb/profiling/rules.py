@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..decision import Rejected
 from . import rules_bound as bound
+from . import rules_decline as decline
 from . import rules_machine as machine
 from . import rules_requests as requests
 from .report import Finding, Report
@@ -25,7 +26,7 @@ OF_A_CASE: tuple[tuple[str, Callable[[Seen], Said]], ...] = (
     ("cache-misses", requests.cache_misses),
     ("queueing", requests.queueing),
     ("poor-draft", requests.poor_draft),
-    ("thermal", machine.declined),  # or "decline", where nothing tells of heat
+    ("thermal", decline.declined),  # or "decline", where nothing tells of heat
     ("busy-machine", machine.busy_machine),
     ("noisy-machine", machine.noisy_machine),
 )
@@ -33,6 +34,7 @@ OF_ALL: tuple[tuple[str, Callable[[Report], Said]], ...] = (
     ("swap", machine.swap),
     ("memory-pressure", machine.memory_pressure),
     ("leak", requests.leak),
+    ("thermal", decline.declined_under_stress),
 )
 
 # What a finding explains: the other would only say again, or wrongly, what it does to the figures.
@@ -41,6 +43,9 @@ EXPLAINS: Mapping[str, tuple[str, ...]] = {
     "busy-machine": ("decline", "noisy-machine", "overhead-bound"),
     "tokenizer-bound": ("overhead-bound",),
 }
+
+# What is the machine's, whichever model it was seen with.
+OF_MACHINE = ("busy-machine", "noisy-machine", "thermal")
 
 NOTHING = "nothing-found"
 
@@ -58,14 +63,16 @@ def findings(report: Report) -> tuple[Finding, ...]:
 
 
 def _explains(one: Finding, other: Finding) -> bool:
-    of_all = one.rule in dict(OF_ALL)
+    of_all = one.rule == "swap"
     return other.rule in EXPLAINS.get(one.rule, ()) and (of_all or one.case == other.case)
 
 
 def _worst_of_each(report: Report, held: Iterable[Finding]) -> Iterable[Finding]:
+    """One finding for each rule and model, or for the machine."""
     groups: dict[tuple[str, int | None], list[Finding]] = {}
     for finding in held:
-        model = None if finding.case is None else report.cases[finding.case].model
+        of_machine = finding.case is None or finding.rule in OF_MACHINE
+        model = None if of_machine else report.cases[finding.case or 0].model
         groups.setdefault((finding.rule, model), []).append(finding)
     for group in groups.values():
         worst, *others = sorted(group, key=_margin, reverse=True)

@@ -10,7 +10,8 @@ from ..render.numbers import duration
 from .inside_parts import DETOKENISING
 from .inside_parts import OVERHEAD as OVERHEAD_OF_STEP
 from .needs import kv_bytes, step_bytes
-from .rules_remedies import faster_decode, faster_prefill, other_backend, smaller_cache, steps_saved
+from .roofline import rows_of
+from .rules_remedies import faster_decode, faster_prefill, less_between, smaller_cache
 from .rules_seen import Limit, Said, Seen, missing
 
 MEMORY = Limit("memory-bound", "MBU", 0.6)
@@ -80,7 +81,7 @@ def overhead_bound(seen: Seen) -> Said:
     if seen.phase is None or (own is None and (mbu is None or mfu is None)):
         return missing(OVERHEAD.rule, "MBU and MFU, or the time inside a token")
     remedy = "Have more done in one step: a batch, a draft, or a backend with less work between operations."
-    trial = steps_saved(seen) or other_backend(seen)
+    trial = less_between(seen)
     if own is not None and own >= OWN.threshold and seen.phase == "decode":
         assert seen.inside is not None
         evidence = f"{own:.0%} of a decode step of {duration(seen.inside.synchronised)} is our own work and dispatch"
@@ -88,7 +89,7 @@ def overhead_bound(seen: Seen) -> Said:
     if mbu is None or mfu is None or max(mbu, mfu) >= OVERHEAD.threshold:
         return None
     evidence = f"{seen.phase} takes {_share(seen)} of the time at an MBU of {mbu:.0%} and an MFU of {mfu:.0%}"
-    cause = "neither memory nor arithmetic is busy: the time goes into Python, dispatch, or waiting between operations"
+    cause = "neither memory nor arithmetic is busy: time goes into Python and dispatch, or into operations slow here"
     return OVERHEAD.crossed(seen.index, max(mbu, mfu), evidence, cause, remedy, trial)
 
 
@@ -118,12 +119,21 @@ def part_of_step(seen: Seen, part: str) -> float | None:
 
 
 def kv_share(seen: Seen) -> float | None:
-    """Keys and values among the bytes that a step reads, 0 to 1, halfway through the answer."""
-    model, context, rows = seen.model, context_of(seen), max(1, seen.case.concurrency)
+    """Keys and values among the bytes that a step reads, 0 to 1."""
+    read = bytes_of_step(seen)
+    return None if read is None else read[1] / read[0]
+
+
+def bytes_of_step(seen: Seen) -> tuple[float, float] | None:
+    """Bytes that a step reads halfway through the answer, for all requests that share it, and how many of them are keys
+    and values; None where the backend does not tell.
+    """
+    model, context = seen.model, context_of(seen)
     if model is None or context is None:
         return None
+    rows = rows_of(seen.case, seen.runs)
     whole, cache = step_bytes(model, context, rows), kv_bytes(model, context)
-    return None if not whole or cache is None else rows * cache / whole
+    return None if not whole or cache is None else (whole, rows * cache)
 
 
 def context_of(seen: Seen) -> float | None:

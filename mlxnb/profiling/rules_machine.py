@@ -1,27 +1,21 @@
-"""What the machine did to the figures: swap, memory pressure, heat, and others that wanted it too."""
+"""What the machine did to the figures: swap, memory pressure, and other programs that wanted it too."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from ..hardware import human_bytes
-from .figures import Spread
-from .report import Finding, Report, Sample
+from .figures import Spread, by_round
+from .report import Finding, Report, Run
 from .rules_remedies import fewer_bits
-from .rules_seen import Limit, Said, Seen, middle, missing, thirds
+from .rules_seen import Limit, Said, Seen, middle, missing
 from .trend import slope
 
 SWAP = Limit("swap", "swap that came into use", 64e6, "bytes")
 PRESSURE = Limit("memory-pressure", "least memory available", 0.05)
-THERMAL = Limit("thermal", "decode rate lost from the first to the last third", 0.1)
-DECLINE = Limit("decline", THERMAL.figure, THERMAL.threshold)
 BUSY = Limit("busy-machine", "processor taken by other programs", 0.25)
-NOISY = Limit("noisy-machine", "distance between the quartiles of the end-to-end time", 0.15)
+NOISY = Limit("noisy-machine", "distance between the quartiles of the time a token takes", 0.15)
 
-HOT, WARMER = 85.0, 5.0  # degrees Celsius: of the last third, and above the first
-SLOWER = 0.95  # a clock that runs at less than this share of what it did
-COOL = ("nominal", "none", "")  # words of a system that does not hold itself back
 LEAST_ROUNDS = 5  # of which the spread says something
 LARGE = 0.3  # of the memory: weights from which fewer bits would make room
 
@@ -77,49 +71,6 @@ def _room(report: Report, limit: Limit, value: float, evidence: str, cause: str)
     return limit.crossed(case, value, evidence, cause, remedy, fewer_bits(Seen.of(report, case)))
 
 
-def declined(seen: Seen) -> Said:
-    """The machine became slower on the way: from heat where it says so, else for a reason that nobody measured."""
-    drift = seen.summary.drift
-    if drift is None:
-        return missing(DECLINE.rule, "three rounds with a decode rate")
-    lost = 1 - drift.median
-    if lost < DECLINE.threshold or not drift.differs or drift.pairs < 1 or seen.summary.rounds < LEAST_ROUNDS:
-        return None
-    fell = f"the decode rate fell by {lost:.0%} from the first to the last third of {seen.summary.rounds} rounds"
-    hot = heat(seen.samples)
-    if hot is not None:
-        remedy = "Let it cool, give it air or mains power, and put pauses between long runs."
-        return THERMAL.crossed(
-            seen.index, lost, f"{fell}, while {hot}", "the machine slows itself down for its heat", remedy
-        )
-    return DECLINE.crossed(
-        seen.index,
-        lost,
-        f"{fell}; neither temperature, clock nor thermal pressure tells why",
-        "unknown: heat that this machine does not tell of, or other programs",
-        "Profile again after a pause, with nothing else running; compare in turns (--compare), which a decline spares.",
-    )
-
-
-def heat(samples: Sequence[Sample]) -> str | None:
-    """How a machine shows that it slowed down for its heat between the first and the last third; None where not."""
-    pressed = [sample.pressure for sample in samples if sample.pressure is not None]
-    third = len(pressed) // 3
-    if third and _presses(pressed[-third:]) > 0.5 >= _presses(pressed[:third]):
-        return f"thermal pressure rose to {pressed[-1]}"
-    clocks = thirds(sample.clock for sample in samples)
-    if clocks and clocks[1] < SLOWER * clocks[0]:
-        return f"the clock fell from {clocks[0] / 1e9:.2f} to {clocks[1] / 1e9:.2f} GHz"
-    warm = thirds(sample.temperature for sample in samples)
-    if warm and warm[1] >= HOT and warm[1] - warm[0] >= WARMER:
-        return f"the temperature rose from {warm[0]:.0f} to {warm[1]:.0f} °C"
-    return None
-
-
-def _presses(words: Sequence[str]) -> float:
-    return sum(word.lower() not in COOL for word in words) / len(words)
-
-
 def busy_machine(seen: Seen) -> Said:
     """Other programs took the processor. A server's own work would count as theirs, so that its cases are left out."""
     taken = middle(max(0.0, sample.cpu - sample.own_cpu) for sample in seen.samples)
@@ -155,13 +106,19 @@ def noisy_machine(seen: Seen) -> Said:
 
 
 def per_round(seen: Seen) -> list[float]:
-    """Median seconds a token of each round, end to end, in their order; answers differ in length when sampled."""
-    rounds: dict[int, list[float]] = {}
-    for run in seen.runs:
-        if run.timings is not None and run.timings.token_times:
-            took = run.timings.token_times[-1] - run.timings.start
-            rounds.setdefault(run.round, []).append(took / len(run.timings.token_times))
-    return [median(rounds[number]) for number in sorted(rounds)]
+    """Median seconds a token of each round, in their order: from end to end where all answers are of one length, else
+    of decode alone, or a longer answer would make its prompt look cheaper.
+    """
+    alike = len({run.generation_tokens for run in seen.runs}) == 1
+    rounds = [middle(_per_token(run, alike) for run in together) for together in by_round(seen.runs)]
+    return [each for each in rounds if each is not None]
+
+
+def _per_token(run: Run, whole: bool) -> float | None:
+    times = run.timings
+    if times is None or not times.token_times:
+        return None
+    return (times.token_times[-1] - times.start) / len(times.token_times) if whole else times.tpot
 
 
 def straightened(values: Sequence[float]) -> list[float]:

@@ -67,6 +67,16 @@ def other_backend(seen: Seen) -> Trial | None:
     return None
 
 
+def less_between(seen: Seen) -> Trial | None:
+    """Less work between operations, or operations that are faster here: what MLX computes on a CPU, and a prompt, are
+    little helped by guesses.
+    """
+    model = seen.model
+    slow = model is not None and model.backend == "mlx" and model.device == "cpu"
+    ways = (other_backend, steps_saved) if slow else (steps_saved, other_backend)
+    return other_backend(seen) if seen.phase == "prefill" else ways[0](seen) or ways[1](seen)
+
+
 def kept_prefixes(seen: Seen) -> Trial | None:
     """What turns have in common is computed once."""
     return None if seen.model is None else Trial("the prefix cache", {"cache": "auto"})

@@ -74,7 +74,7 @@ def head(report: Report) -> Head:
         report.began.replace("T", " ")[:16] + " UTC",
     )
     partial = f"Partial: {report.partial}" if report.partial else ""
-    return Head(f"Profile of {', '.join(models)}" if models else "Profile", line, partial)
+    return Head(f"Profile of {', '.join(names)}" if names else "Profile", line, partial)
 
 
 def sections(report: Report) -> tuple[Section, ...]:

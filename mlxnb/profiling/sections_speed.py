@@ -123,6 +123,8 @@ def _points(report: Report, roof: Roofline) -> Table:
         f"Measured on this machine: {significant(roof.bandwidth / 1e9)} GB/s{stated}, "
         f"{significant(roof.product / 1e9)} Gop/s in {roof.dtype} · MBU, MFU: shares of them that were reached"
     )
+    if any((share or 0) > 1 for each in roof.points for share in (each.mbu, each.mfu)):
+        caption += " · over 100%: the machine was busy when its limits were measured, which are higher"
     columns = (
         "case", "phase", ("context", "tokens"), ("intensity", "op/byte"), ("rate", "Gop/s"), ("MBU", "%"), ("MFU", "%"),
     )  # fmt: skip

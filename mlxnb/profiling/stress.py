@@ -11,9 +11,8 @@ import numpy as np
 from ..errors import MlxnbError
 from .memory import Held, Reading, reading_for
 from .progress import Progress
-from .report import Stress
-from .rules_seen import thirds
-from .trend import slope, slopes_drawn
+from .report import INTERRUPTED, Stress
+from .trend import lost, slope, slopes_drawn
 
 if TYPE_CHECKING:
     from ..request import Request
@@ -78,7 +77,8 @@ def stress(
     read = reading or reading_for(first.provenance.backend, first.provenance.device)
     course, began = Course(), clock()
     ended = _go_on(engine, request, seconds, clock, course, read, progress)
-    found, shares = course.growth(), thirds(course.rates)
+    found = course.growth()
+    decline, least, most = lost([rate for rate in course.rates if rate is not None]) or (0.0, 0.0, 0.0)
     return Stress(
         case=case,
         seconds=clock() - began,
@@ -87,11 +87,13 @@ def stress(
         low=found.low,
         high=found.high,
         fragmentation=course.held.free_share,
-        decline=1 - shares[1] / shares[0] if shares else 0.0,
+        decline=decline,
         verdict=found.verdict,
         confidence=found.confidence,
         memory=tuple(course.memory),
         ended=ended,
+        decline_low=least,
+        decline_high=most,
     )
 
 
@@ -113,7 +115,7 @@ def _go_on(
             if seconds is None and _stopped(course):
                 return "memory stopped growing"
     except KeyboardInterrupt:
-        return "interrupted"
+        return INTERRUPTED
     except MlxnbError as err:
         return err.message
     return "time"

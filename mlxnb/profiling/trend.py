@@ -26,13 +26,33 @@ def slopes_drawn(values: Sequence[float], draws: int = DRAWS) -> np.ndarray:
     steps = np.diff(np.asarray(values, float))
     if len(steps) < 2:
         return np.zeros(0)
-    size = max(1, round(len(steps) ** (1 / 3)))
-    random = np.random.default_rng(0)
-    starts = random.integers(0, len(steps), (draws, -(-len(steps) // size)))
-    places = (starts[:, :, None] + np.arange(size)).reshape(draws, -1)[:, : len(steps)] % len(steps)
+    places = _blocks(len(steps), draws)
     paths = np.concatenate([np.zeros((draws, 1)), np.cumsum(steps[places], axis=1)], axis=1)
     keep = np.unique(np.linspace(0, len(steps), min(len(steps) + 1, MOST // 4)).round().astype(int))
     return np.array(_theil_sen(keep.astype(float), paths[:, keep]))
+
+
+def lost(values: Sequence[float], draws: int = DRAWS) -> tuple[float, float, float] | None:
+    """The share by which the median of the last third lies below that of the first, with a 95 % interval from drawing
+    both in blocks; below 0 where it rose. None of fewer than three values, or where the first is 0.
+    """
+    third = len(values) // 3
+    if not third:
+        return None
+    first, last = np.asarray(values[:third], float), np.asarray(values[-third:], float)
+    if not np.median(first) > 0:
+        return None
+    before, after = (np.median(part[_blocks(third, draws, seed)], axis=1) for seed, part in enumerate((first, last)))
+    shares = 1 - after[before > 0] / before[before > 0]
+    low, high = (float(value) for value in np.percentile(shares, [2.5, 97.5]))
+    return float(1 - np.median(last) / np.median(first)), low, high
+
+
+def _blocks(count: int, draws: int, seed: int = 0) -> np.ndarray:
+    """Places of `count` values for each draw [draws, count]: blocks of neighbours, which run on at the beginning."""
+    size = max(1, round(count ** (1 / 3)))
+    starts = np.random.default_rng(seed).integers(0, count, (draws, -(-count // size)))
+    return (starts[:, :, None] + np.arange(size)).reshape(draws, -1)[:, :count] % count
 
 
 def _theil_sen(x: np.ndarray, rows: np.ndarray) -> list[float]:

@@ -114,6 +114,13 @@ def stress(**more: Any) -> Stress:
     return replace(made, **more)
 
 
+def _slow_stress() -> Stress:
+    """That began ten seconds after the profile."""
+    return stress(
+        seconds=50.0, decline=0.3, decline_low=0.25, decline_high=0.35, memory=tuple((10.0 + i, GB) for i in range(50))
+    )
+
+
 def healthy(**more: Any) -> Report:
     """Everything was measured, and nothing is wrong."""
     made = Report(
@@ -176,6 +183,10 @@ CAUSES: dict[tuple[str, str], Callable[[], Report]] = {
     ("thermal", "clock"): lambda: _falling(clock=lambda i: 3e9 - i * 1e8),
     ("thermal", "temperature"): lambda: _falling(temperature=lambda i: 60.0 + 5 * i),
     ("decline", "nothing tells why"): lambda: _falling(),
+    ("thermal", "stress"): lambda: healthy(
+        stress=(_slow_stress(),), samples=samples(60, clock=lambda i: 3e9 if i < 30 else 2e9)
+    ),
+    ("decline", "stress"): lambda: healthy(stress=(_slow_stress(),)),
     ("cache-misses", "nothing reused"): lambda: healthy(cases=case(scenario="multi-turn")),
     ("queueing", "four at once"): lambda: healthy(
         cases=case(concurrency=4),

@@ -2,15 +2,18 @@
 
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 
+from mlxnb.backends.base import Cancelled
 from mlxnb.decision import Rejected
 from mlxnb.errors import OptionError
+from mlxnb.profiling import inside
 from mlxnb.profiling.inside import feeds, look_inside, middle_half, plain, turns, walk, way_into
-from mlxnb.profiling.inside_parts import PARTS
+from mlxnb.profiling.inside_parts import PARTS, Ledger
 from mlxnb.request import Request
-from tests.tiny import SHAPE, rope, save
 
 pytest.importorskip("mlx.core")
 pytest.importorskip("torch")
@@ -156,13 +159,61 @@ def test_a_head_that_is_the_embedding_is_told_from_it(engine, checkpoint, monkey
         assert {part: spent for part, spent in step.items() if spent} == {("head", None): 1}
 
 
-def test_what_mlx_puts_off_is_charged_to_the_part_that_asked_for_it(engine, tmp_path):
-    """An MLP that is 500 times as wide as the rest is nearly all of a step; computed late it would be elsewhere."""
-    wide = {"rope_parameters": rope(5000.0), "intermediate_size": 500 * SHAPE["hidden_size"], "vocab_size": 4096}
-    path = save("Qwen2Config", wide, tmp_path)
-    for step in of_parts(engine, asked("mlx", path)).steps:
-        mlp = sum(spent for (part, _), spent in step.items() if part == "mlp")
-        assert mlp > sum(spent for (part, _), spent in step.items() if part != "mlp")
+def test_what_mlx_puts_off_is_computed_before_the_next_part_begins(engine, checkpoint, monkeypatch):
+    """Of each layer's MLP: its result is forced before the ledger hears that the layer's MLP has ended."""
+    import mlx.core as mx
+
+    forced, open_mlps, seen = [], [], []
+    stock, leave = mx.eval, Ledger.leave
+
+    def spy(*arrays):
+        forced.extend(id(array) for tree in arrays for array in tree)
+        return stock(*arrays)
+
+    def left(self):
+        if self._stack[-1][0] == "mlp":
+            seen.append(id(open_mlps[-1]) in forced)
+        leave(self)
+
+    def look(loaded, way, ids, request):
+        kind = type(loaded.model.layers[0].mlp)
+        call = kind.__call__
+
+        def kept(self, x):
+            open_mlps.append(call(self, x))  # kept, so that no other array is at its place
+            return open_mlps[-1]
+
+        monkeypatch.setattr(kind, "__call__", kept)
+        monkeypatch.setattr(mx, "eval", spy)
+        monkeypatch.setattr(Ledger, "leave", left)
+        return walk(loaded, way, ids, request, 2, next(feeds(loaded, way, ids, request)))
+
+    with_model(engine, asked("mlx", checkpoint("qwen3")), look)
+    assert len(seen) == 3 * 5  # layers, and steps: two, two to warm up, and the one that is begun ahead
+    assert all(seen)
+
+
+def test_what_mlx_compiles_counts_as_one():
+    import mlx.core as mx
+    import mlx.nn as nn
+
+    from mlxnb.profiling.inside_mlx import swapped
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.other = nn.RMSNorm(8), nn.RMSNorm(8)
+            self.core = mx.compile(lambda x: 2 * self.norm(x))
+
+        def __call__(self, x):
+            return self.other(self.core(x))
+
+    block, x, ledger = Block(), mx.arange(8.0), Ledger()
+    placed = [(block, "mlp", 0), (block.norm, "norm", 1), (block.other, "norm", 0)]
+    with swapped(placed, ledger):
+        got = block(x)
+    assert set(ledger.cut()) == {("overhead", None), ("mlp", 0), ("norm", 0)}
+    assert mx.array_equal(got, Block()(x))
 
 
 def hooks_of(model):
@@ -248,6 +299,35 @@ def test_a_prompt_is_repeated_or_cut_to_the_context(engine):
     assert look_inside(engine, asked("torch"), steps=1, context=whole.context - 1).context == whole.context - 1
     assert look_inside(engine, asked("torch"), steps=1, context=1).context == 1
     assert look_inside(engine, asked("mlx"), steps=1, context=1).context == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("where", ["prefill", "decode"])
+def test_an_interrupt_ends_it(engine, backend, where, monkeypatch):
+    """The caller's wait is broken off, as an interrupt of the main thread breaks it, while the engine is at it."""
+    began, gone_on = Event(), Event()
+    place = {"prefill": ("feeds", inside.feeds), "decode": ("walk", inside.walk)}[where]
+
+    def held(*args, **kwargs):
+        began.set()
+        assert gone_on.wait(60)
+        return place[1](*args, **kwargs)
+
+    monkeypatch.setattr(inside, place[0], held)
+    with ThreadPoolExecutor(1) as pool:
+
+        class Interrupted:
+            def call_with(self, *args):
+                self.working = pool.submit(engine.call_with, *args)
+                assert began.wait(60)
+                raise KeyboardInterrupt
+
+        front = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            look_inside(front, asked(backend), steps=100, context=600)
+        gone_on.set()
+        with pytest.raises(Cancelled):
+            front.working.result(60)
 
 
 def test_a_context_that_does_not_fit_is_told(engine, checkpoint):

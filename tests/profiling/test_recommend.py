@@ -103,6 +103,15 @@ def test_what_was_tried_counts():
     assert balanced.gain == "1.60× the decode rate (1.50 – 1.70), tried in turns over 8 pairs"
 
 
+def test_what_was_tried_on_another_case_of_the_model_says_on_which():
+    made = CAUSES["memory-bound", "decode"]()
+    (finding,) = findings(made)
+    tried = replace(finding, tried=Ratio("decode_rate", 1.6, 1.5, 1.7, 8))
+    cases = (*made.cases, Case("code", "code", 0, max_tokens=TOKENS))
+    report = replace(made, findings=(tried,), cases=cases, runs=(*made.runs, *runs(case=1)))
+    assert found(report, "code", "speed").gain.endswith("tried in turns over 8 pairs on simple")
+
+
 def test_the_roofline_estimates_what_nobody_measured_and_says_so():
     report = healthy(roofline=points(decode=(0.8, 0.05)), models=(profiled(kv_read=0.0),))
     balanced = found(report, "chat", "balanced")

@@ -15,6 +15,7 @@ from tests.profiling.reports import (
     CAUSES,
     GB,
     case,
+    environment,
     healthy,
     inside,
     points,
@@ -75,8 +76,8 @@ WITHOUT = {
     "tokenizer-bound": {"insides": (), "runs": (), "roofline": None, "cases": case()},
     "swap": {"samples": (), "roofline": None},
     "memory-pressure": {"samples": ()},
-    "thermal": {"runs": ()},
-    "decline": {"runs": ()},
+    "thermal": {"runs": (), "stress": ()},
+    "decline": {"runs": (), "stress": ()},
     "cache-misses": {"runs": ()},
     "queueing": {"runs": ()},
     "failures": {"runs": (), "cases": ()},
@@ -99,9 +100,22 @@ def test_heat_without_a_slower_rate_is_no_finding():
     assert [finding.rule for finding in findings(healthy(samples=hot))] == [NOTHING]
 
 
+def test_answers_of_different_lengths_are_no_noise():
+    made = tuple(run(i, tokens=(33, 9, 20)[i % 3], rate=100.0) for i in range(9))
+    assert [each.rule for each in findings(healthy(runs=made))] == [NOTHING]
+
+
 def test_a_single_slow_round_is_no_decline():
     report = healthy(runs=runs(rates=[100, 101, 99, 100, 100.5, 99.5, 100, 101, 60]))
     assert not {"decline", "thermal"} & {finding.rule for finding in findings(report)}
+
+
+def test_a_stress_beside_others_or_within_its_noise_shows_no_decline():
+    slow = CAUSES["decline", "stress"]().stress[0]
+    busy = samples(60, cpu=lambda i: 0.5 if i < 9 else 1.0)
+    unsure = replace(slow, decline_low=-0.1)
+    assert [each.rule for each in findings(healthy(stress=(slow,), samples=busy))] == [NOTHING]
+    assert [each.rule for each in findings(healthy(stress=(unsure,)))] == [NOTHING]
 
 
 def test_a_servers_own_processor_time_is_not_that_of_others():
@@ -176,6 +190,19 @@ def test_what_a_case_was_measured_with_is_not_tried_again():
     made = CAUSES["memory-bound", "decode"]()
     (finding,) = findings(replace(made, cases=case(varied={"draft": "lookup", "quantize": "int8"})))
     assert finding.trial is None
+
+
+def test_overhead_is_tried_with_what_can_help_its_phase():
+    both = environment(versions={"torch": "2", "mlx": "0.32"})
+    slow = {"roofline": points(decode=(0.1, 0.01), prefill=(0.1, 0.01)), "environment": both}
+    (decode,) = findings(healthy(**slow))
+    (prefill,) = findings(healthy(**slow, runs=runs(prefill=2.0)))
+    (on_mlx,) = findings(healthy(**slow, models=(profiled(backend="mlx"),)))
+    assert [each.trial and each.trial.options for each in (decode, prefill, on_mlx)] == [
+        {"draft": "lookup"},
+        {"backend": "mlx"},
+        {"backend": "torch"},
+    ]
 
 
 def test_a_compute_bound_prefill_in_float32_is_tried_in_what_multiplies_faster():

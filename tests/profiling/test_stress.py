@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxnb.backends.base import Backend
 from mlxnb.errors import GenerationError
 from mlxnb.profiling.memory import Held, heap_free_share, in_process
 from mlxnb.profiling.stress import HOLDS, LEAKS, LEAST, PAGE, TOO_FEW, UNCLEAR, grown, stress
+from mlxnb.profiling.trend import lost
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from tests.profiling.slow import LeakyBackend, TimedBackend
@@ -82,6 +83,19 @@ def test_a_decline_of_a_third_is_found(engine_of):
     found = stress(engine_of(backend), ASKED, 120, ticks(), 0, reading=Held)
     assert found.requests == 60
     assert found.decline == pytest.approx(1 / 3, rel=1e-6)
+    assert 0 < found.decline_low <= found.decline <= found.decline_high
+
+
+def test_a_rate_that_only_wavers_has_0_in_its_interval():
+    rates = [200 + 20 * ((7 * i) % 11 - 5) for i in range(90)]
+    middle, low, high = lost(rates) or (1.0, 1.0, 1.0)
+    assert low <= 0 <= high
+    assert low <= middle <= high
+
+
+@pytest.mark.parametrize("values", [[], [1.0, 2.0], [0.0] * 9])
+def test_where_nothing_can_be_lost_there_is_no_share(values):
+    assert lost(values) is None
 
 
 def test_it_ends_where_memory_stopped_growing(engine_of):
@@ -131,6 +145,14 @@ def test_where_not_even_the_first_is_answered_it_raises(engine_of):
         stress(engine_of(backend), ASKED, 10, ticks(), 0)
 
 
+def test_a_real_model_keeps_nothing_of_its_answers(engine):
+    asked = Request.of("Tell me a story.", model="pocket", backend="torch", cache="off", max_tokens=3)
+    found = stress(engine, asked, 100, ticks(), 0)
+    assert found.requests == 50
+    assert found.growth < 64 * PAGE
+    assert found.verdict != LEAKS
+
+
 def test_progress_is_told_of_each_request(engine_of):
     heard = []
     stress(engine_of(LeakyBackend(lambda i: 0)), ASKED, 60, ticks(), 0, progress=heard.append)
@@ -143,6 +165,7 @@ def test_it_goes_on_for_as_long_as_it_is_told(engine_of):
     assert found.seconds >= 0.3
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 10**9), st.lists(st.integers(-1000, 1000), min_size=LEAST, max_size=80))
 def test_a_leak_beyond_the_noise_is_always_found(leak, noise):
     sizes = [100 + i * (leak + 2 * PAGE) + jitter for i, jitter in enumerate(noise)]
@@ -152,6 +175,7 @@ def test_a_leak_beyond_the_noise_is_always_found(leak, noise):
     assert found.each == pytest.approx(leak + 2 * PAGE, abs=500)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 50 * MB), min_size=LEAST, max_size=120))
 def test_memory_that_only_wavers_is_never_a_leak(sizes):
     assert grown(sizes).verdict != LEAKS or slope_of_halves(sizes) > 0
