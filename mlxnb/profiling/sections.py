@@ -63,7 +63,7 @@ class Head:
 
 def head(report: Report) -> Head:
     """What was profiled, on what, when and for how long."""
-    models = list(dict.fromkeys(model.name for model in report.models))
+    names = list(dict.fromkeys(model.name for model in report.models))
     answered = sum(run.timings is not None for run in report.runs)
     line = (
         *(model_words(model) for model in report.models[:1] if len(report.models) == 1),

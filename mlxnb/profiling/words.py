@@ -24,18 +24,9 @@ FIGURES: Mapping[str, str] = {
 MORE_IS_BETTER = frozenset({"prefill_rate", "decode_rate", "throughput", "acceptance", "goodput"})
 
 # In what a model of one name may have been loaded differently, the plainest first.
-WAYS = ("backend", "device", "dtype", "quantization", "revision")
+WAYS = ("backend", "device", "dtype", "quantization", "attention", "revision")
 # Parts of a decode step as a person names them.
 PARTS: Mapping[str, str] = {"mlp": "MLP", "norm": "norms", "other": "rest of the model", "overhead": "our own work"}
-
-
-def model_name(report: Report, model: int) -> str:
-    """A model's name, with what sets it apart from another of the same name: backend, dtype, quantisation."""
-    own = report.models[model]
-    same = [each for each in report.models if each.name == own.name]
-    apart = ("backend", "device", "dtype", "quantization", "attention")
-    differing = [name for name in apart if len({getattr(each, name) for each in same}) > 1]
-    return " ".join([own.name, *(str(getattr(own, name) or "whole") for name in differing[:1])])
 
 
 def part_name(part: str) -> str:

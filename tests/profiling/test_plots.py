@@ -212,7 +212,7 @@ def test_many_cases_are_cut_to_the_first_and_it_is_said() -> None:
     many = [replace(report.cases[0], label=f"case {i}") for i in range(30)]
     runs = [replace(run, case=i) for i in range(30) for run in report.of(0)]
     figure = replace(report, cases=tuple(many), runs=tuple(runs), roofline=None, findings=(), stress=()).plots()
-    said = " ".join(shown(figure["first-token"].figure))
+    said = " ".join(shown(figure["first-token"].figure)).replace("\n", " ")
     assert "the first 12 of 30 cases" in said
     assert "case 11" in said
     assert "case 12" not in said

@@ -89,6 +89,6 @@ def test_a_long_caption_is_wrapped_and_shown_whole() -> None:
     figure, _ = new_figure("title", [""], "x", "y", caption)
     figure.draw_without_rendering()
     shown = figure._supxlabel
-    assert shown.get_text().count("\n") == 2
+    assert shown.get_text().count("\n") == 3
     assert shown.get_window_extent().x1 < figure.bbox.x1
     assert " ".join(shown.get_text().split()) == caption
