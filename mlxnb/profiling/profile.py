@@ -23,6 +23,8 @@ __all__ = ["Progress", "profile"]
 
 T = TypeVar("T")
 
+AFTER = "interrupted after the runs"
+
 
 def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | None = None) -> Report:
     """Measure what `plan` names. An interrupt ends it and keeps what was measured: the report is then `partial`.
@@ -57,7 +59,11 @@ def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | N
         )
         report = _looked_into(_Steps(engine, plan, clock, measuring, progress), report)
     samples = sampler.samples
-    report = _judged(replace(report, samples=samples, runs=with_peaks(report.runs, samples)))
+    report = replace(report, samples=samples, runs=with_peaks(report.runs, samples))
+    try:
+        report = _judged(report)
+    except KeyboardInterrupt:
+        report = replace(report, partial=report.partial or AFTER)
     return replace(report, seconds=clock())
 
 
@@ -158,7 +164,7 @@ def _looked_into(steps: _Steps, report: Report) -> Report:
             seconds = plan.stress
             report = replace(report, stress=steps.tried("stress", lambda: steps.stress(report, seconds)))
     except KeyboardInterrupt:
-        report = replace(report, partial="interrupted after the runs")
+        report = replace(report, partial=AFTER)
     return replace(report, notes=(*report.notes, *steps.notes))
 
 
