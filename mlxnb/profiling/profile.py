@@ -111,10 +111,11 @@ class _Steps:
 
         found = []
         for model, case in _one_each(report):
-            self._say(f"time inside a token: {report.models[model].name} on {report.models[model].backend}")
+            which = f"{report.models[model].name} on {report.models[model].backend}"
+            self._say(f"time inside a token: {which}")
             seen = look_inside(self.engine, self._measuring.request(case))
             if isinstance(seen, Rejected):
-                self.notes.append(f"time inside a token: {seen}")
+                self.notes.append(f"{which}: {seen}")
             else:
                 found.append(replace(seen, model=model))
         return tuple(found)
