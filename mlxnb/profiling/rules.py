@@ -45,6 +45,7 @@ EXPLAINS: Mapping[str, tuple[str, ...]] = {
 }
 
 NOTHING = "nothing-found"
+OF_THE_MACHINE = ("busy-machine", "noisy-machine", "thermal", "decline")  # whichever model ran on it
 
 
 def findings(report: Report) -> tuple[Finding, ...]:
@@ -67,7 +68,8 @@ def _explains(one: Finding, other: Finding) -> bool:
 def _worst_of_each(report: Report, held: Iterable[Finding]) -> Iterable[Finding]:
     groups: dict[tuple[str, int | None], list[Finding]] = {}
     for finding in held:
-        model = None if finding.case is None else report.cases[finding.case].model
+        of_all = finding.case is None or finding.rule in OF_THE_MACHINE
+        model = None if of_all or finding.case is None else report.cases[finding.case].model
         groups.setdefault((finding.rule, model), []).append(finding)
     for group in groups.values():
         worst, *others = sorted(group, key=_margin, reverse=True)
