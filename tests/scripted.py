@@ -117,7 +117,7 @@ class ScriptedModel:
             script.fail(f"decode {i}" if i else "decode")
             time.sleep(script.delays(number, i))
             script.emitted[-1].append(time.perf_counter())
-            watch.token_times.append(time.perf_counter())
+            watch.token_times.append(script.emitted[-1][-1])
             yield Chunk(text, i, watch.token_times[-1], thinking)
             if watch.cancelled.is_set():
                 watch.finish_reason = "interrupted"

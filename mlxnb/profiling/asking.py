@@ -129,6 +129,8 @@ class Asking:
                 return made.replace(before, words, 1)
         marked = _marked(text, words, where)
         if not self._scenario.lengths or not text.material:
+            if words:
+                self._say(f"three words of ours stand {where} the prompt, so that nothing kept of earlier ones is used")
             return marked.of(0)
         made = self._to(self._length(key[1]), marked.of, prompt)
         self._made[key] = made, words
@@ -161,9 +163,13 @@ class Asking:
             self._made[0, 0] = self._to(length, words, lambda said: said), ""
             return self._made[0, 0][0]
 
+        seed = (
+            secrets.randbits(32) if self._marks else number
+        )  # unless a cache is to be used, the same in every profile
+
         def draw(model: LoadedModel) -> str:
             assert isinstance(model, LocalModel)
-            return drawn(model.tokenizer, length, number, self._counter(model, lambda said: said))
+            return drawn(model.tokenizer, length, seed, self._counter(model, lambda said: said))
 
         return str(self._target.on(self._engine, draw))
 

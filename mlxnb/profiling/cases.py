@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..config import settings
 from .plan import Plan
 from .report import Case, Value
 from .scenarios import Scenario, scenarios
 
-DEFAULT_MODEL = "pocket"
 
-
-def cases(plan: Plan, default: str = DEFAULT_MODEL) -> tuple[Case, ...]:
+def cases(plan: Plan) -> tuple[Case, ...]:
     """The cases of a plan; those that are held against each other stand together, the one they are held against first.
-    `default` is the model of a plan that names none.
+    A plan that names no model is about the one that is set as the default.
     """
-    models = plan.models or (default,)
+    models = plan.models or (settings().model,)
     return tuple(
         _case(plan, each, model, varied, together, len(models) > 1)
         for each in scenarios(plan)

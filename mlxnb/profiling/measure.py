@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
-from ..backends.base import LoadedModel
-from ..backends.local import LocalModel
-from ..backends.memory import memory_ran_out
 from ..decision import Rejected
-from ..errors import BackendError, EngineClosedError, MlxnbError, in_words
+from ..errors import EngineClosedError, MlxnbError, in_words
 from ..request import Message, Request
 from ..result import Result
 from ..runtime import Engine
-from .asking import Asking, Target, options
+from ..runtime.kernels import patched_kernels
+from .asking import Asking
 from .cases import groups, rounds
 from .clock import Clock
 from .energy import Meter, meter
+from .loading import Models
 from .plan import Plan
 from .progress import Pace, Progress
 from .report import Case, Profiled, Run
@@ -60,8 +58,7 @@ class Measuring:
         self._engine, self._plan, self._clock, self._hears = engine, plan, clock, progress
         self._cases = list(cases)
         self._runs: list[Run] = []
-        self._models: list[Profiled] = []
-        self._targets: dict[tuple[Any, ...], tuple[int, Target]] = {}
+        self._models = Models(engine, plan, clock)
         self._asking: dict[int, Asking] = {}
         self._meters: dict[str, Meter | None] = {}
         self._failures = [0] * len(self._cases)
@@ -82,11 +79,9 @@ class Measuring:
         for case in self._cases:
             self._say(f"loading {case.asked}")
             try:
-                return self._models[self._loaded(case)[0]]
+                return self._models.found[self._models.of(case)[0]]
             except MlxnbError as err:
                 errors.append(err)
-            except Exception as err:  # noqa: BLE001 - an edge: whatever a library raises while it loads a model
-                errors.append(BackendError(f"{case.asked} cannot be loaded: {_said(err)}."))
         raise errors[0]
 
     def request(self, place: int) -> Request:
@@ -111,7 +106,7 @@ class Measuring:
             partial = f"interrupted: {self._doing}"
         except EngineClosedError:
             partial = f"the engine was closed: {self._doing}"
-        return Measured(tuple(self._models), tuple(self._cases), tuple(self._runs), tuple(self._notes), partial)
+        return Measured(tuple(self._models.found), tuple(self._cases), tuple(self._runs), tuple(self._notes), partial)
 
     # Models.
 
@@ -120,14 +115,15 @@ class Measuring:
         case = self._cases[place]
         self._say(f"loading {case.asked}: {case.label}")
         try:
-            model, target = self._loaded(case)
+            model, target = self._models.of(case)
             asking = Asking(self._engine, self._plan, case, self._scenario(case), target)
             self._cases[place] = replace(case, model=model)
             tokenising = asking.tokenising()
         except EngineClosedError:
             raise
         except Exception as err:  # noqa: BLE001 - an edge: whatever a library raises is the error of this case alone
-            self._cases[place] = replace(self._cases[place], error=_said(err))
+            error = str(err) if isinstance(err, MlxnbError) else in_words(err)
+            self._cases[place] = replace(self._cases[place], error=error)
             return
         self._asking[place] = asking
         self._cases[place] = replace(self._cases[place], tokenising=tokenising)
@@ -135,53 +131,6 @@ class Measuring:
     def _scenario(self, case: Case) -> Scenario:
         own = {each.name: each for each in scenarios(self._plan)}
         return own[case.scenario] if case.scenario in own else scenario(case.scenario)
-
-    def _loaded(self, case: Case) -> tuple[int, Target]:
-        """The place of a case's model among the models, loading it if need be."""
-        asked = options(self._plan, case)
-        key = (case.asked, asked.get("backend", "auto"), asked.get("dtype"), asked.get("quantize"))
-        if key not in self._targets:
-            profiled, target = self._load(*key, strict=bool(asked.get("strict")))
-            same = next((i for i, each in enumerate(self._models) if _same(each, profiled)), None)
-            if same is None:
-                self._models.append(profiled)
-            self._targets[key] = (len(self._models) - 1 if same is None else same), target
-        return self._targets[key]
-
-    def _load(
-        self, asked: str, backend: str, dtype: str | None, quantize: str | None, strict: bool
-    ) -> tuple[Profiled, Target]:
-        from .weights import costs
-
-        before, began = self._engine._models.loads, self._clock()
-        info = self._engine.load(asked, backend, dtype, quantize, strict=strict)
-        took = self._clock() - began if self._engine._models.loads > before else None
-
-        def look(model: LoadedModel) -> tuple[bool, Any]:
-            return isinstance(model, LocalModel), costs(model)
-
-        local, cost = self._engine.call_with(asked, look, info.backend, dtype, quantize)
-        profiled = Profiled(
-            name=asked,
-            source=info.source,
-            revision=info.revision,
-            backend=info.backend,
-            backend_version=info.backend_version,
-            device=info.device,
-            dtype=info.dtype,
-            quantization=info.quantization,
-            attention=info.attention,
-            parameters=info.parameters,
-            weights=info.memory,
-            context_length=info.context_length,
-            load_time=took,
-            weights_read=cost.weights_read,
-            kv_read=cost.kv_read,
-            flops=cost.flops,
-            flops_context=cost.flops_context,
-            notes=info.notes,
-        )
-        return profiled, Target(asked, info.backend, dtype, quantize, local, info.context_length)
 
     # Rounds.
 
@@ -192,7 +141,7 @@ class Measuring:
         self._say(f"{case.label}, {many if number < 0 else f'run {number + 1} of {self._plan.runs}'}")
         began = self._clock()
         try:
-            with kernels(self._engine, options_kernels(self._plan, case)):
+            with _kernels(self._engine, self._plan, case):
                 runs = list(
                     self._conversation(place, number) if self._turns(place) > 1 else self._at_once(place, number)
                 )
@@ -264,7 +213,7 @@ class Measuring:
             return Run(place, number, None, error="it was cancelled")
         speculation, model = answer.speculation, self._cases[place].model
         assert model is not None
-        of_model = self._models[model].notes
+        of_model = self._models.found[model].notes
         notes = [note for note in answer.provenance.notes if note not in of_model]
         return Run(
             case=place,
@@ -293,14 +242,16 @@ class Measuring:
     def _meter(self, place: int) -> Meter | None:
         model = self._cases[place].model
         assert model is not None
-        device = self._models[model].device
-        if self._models[model].backend == "server":
+        device = self._models.found[model].device
+        if self._models.found[model].backend == "server":
             return None  # what it takes is taken there
         if device not in self._meters:
             found = meter(device)
-            self._notes.append(
-                f"energy not measured: {found.reason}" if isinstance(found, Rejected) else f"energy: {found.what}"
-            )
+            if isinstance(found, Rejected):
+                remedy = f" ({found.remedy})" if found.remedy else ""
+                self._notes.append(f"energy not measured: {found.reason}{remedy}")
+            else:
+                self._notes.append(f"energy: {found.what}")
             self._meters[device] = None if isinstance(found, Rejected) else found
         return self._meters[device]
 
@@ -319,28 +270,10 @@ class Measuring:
         self._hears(Progress(doing, self.total - undone, self.total, self._pace.left(left)))
 
 
-@contextmanager
-def kernels(engine: Engine, on: bool) -> Iterator[None]:
-    """Inside, where `on`, mlx-lm models take the attention path that was measured fastest.
-
-    Raises:
-        PatchError: mlx-lm is not installed, or something else replaced its attention.
-    """
-    if not on:
-        yield
-        return
-    from ..kernels import patch_mlx_lm
-
-    patch = engine.call(patch_mlx_lm)
-    try:
-        yield
-    finally:
-        engine.call(patch.undo)
-
-
-def options_kernels(plan: Plan, case: Case) -> bool:
-    """Whether a case runs with attention kernels patched in."""
-    return bool({**plan.base, **case.varied}.get("kernels"))
+def _kernels(engine: Engine, plan: Plan, case: Case) -> AbstractContextManager[object]:
+    """What a round runs within: attention kernels patched in, where the case says so."""
+    on = {**plan.base, **case.varied}.get("kernels")
+    return patched_kernels(engine=engine) if on else nullcontext()
 
 
 def _shared(runs: list[Run], joules: float | None) -> list[Run]:
@@ -351,17 +284,6 @@ def _shared(runs: list[Run], joules: float | None) -> list[Run]:
     return [
         run if run.timings is None else replace(run, energy=joules * run.generation_tokens / tokens) for run in runs
     ]
-
-
-def _same(one: Profiled, other: Profiled) -> bool:
-    """Whether two ways of asking led to the same model in memory."""
-    return replace(one, load_time=None, notes=()) == replace(other, load_time=None, notes=())
-
-
-def _said(err: Exception) -> str:
-    if isinstance(err, MlxnbError):
-        return str(err)
-    return f"memory ran out: {in_words(err)}" if memory_ran_out(err) else in_words(err)
 
 
 def _rss() -> int:

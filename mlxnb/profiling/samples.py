@@ -120,7 +120,7 @@ class Sampler:
             pressure = apple.thermal_state()
         clock = self._frequency if self._frequency() is not None else None
         told = {"processor clock": clock, "GPU load": gpu, "temperature": temperature or pressure}
-        self.missing = tuple(f"{name}: this machine does not tell it here" for name, ask in told.items() if ask is None)
+        self.missing = tuple(f"{name} not told{self._remedy(name)}" for name, ask in told.items() if ask is None)
 
         def ask() -> Slow:
             busy, used = gpu() if gpu else (None, None)
@@ -139,6 +139,13 @@ class Sampler:
             return apple.accelerator if apple.accelerator() != (None, None) else None
         found = nvidia()
         return None if isinstance(found, Rejected) else lambda: (found.busy(), found.memory())
+
+    def _remedy(self, name: str) -> str:
+        """What would tell it, in brackets, where something would."""
+        if name != "GPU load" or not any(each.kind == "cuda" for each in hardware.accelerators()):
+            return " by this machine"
+        found = nvidia()
+        return f": {found.reason} ({found.remedy})" if isinstance(found, Rejected) else " by its driver"
 
     def _temperature(self) -> Callable[[], float | None] | None:
         """The GPU's where there is one of its own, else the processor's."""

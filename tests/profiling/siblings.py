@@ -28,10 +28,15 @@ PARTS: list[tuple[str, str, Any]] = [
 def stand_in(monkeypatch: Any) -> None:
     """Put the stand-ins in the place of the parts until the test is over."""
     for module, name, given in PARTS:
-        full = f"mlxnb.profiling.{module}"
-        try:
-            found = importlib.import_module(full)
-        except ModuleNotFoundError:
-            found = types.ModuleType(full)
-            monkeypatch.setitem(sys.modules, full, found)
-        monkeypatch.setattr(found, name, given, raising=False)
+        set_part(monkeypatch, module, name, given)
+
+
+def set_part(monkeypatch: Any, module: str, name: str, given: Any) -> None:
+    """Put one in the place of what a module offers."""
+    full = f"mlxnb.profiling.{module}"
+    try:
+        found = importlib.import_module(full)
+    except ModuleNotFoundError:
+        found = types.ModuleType(full)
+        monkeypatch.setitem(sys.modules, full, found)
+    monkeypatch.setattr(found, name, given, raising=False)

@@ -142,3 +142,9 @@ def test_cases_that_are_compared_alternate():
     assert list(rounds(first, 0, 4)) == [(0, 0), (1, 0), (1, 1), (0, 1), (0, 2), (1, 2), (1, 3), (0, 3)]
     assert [number for _, number in rounds(second, 2, 1)] == [-2, -2, -1, -1, 0, 0]
     assert groups(made, compare=False) == [[0], [1], [2], [3]]
+
+
+def test_a_plan_without_a_model_is_about_the_default_one(monkeypatch):
+    assert cases(Plan.of(scenarios="simple"))[0].asked == "pocket"
+    monkeypatch.setenv("MLX_MODEL_NAME", "some/other")
+    assert cases(Plan.of(scenarios="simple"))[0].asked == "some/other"

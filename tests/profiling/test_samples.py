@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from mlxnb import hardware
 from mlxnb.decision import Rejected
 from mlxnb.profiling import apple, samples
 from mlxnb.profiling.clock import Clock
@@ -71,14 +72,25 @@ def test_what_takes_longer_is_asked_seldom(monkeypatch):
 
 def test_each_source_that_is_not_there_is_none_and_said_once(monkeypatch):
     monkeypatch.setattr(samples, "nvidia", lambda: Rejected("nvml", "none"))
+    monkeypatch.setattr(hardware, "accelerators", tuple)
     monkeypatch.setattr(psutil, "sensors_temperatures", dict, raising=False)
     monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
     monkeypatch.setattr(sys, "platform", "linux")
     with Sampler(Clock(), period=0.01) as sampler:
         waited_for(sampler, 3)
-    assert [each.split(":")[0] for each in sampler.missing] == ["processor clock", "GPU load", "temperature"]
+    names = ["processor clock", "GPU load", "temperature"]
+    assert list(sampler.missing) == [f"{name} not told by this machine" for name in names]
     last = sampler.samples[-1]
     assert last.gpu is last.gpu_memory is last.clock is last.temperature is last.pressure is None
+
+
+def test_a_gpu_that_could_be_asked_is_told_how(monkeypatch):
+    gpu = hardware.Accelerator("cuda", "NVIDIA H200", 2**37, 2**36)
+    monkeypatch.setattr(hardware, "accelerators", lambda: (gpu,))
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    missing = [each for each in Sampler(Clock()).missing if each.startswith("GPU load")]
+    assert missing == ["GPU load not told: nvidia-ml-py is not installed (pip install nvidia-ml-py)"]
 
 
 def test_the_processors_sensor_is_taken_before_the_boards(monkeypatch):
