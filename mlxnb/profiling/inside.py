@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..backends.base import Cancelled, Watch
 from ..backends.local import LocalModel
 from ..backends.reuse import Feed
 from ..backends.row import Row
@@ -39,8 +41,12 @@ class Way(Protocol):
 
     def refused(self) -> Rejected | None: ...
 
-    def prefill(self, ids: list[int], request: Request) -> Feed:
-        """A Feed that holds all tokens but the last."""
+    def prefill(self, ids: list[int], request: Request, watch: Watch) -> Feed:
+        """A Feed that holds all tokens but the last.
+
+        Raises:
+            Cancelled: `watch` was cancelled.
+        """
         ...
 
     def free(self, ids: list[int], request: Request, limit: int, feed: Feed) -> Iterator[int]:
@@ -70,6 +76,8 @@ def look_inside(
     took: so interruptions do not count, and the parts add up to `synchronised`. A draft model and the caches are left
     out. `model` is what the Inside says of itself.
 
+    An interrupt ends it between two tokens or two pieces of the prompt.
+
     Raises:
         OptionError: `steps` or `context` is less than 1.
         PromptError, ModelError, BackendError: the model cannot be loaded or the prompt not be used.
@@ -77,6 +85,7 @@ def look_inside(
     for name, value in (("steps", steps), ("context", 1 if context is None else context)):
         if value < 1:
             raise OptionError(f"{name} is {value}.", "It takes 1 or more.")
+    stop = Event()
 
     def look(loaded: LoadedModel) -> Inside | Rejected:
         way = way_into(loaded)
@@ -89,9 +98,13 @@ def look_inside(
         if most is not None and len(ids) + ahead > most:
             reason = f"{len(ids)} tokens and {ahead} more do not fit into a context of {most}"
             return Rejected(SUBJECT, reason, "take a shorter prompt")
-        return _looked(loaded, way, ids, plain(request), steps, model)
+        return _looked(loaded, way, ids, plain(request), steps, model, stop)
 
-    return engine.call_with(request.model, look, request.backend, request.dtype, request.quantize)
+    try:
+        return engine.call_with(request.model, look, request.backend, request.dtype, request.quantize)
+    except BaseException:
+        stop.set()
+        raise
 
 
 def way_into(loaded: LoadedModel) -> Way | Rejected:
@@ -125,11 +138,13 @@ def plain(request: Request) -> Request:
     return replace(request, sampling=sampling, draft=None, draft_tokens=None, cache="off")
 
 
-def _looked(model: LocalModel, way: Way, ids: list[int], request: Request, steps: int, number: int) -> Inside:
-    states = feeds(model, way, ids, request)
+def _looked(
+    model: LocalModel, way: Way, ids: list[int], request: Request, steps: int, number: int, stop: Event
+) -> Inside:
+    states = feeds(model, way, ids, request, stop)
     walks: dict[bool, list[Walk]] = {False: [], True: []}
     for timed, count in turns(steps, STRETCH if copies(model) else steps):
-        walks[timed].append(walk(model, way, ids, request, count, next(states), timed))
+        walks[timed].append(walk(model, way, ids, request, count, next(states), timed, stop=stop))
     middle = {timed: middle_half([step for each in walks[timed] for step in each.steps]) for timed in walks}
     free = sum(sum(step.values()) for step in middle[False]) / len(middle[False])
     shares = _shares(middle[True])
@@ -148,20 +163,17 @@ def copies(model: LocalModel) -> bool:
     return model.states is not None and model.stretches_beyond is None
 
 
-def feeds(model: LocalModel, way: Way, ids: list[int], request: Request) -> Iterator[Feed]:
+def feeds(model: LocalModel, way: Way, ids: list[int], request: Request, stop: Event | None = None) -> Iterator[Feed]:
     """KV states that hold the prompt but for its last token: copies of one, where this model's can be copied."""
-    base = way.prefill(ids, request) if copies(model) else None
+    watch = Watch(cancelled=stop or Event())
+    base = way.prefill(ids, request, watch) if copies(model) else None
     while True:
-        if base is None or model.states is None:
-            yield way.prefill(ids, request) if model.stretches_beyond is None else Feed(_fresh(model, request))
+        if model.stretches_beyond is not None:
+            yield Feed(model.new_state(request, watch))
+        elif base is None or model.states is None:
+            yield way.prefill(ids, request, watch)
         else:
             yield replace(base, state=model.states.copy(base.state))
-
-
-def _fresh(model: LocalModel, request: Request) -> Any:
-    from ..backends.base import Watch
-
-    return model.new_state(request, Watch())
 
 
 def walk(
@@ -173,8 +185,13 @@ def walk(
     feed: Feed,
     timed: bool = True,
     clock: Callable[[], float] = time.perf_counter,
+    stop: Event | None = None,
 ) -> Walk:
-    """Decode so many tokens from `feed` and those before them, as the engine does, down to what it hands on."""
+    """Decode so many tokens from `feed` and those before them, as the engine does, down to what it hands on.
+
+    Raises:
+        Cancelled: `stop` was set.
+    """
     job = Job(request, unstarted=lambda job: Outcome(job).result())
     outcome, row, ledger = Outcome(job), Row(model.tokenizer, request, False, job.watch), Ledger(clock)
     limit = steps + WARM_UP
@@ -190,6 +207,8 @@ def walk(
                 outcome.add(chunk)
                 job.put(chunk)
             row.over()
+            if stop is not None and stop.is_set():
+                raise Cancelled
     finally:
         tokens.close()  # type: ignore[attr-defined]
     return Walk(tuple(done[WARM_UP:]), tuple(said))

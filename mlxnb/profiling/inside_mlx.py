@@ -31,14 +31,14 @@ class MlxInside:
             return None
         return Rejected("time inside a token", f"no layers were found in a {type(self._model.model).__module__}")
 
-    def prefill(self, ids: list[int], request: Request) -> Feed:
+    def prefill(self, ids: list[int], request: Request, watch: Watch) -> Feed:
         """See Way."""
 
         def fresh() -> list[Any]:
-            return self._model.new_state(request, Watch())
+            return self._model.new_state(request, watch)
 
         feed = Feed(fresh())
-        self._model.prefill(ids, Watch(), feed, fresh)
+        self._model.prefill(ids, watch, feed, fresh)
         return feed
 
     def free(self, ids: list[int], request: Request, limit: int, feed: Feed) -> Iterator[int]:

@@ -32,14 +32,14 @@ class TorchInside:
             return None
         return Rejected("time inside a token", f"no layers were found in a {type(self._model.model).__name__}")
 
-    def prefill(self, ids: list[int], request: Request) -> Feed:
+    def prefill(self, ids: list[int], request: Request, watch: Watch) -> Feed:
         """See Way."""
         import torch
 
-        feed = Feed(self._model.new_state(request, Watch()))
+        feed = Feed(self._model.new_state(request, watch))
         self._model.use_threads()
         with torch.inference_mode():
-            self._model.prefill(ids[:-1], feed, Watch())
+            self._model.prefill(ids[:-1], feed, watch)
         return feed
 
     def free(self, ids: list[int], request: Request, limit: int, feed: Feed) -> Iterator[int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..backends.local import LocalModel
 from ..models.shape import language_part, number, read_shape
 from ..request import Request
-from .report import Window
+from .report import Profiled, Window
 
 if TYPE_CHECKING:
     from ..backends.base import LoadedModel
@@ -92,10 +92,20 @@ def costs(loaded: LoadedModel, kv_bits: int | None = None, kv_group_size: int | 
     return added_up(look(loaded, request))
 
 
-def _looks() -> dict[str, Callable[[Any, Request], Parts]]:
-    from . import weights_gguf, weights_mlx, weights_torch
+def with_costs(model: Profiled, cost: Costs) -> Profiled:
+    """What is known of a model, with what its steps need."""
+    return replace(model, **{each.name: getattr(cost, each.name) for each in fields(cost)})
 
-    return {"torch": weights_torch.look, "mlx": weights_mlx.look, "llamacpp": weights_gguf.look}
+
+def _looks() -> dict[str, Callable[[Any, Request], Parts]]:
+    from . import weights_gguf, weights_mlx, weights_onnx, weights_torch
+
+    return {
+        "torch": weights_torch.look,
+        "mlx": weights_mlx.look,
+        "llamacpp": weights_gguf.look,
+        "onnx": weights_onnx.look,
+    }
 
 
 def active_share(config: Mapping[str, Any], experts: int) -> float | None:

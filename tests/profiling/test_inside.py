@@ -2,11 +2,15 @@
 
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 
+from mlxnb.backends.base import Cancelled
 from mlxnb.decision import Rejected
 from mlxnb.errors import OptionError
+from mlxnb.profiling import inside
 from mlxnb.profiling.inside import feeds, look_inside, middle_half, plain, turns, walk, way_into
 from mlxnb.profiling.inside_parts import PARTS, Ledger
 from mlxnb.request import Request
@@ -295,6 +299,35 @@ def test_a_prompt_is_repeated_or_cut_to_the_context(engine):
     assert look_inside(engine, asked("torch"), steps=1, context=whole.context - 1).context == whole.context - 1
     assert look_inside(engine, asked("torch"), steps=1, context=1).context == 1
     assert look_inside(engine, asked("mlx"), steps=1, context=1).context == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("where", ["prefill", "decode"])
+def test_an_interrupt_ends_it(engine, backend, where, monkeypatch):
+    """The caller's wait is broken off, as an interrupt of the main thread breaks it, while the engine is at it."""
+    began, gone_on = Event(), Event()
+    place = {"prefill": ("feeds", inside.feeds), "decode": ("walk", inside.walk)}[where]
+
+    def held(*args, **kwargs):
+        began.set()
+        assert gone_on.wait(60)
+        return place[1](*args, **kwargs)
+
+    monkeypatch.setattr(inside, place[0], held)
+    with ThreadPoolExecutor(1) as pool:
+
+        class Interrupted:
+            def call_with(self, *args):
+                self.working = pool.submit(engine.call_with, *args)
+                assert began.wait(60)
+                raise KeyboardInterrupt
+
+        front = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            look_inside(front, asked(backend), steps=100, context=600)
+        gone_on.set()
+        with pytest.raises(Cancelled):
+            front.working.result(60)
 
 
 def test_a_context_that_does_not_fit_is_told(engine, checkpoint):

@@ -7,9 +7,10 @@ import pytest
 from mlxnb.models.gguf_header import GgufHeader, GgufTensor
 from mlxnb.models.gguf_info import GgufInfo
 from mlxnb.models.gguf_types import NUMBERS, TYPES
-from mlxnb.profiling import weights_gguf
-from mlxnb.profiling.report import Window
-from mlxnb.profiling.weights import Costs, costs
+from mlxnb.models.onnx_header import Graph, Weight
+from mlxnb.profiling import weights_gguf, weights_onnx
+from mlxnb.profiling.report import Profiled, Window
+from mlxnb.profiling.weights import Costs, costs, with_costs
 from mlxnb.runtime import Engine
 from tests.tiny import SHAPE, VOCABULARY
 
@@ -195,5 +196,35 @@ def test_experts_and_mixed_types_of_a_gguf_file(monkeypatch):
 
 def test_backends_that_do_not_tell(engine, scripted):
     assert scripted[0].call_with("pocket", costs, "scripted") == Costs()
+
+
+def test_onnx_tells_as_much_by_its_graph(engine):
     pytest.importorskip("onnxruntime_genai")
-    assert found(engine, "pocket", "onnx") == Costs()
+    theirs, ours = found(engine, "pocket", "onnx"), found(engine, "pocket", "mlx")
+    angles = 2 * 32 * 4  # a row of cosines and one of sines
+    assert theirs.weights_read == 2 * ours.weights_read + angles
+    assert theirs.kv_read == 2 * ours.kv_read
+    assert (theirs.flops, theirs.flops_context, theirs.flops_head) == (ours.flops, ours.flops_context, ours.flops_head)
+
+
+def test_packed_weights_of_a_graph_and_experts_that_it_does_not_tell():
+    def graph(**more):
+        stored = {
+            "model.embed_tokens.weight": Weight(1, (100, 32), "", 0, None),
+            "q_proj.MatMul_Q4": Weight(2, (64, 1, 16), "", 0, None),
+            "q_proj.MatMul_scales": Weight(1, (64,), "", 0, None),
+            "lm_head.MatMul.weight": Weight(10, (32, 100), "", 0, None),
+        }
+        return Graph({**stored, **more}, {"q_proj.MatMul_Q4": 4}, frozenset({"q_proj.MatMul_scales"}), 0)
+
+    made = weights_onnx.weights(graph())
+    assert sum(each.size * each.share for each in made) == pytest.approx(32 * 4 + 64 * 16 + 64 * 4 + 3200 * 2)
+    assert sum(each.numbers for each in made if each.multiplied) == 64 * 32 + 3200
+    assert weights_onnx.weights(graph(**{"mlp.experts.fc1": Weight(1, (4, 4), "", 0, None)})) is None
+    assert weights_onnx.weights(graph(odd=Weight(99, (4, 4), "", 0, None))) is None
+
+
+def test_costs_go_to_what_is_known_of_a_model():
+    model = Profiled("m", "", None, "mlx", "", "cpu", "float32", None, "", 1, 1, None)
+    made = with_costs(model, Costs(1.0, 2.0, 3.0, 4.0, (Window(5, 6.0, 7.0),), 8.0, 9.0, 10.0))
+    assert (made.weights_read, made.windows, made.weights_prefill) == (1.0, (Window(5, 6.0, 7.0),), 10.0)
