@@ -53,6 +53,7 @@ class ProfileMagics(Magics):
     def _profile(self, options: argparse.Namespace, cell: str | None, names: Mapping[str, Any]) -> Report:
         """Measure, keep and save. An interrupt keeps, saves and shows what there is, and then ends the cell."""
         from .. import profile
+        from ..profiling import Plan
         from ..profiling.asked import was_stopped
         from ..profiling.files import check_writable
 
@@ -60,10 +61,12 @@ class ProfileMagics(Magics):
         prompts = prompts_of(options.prompts, cell, names) or None
         earlier = earlier_of(options.against, names)
         check_writable(options.save)
+        base = Plan.of(**{**arguments, "compare": None}).base  # which needs models to be held against each other
         try:
             report = profile(*(options.models or [self._defaults.model]), prompts=prompts, **arguments)
         except KeyboardInterrupt:
             raise interrupted("stopped before anything was measured.") from None
+        self._last.set(report, options.into, base)
         self._keep(report, options)
         if earlier is not None:
             self._hold_against(report, earlier)
@@ -73,7 +76,6 @@ class ProfileMagics(Magics):
 
     def _keep(self, report: Report, options: argparse.Namespace) -> None:
         """Put the report where the line wants it."""
-        self._last.set(report, options.into)
         if options.into:
             self._ip.push({options.into: report})
         if options.save is not None:

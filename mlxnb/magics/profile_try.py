@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from ..render.numbers import plural
@@ -16,15 +17,16 @@ FIRST = "Profile a model first: %profile_model --quick"
 
 
 class LastReport:
-    """The report that this notebook made last, and the variable that it was put into."""
+    """The report that this notebook made last, the variable that it was put into, and what all of its requests had."""
 
     def __init__(self) -> None:
         self._report: Report | None = None
+        self._base: Mapping[str, Any] = {}
         self.name: str | None = None
 
-    def set(self, report: Report, name: str | None) -> None:
-        """Remember a report."""
-        self._report, self.name = report, name
+    def set(self, report: Report, name: str | None, base: Mapping[str, Any]) -> None:
+        """Remember a report. `base` are options that every request of it was asked with."""
+        self._report, self.name, self._base = report, name, base
 
     def finding(self, number: int) -> Finding:
         """The finding with this number, from 1.
@@ -66,7 +68,7 @@ class LastReport:
         from ..profiling.trials import try_it
 
         with shown(f"Trying {finding.trial.label}") as heard:
-            tried = try_it(engine(), report, finding, heard)
+            tried = try_it(engine(), report, finding, heard, self._base)
         findings = (*report.findings[: number - 1], tried, *report.findings[number:])
         self._report = replace(report, findings=findings)
         return tried

@@ -38,8 +38,10 @@ def write_json(report: Report, file: str) -> None:
     """
     from .saved import to_json
 
+    path = Path(file).expanduser()
     try:
-        Path(file).expanduser().write_text(to_json(report), encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(to_json(report), encoding="utf-8")
     except OSError as error:
         raise OptionError(f"The report cannot be written to {file}: {error.strerror}.", "Name another file.") from None
 

@@ -40,13 +40,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading with items and tables under it; `plot` names the plot that shows the same. `folded` hides it first."""
+    """A heading with items and tables under it; `plots` names those that show the same. `folded` hides it at first,
+    `beside` puts its tables side by side where there is room.
+    """
 
     title: str
     tables: tuple[Table, ...] = ()
     items: tuple[Item, ...] = ()
     plots: tuple[str, ...] = ()
     folded: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,10 @@ class Head:
 
 def head(report: Report) -> Head:
     """What was profiled, on what, when and for how long."""
-    models = [model.name for model in report.models]
+    names = list(dict.fromkeys(model.name for model in report.models))
     answered = sum(run.timings is not None for run in report.runs)
     line = (
-        *(model_words(model) for model in report.models[:1] if len(models) == 1),
+        *(model_words(model) for model in report.models[:1] if len(report.models) == 1),
         report.environment.chip,
         plural(answered, "run"),
         f"{plural(report.warmup, 'warm-up')} a case",
@@ -71,7 +74,7 @@ def head(report: Report) -> Head:
         report.began.replace("T", " ")[:16] + " UTC",
     )
     partial = f"Partial: {report.partial}" if report.partial else ""
-    return Head(f"Profile of {', '.join(models)}" if models else "Profile", line, partial)
+    return Head(f"Profile of {', '.join(names)}" if names else "Profile", line, partial)
 
 
 def sections(report: Report) -> tuple[Section, ...]:
@@ -79,10 +82,10 @@ def sections(report: Report) -> tuple[Section, ...]:
     tables = roofline_tables(report)
     found = (
         Section("Figures", _some(figures_table(report)), plots=(*SPEED, *_sweeps(report))),
-        Section("Could not be measured", _some(unmeasured_table(report))),
         Section("What limits it", items=tuple(_finding(report, i) for i in range(len(report.findings)))),
+        Section("Could not be measured", _some(unmeasured_table(report))),
         Section("Compared in turns", _some(_comparisons(report)), plots=("comparison",)),
-        Section("Time inside a token", inside_tables(report), plots=("token",)),
+        Section("Time inside a token", inside_tables(report), plots=("token",), beside=True),
         Section("Roofline", tables, plots=("roofline", "predicted")),
         Section("Stress", _some(_stress(report)), plots=("stress",)),
         Section("Recommended settings", _some(_recommendations(report))),

@@ -8,7 +8,7 @@ from ..render.table import Table
 from .by_part import by_part
 from .figures import Spread, Summary
 from .report import Inside, Report, Roofline
-from .words import case_names, counted, limits_words, part_name
+from .words import case_names, counted, limits_words, model_names, part_name
 
 COLUMNS: tuple[str | tuple[str, str], ...] = (
     "case", ("first token", "ms"), ("prefill", "tok/s"), ("decode", "tok/s"), ("spread", "%"), ("gap p95", "ms"),
@@ -86,7 +86,7 @@ def _inside(report: Report, look: Inside) -> Table:
     longest = max(seconds for _, seconds in parts) or 1.0
     rows = [(part_name(part), 1e3 * s, 100 * s / look.synchronised, Bar(s / longest)) for part, s in parts]
     caption = (
-        f"{report.models[look.model].name} at {count(look.context)} tokens, {counted([look.steps], 'step')} · "
+        f"{model_names(report)[look.model]} at {count(look.context)} tokens, {counted([look.steps], 'step')} · "
         f"{duration(look.synchronised)} with a wait after each part, {duration(look.free)} without: {_waits(look)}"
     )
     return Table(("part", ("time", "ms"), ("share", "%"), ""), rows, bold="part", caption=caption)
@@ -123,6 +123,8 @@ def _points(report: Report, roof: Roofline) -> Table:
         f"Measured on this machine: {significant(roof.bandwidth / 1e9)} GB/s{stated}, "
         f"{significant(roof.product / 1e9)} Gop/s in {roof.dtype} · MBU, MFU: shares of them that were reached"
     )
+    if any((share or 0) > 1 for each in roof.points for share in (each.mbu, each.mfu)):
+        caption += " · over 100%: the machine was busy when its limits were measured, which are higher"
     columns = (
         "case", "phase", ("context", "tokens"), ("intensity", "op/byte"), ("rate", "Gop/s"), ("MBU", "%"), ("MFU", "%"),
     )  # fmt: skip
@@ -130,9 +132,10 @@ def _points(report: Report, roof: Roofline) -> Table:
 
 
 def _predicted(report: Report, roof: Roofline) -> Table:
+    models = model_names(report)
     rows = [
         (
-            report.models[each.model].name,
+            models[each.model],
             each.context,
             each.predicted,
             each.measured,

@@ -48,7 +48,7 @@ def run(shell: InteractiveShell) -> Run:
 
 
 def asked(script: ScriptedBackend) -> set[str]:
-    """The last lines of all prompts: before them stands a mark, since a script has no tokenizer and may keep answers."""
+    """The last lines of all prompts. Before them stands a mark, since what has no tokenizer here may keep answers."""
     return {request.messages[-1].content.splitlines()[-1] for request in script.requests if request.messages}
 
 
