@@ -38,7 +38,7 @@ def comparison(report: Report) -> Plot | None:
 
 
 def _forest(title: str, rows: Sequence[tuple[str, Ratio]], said: str) -> Figure:
-    figure, (axis,) = new_figure(shortened(title, 70), [""], "ratio", "", said)
+    figure, (axis,) = new_figure(shortened(title, 70), [""], "ratio (logarithmic)", "", said)
     figure.set_size_inches(SIZE[0], max(2.0, 1.35 + 0.29 * len(rows)))
     axis.axvline(1, color=GREY, linewidth=1)
     name_rows(axis, [name for name, _ in rows], 44)
@@ -50,10 +50,24 @@ def _forest(title: str, rows: Sequence[tuple[str, Ratio]], said: str) -> Figure:
                       color=ink(colour), textcoords="offset points", va="center", fontsize=SMALL,
                       annotation_clip=False)  # fmt: skip
     ends = [1.0, *(ratio.low for _, ratio in rows), *(ratio.high for _, ratio in rows)]
-    reach = max(max(ends) - min(ends), 0.05) * 0.08
-    axis.set_xlim(min(ends) - reach, max(ends) + reach)
-    axis.locator_params(axis="x", nbins=6)
+    _log_ratios(axis, min(ends), max(ends))
     return figure
+
+
+def _log_ratios(axis: Axes, low: float, high: float) -> None:
+    """A logarithmic axis, on which half and twice lie equally far from 1, with ticks at round numbers."""
+    low, high = min(low, 0.97), max(high, 1.03)
+    reach = (high / low) ** 0.07
+    axis.set_xscale("log")
+    axis.set_xlim(low / reach, high * reach)
+    steps: tuple[float, ...] = (1, 2, 5) if high < 300 * low else (1,)
+    ticks = [step * 10.0**power for power in range(-4, 5) for step in steps]
+    if high < 4 * low:
+        apart = next((each for each in (0.05, 0.1, 0.2, 0.5) if (high - low) / each <= 6), 0.5)
+        ticks = [k * apart for k in range(1, int(high / apart) + 2)]
+    ticks = [tick for tick in ticks if low / reach <= tick <= high * reach]
+    axis.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axis.minorticks_off()
 
 
 def _shown(ratios: Sequence[Ratio]) -> list[Ratio]:
@@ -79,7 +93,8 @@ def sweep(report: Report, field: str) -> Plot | None:
         ends = []
         for i, (name, points) in enumerate(series.items()):
             colour = CYCLE[i % len(CYCLE)]
-            held = [(values.index(value_words(value)), pick(s)) for value, s in points if pick(s) is not None]
+            beside = (i - (len(series) - 1) / 2) * min(0.07, 0.4 / len(series))
+            held = [(values.index(value_words(value)) + beside, pick(s)) for value, s in points if pick(s) is not None]
             if not held:
                 continue
             _marks(axis, held, scale, colour, name)
@@ -94,7 +109,7 @@ def sweep(report: Report, field: str) -> Plot | None:
     return Plot(figure, f"{title}: {said}")
 
 
-def _marks(axis: Axes, held: list[tuple[int, Spread]], scale: float, colour: str, name: str) -> None:
+def _marks(axis: Axes, held: list[tuple[float, Spread]], scale: float, colour: str, name: str) -> None:
     """Medians joined by a thin line, quartiles as bars."""
     xs, middle = [x for x, _ in held], [s.median * scale for _, s in held]
     low = [(s.median - s.low) * scale for _, s in held]
@@ -106,12 +121,14 @@ def _marks(axis: Axes, held: list[tuple[int, Spread]], scale: float, colour: str
 def _series(report: Report, field: str) -> dict[str, list[Point]]:
     """Values of the field with their figures, by scenario, model and whatever else was swept."""
     found: dict[str, list[Point]] = {}
+    several = len({model.name for model in report.models}) > 1
     for i, case in enumerate(report.cases):
         summary = Summary.of(report, i)
         if field not in case.varied or case.model is None or summary.ttft is None:
             continue
         others = [f"{name}={value_words(value)}" for name, value in own_options(case).items() if name != field]
-        model = [report.models[case.model].name] if len(report.models) > 1 and field != "model" else []
+        # By name: what a swept dtype or backend loads is another model in the report.
+        model = [report.models[case.model].name] if several and field != "model" else []
         clients = [f"× {case.concurrency}"] if case.concurrency > 1 else []
         found.setdefault(", ".join([case.scenario, *model, *others, *clients]), []).append(
             (case.varied[field], summary)

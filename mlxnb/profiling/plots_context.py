@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from ..render.plot import CYCLE, GREY, Plot, literal, new_figure
 from ..render.plot_labels import SMALL, label_ends, label_points, shortened
 from .figures import Spread, Summary
 from .report import Report
-from .words import counted, model_name, model_words, own_options
+from .words import counted, model_names, model_words, own_options
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,11 +23,12 @@ Series = list[tuple[float, Spread]]
 def rates(report: Report) -> Plot | None:
     """Prefill and decode rate by the prompt's length; None of fewer than two lengths."""
     panels: tuple[dict[str, Series], dict[str, Series]] = ({}, {})
+    names = model_names(report)
     for i, case in enumerate(report.cases):
         summary = Summary.of(report, i)
         if case.model is None or case.concurrency > 1 or own_options(case) or summary.prompt_tokens is None:
             continue
-        name = model_name(report, case.model)
+        name = names[case.model]
         for panel, spread in zip(panels, (summary.prefill_rate, summary.decode_rate), strict=True):
             if spread is not None:
                 panel.setdefault(name, []).append((summary.prompt_tokens.median, spread))
@@ -53,7 +54,7 @@ def predicted(report: Report) -> Plot | None:
     )
     title = "Decode rate by context length, predicted and measured"
     figure, (axis,) = new_figure(title, [""], "context (tokens)", "decode rate (tok/s)", said)
-    ends, lines = [], []
+    ends, lines, names = [], [], model_names(report)
     for model in dict.fromkeys(each.model for each in report.roofline.predicted):
         found = sorted((e for e in report.roofline.predicted if e.model == model), key=lambda each: each.context)
         colour = CYCLE[model % len(CYCLE)]
@@ -67,7 +68,7 @@ def predicted(report: Report) -> Plot | None:
         axis.plot(
             *zip(*measured, strict=True), color=colour, marker="o", markersize=5, linewidth=0
         ) if measured else None
-        name = f"{shortened(model_name(report, model), 22)}: " if len(report.models) > 1 else ""
+        name = f"{shortened(names[model], 22)}: " if len(report.models) > 1 else ""
         ends.append((contexts[-1], found[-1].predicted, f"{name}predicted", colour))
         if measured:
             ends.append((*measured[-1], f"{name}measured", colour))
@@ -80,11 +81,12 @@ def predicted(report: Report) -> Plot | None:
 def together(report: Report) -> Plot | None:
     """Throughput of all requests, and the decode rate of each, by how many ran together."""
     panels: tuple[dict[str, Series], dict[str, Series]] = ({}, {})
+    names = model_names(report)
     for i, case in enumerate(report.cases):
         summary = Summary.of(report, i)
         if case.model is None or own_options(case) or summary.throughput is None:
             continue
-        name = case.scenario if len(report.models) == 1 else f"{model_name(report, case.model)}, {case.scenario}"
+        name = case.scenario if len(report.models) == 1 else f"{names[case.model]}, {case.scenario}"
         for panel, spread in zip(panels, (summary.throughput, summary.decode_rate), strict=True):
             if spread is not None:
                 panel.setdefault(name, []).append((case.concurrency, spread))
@@ -130,9 +132,9 @@ def draw_series(axis: Axes, panel: dict[str, Series]) -> None:
         legend(axis)
 
 
-def legend(axis: Axes) -> None:
-    """A quiet legend under the lines."""
-    made = axis.legend(loc="best", fontsize=SMALL - 1, frameon=False, labelcolor=GREY)
+def legend(axis: Axes, place: Literal["best", "lower right"] = "best") -> None:
+    """A quiet legend among the lines."""
+    made = axis.legend(loc=place, fontsize=SMALL - 1, frameon=False, labelcolor=GREY)
     made.set_in_layout(False)
 
 

@@ -83,7 +83,9 @@ def stress(report: Report) -> Plot | None:
     if not held:
         return None
     title = "Memory over a stress"
-    said = caption(report, "after each request; the line is the growth that was found", *map(_verdict, held))
+    verdicts = dict.fromkeys(map(_verdict, held))
+    said = caption(report, "after each request; the line is the growth that was found", *verdicts)
+    names = case_names(report)
     figure, (axis,) = new_figure(title, [""], "time of the stress (s)", "change of memory (MB)", said)
     ends = []
     for each, colour in zip(held, CYCLE, strict=False):
@@ -91,15 +93,16 @@ def stress(report: Report) -> Plot | None:
         axis.plot(times, change, color=colour, linewidth=0.8, marker="o", markersize=2, alpha=0.6)
         line = _trend(each, change)
         axis.plot([times[0], times[-1]], line, color=colour, linewidth=2.2)
-        ends.append((times[-1], line[1], f"{_signed(each.growth)} a request", colour))
-    axis.set_xlim(left=min(each.memory[0][0] for each in held))
+        name = f"{shortened(names[each.case], 22)}: " if len(held) > 1 else ""
+        ends.append((times[-1], line[1], f"{name}{_signed(each.growth)} a request", colour))
+    axis.set_xlim(left=0)
     label_ends(axis, ends)
     return Plot(figure, f"{title}: {said}")
 
 
 def _change(each: Stress) -> tuple[list[float], list[float]]:
-    first = each.memory[0][1]
-    return [at for at, _ in each.memory], [(held - first) / 1e6 for _, held in each.memory]
+    began, first = each.memory[0]
+    return [at - began for at, _ in each.memory], [(held - first) / 1e6 for _, held in each.memory]
 
 
 def _trend(each: Stress, change: list[float]) -> list[float]:
@@ -109,7 +112,7 @@ def _trend(each: Stress, change: list[float]) -> list[float]:
 
 
 def _verdict(each: Stress) -> str:
-    return f"{each.verdict} ({each.confidence:.0%} sure)"
+    return f"{each.verdict} ({each.confidence:.0%} sure)" if each.confidence else each.verdict
 
 
 def _signed(growth: float) -> str:

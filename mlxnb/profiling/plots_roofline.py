@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..render.numbers import count, significant
-from ..render.plot import CYCLE, GREY, Plot, new_figure
-from ..render.plot_labels import SMALL, label_points, settle, shortened
-from .plots_context import caption
+from ..render.plot import CYCLE, GREY, Plot, literal, new_figure
+from ..render.plot_labels import SMALL, Label, label_points, settle, shortened
+from .plots_context import caption, legend
 from .report import Point, Report
-from .words import model_name
+from .words import model_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MARKS = "os^Dv"  # of the models
 NEAR = 16  # points of paper within which two marks share a label
 COLOURS = {"prefill": CYCLE[1], "decode": CYCLE[0]}
 
@@ -33,7 +34,8 @@ def roofline(report: Report) -> Plot | None:
     from matplotlib.ticker import FuncFormatter
 
     sides = f"{significant(roof.bandwidth / 1e9)} GB/s, {significant(roof.product / 1e9)} Gop/s in {roof.dtype}"
-    said = caption(report, f"roof as measured: {sides}", "labels: tokens of context")
+    hollow = "" if all(_alone(report, point) for point in points) else "hollow: requests together"
+    said = caption(report, f"roof as measured: {sides}", "labels: tokens of context", hollow)
     title = "Roofline of prefill and decode"
     figure, (axis,) = new_figure(title, [""], "operations a byte", "operations a second (Gop/s)", said)
     figure.set_size_inches(6.8, 4.3)
@@ -43,7 +45,9 @@ def roofline(report: Report) -> Plot | None:
     roofs = np.minimum(xs * roof.bandwidth, roof.product) / 1e9
     axis.plot(xs, roofs, color=GREY, linewidth=1.6)
     for point in points:
-        axis.plot(point.intensity, point.rate / 1e9, "o", color=COLOURS[point.phase], markersize=5.5, alpha=0.85, mew=0)
+        inner = COLOURS[point.phase] if _alone(report, point) else "none"
+        mark = MARKS[(report.cases[point.case].model or 0) % len(MARKS)]
+        axis.plot(point.intensity, point.rate / 1e9, mark, color=COLOURS[point.phase], markersize=5.5, mfc=inner)
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlim(low, high)
@@ -53,12 +57,17 @@ def roofline(report: Report) -> Plot | None:
         side.set_major_formatter(FuncFormatter(lambda value, _: significant(value)))
     _name_roof(axis, roof.bandwidth, roof.product, low, high)
     marks = [(point.intensity, point.rate / 1e9) for point in points]
-    label_points(axis, _labels(report, axis, points), [*zip(xs, roofs, strict=True), *marks])
+    alone = [point for point in points if _alone(report, point)] or points
+    labels = [_label(group) for group in _groups(report, axis, alone)]
+    _name_models(report, axis, points)
+    beside = [*zip(xs, roofs, strict=True), *marks]
+    left_out = label_points(axis, labels, beside)
+    label_points(axis, _phases(labels, left_out), beside)
     return Plot(figure, f"{title}: {said}")
 
 
-def _labels(report: Report, axis: Axes, points: Sequence[Point]) -> list[tuple[float, float, str, str]]:
-    """A label for each point; neighbours of one phase and model share theirs, with the contexts from first to last."""
+def _groups(report: Report, axis: Axes, points: Sequence[Point]) -> list[list[Point]]:
+    """Neighbours of one phase and model, which share a label with the contexts from first to last."""
     settle(axis)
     groups: list[list[Point]] = []
     for point in sorted(points, key=lambda point: (point.phase, _model(report, point), point.intensity)):
@@ -66,21 +75,45 @@ def _labels(report: Report, axis: Axes, points: Sequence[Point]) -> list[tuple[f
             groups[-1].append(point)
         else:
             groups.append([point])
-    return [_label(report, group) for group in groups]
+    return groups
 
 
-def _label(report: Report, group: Sequence[Point]) -> tuple[float, float, str, str]:
-    middle = group[len(group) // 2]
+def _alone(report: Report, point: Point) -> bool:
+    """Whether it is of single requests; several together share the reading of the weights."""
+    return report.cases[point.case].concurrency == 1
+
+
+def _label(group: Sequence[Point]) -> Label:
+    last = group[-1]  # to the right of which there is room
     contexts = [point.context for point in group]
     low, high = min(contexts), max(contexts)
-    name = f"{shortened(_model(report, middle), 16)}, " if len(report.models) > 1 else ""
-    text = f"{name}{middle.phase} {count(low)}" + (f" – {count(high)}" if high > low else "")
-    return middle.intensity, middle.rate / 1e9, text, COLOURS[middle.phase]
+    text = f"{last.phase} {count(low)}" + (f" – {count(high)}" if high > low else "")
+    return last.intensity, last.rate / 1e9, text, COLOURS[last.phase]
+
+
+def _phases(labels: Sequence[Label], left_out: Sequence[str]) -> list[Label]:
+    """The bare name of a phase of which no label found room, so that its colour is explained."""
+    bare = {
+        colour: (x, y, phase, colour) for x, y, _, colour in labels for phase in COLOURS if COLOURS[phase] == colour
+    }
+    named = {colour for _, _, text, colour in labels if text not in left_out}
+    return [label for colour, label in bare.items() if colour not in named]
+
+
+def _name_models(report: Report, axis: Axes, points: Sequence[Point]) -> None:
+    """A legend of the marks, where the points are of several models."""
+    shown = sorted({model for point in points if (model := report.cases[point.case].model) is not None})
+    if len(shown) < 2:
+        return
+    for model in shown:
+        name = literal(shortened(model_names(report)[model], 30))
+        axis.plot([], [], MARKS[model % len(MARKS)], color=GREY, markersize=5.5, label=name)
+    legend(axis, "lower right")
 
 
 def _model(report: Report, point: Point) -> str:
     model = report.cases[point.case].model
-    return model_name(report, model) if model is not None else ""
+    return model_names(report)[model] if model is not None else ""
 
 
 def _same(report: Report, one: Point, other: Point) -> bool:
@@ -97,6 +130,9 @@ def _name_roof(axis: Axes, bandwidth: float, product: float, low: float, high: f
     """Its two sides, above the line."""
     axis.annotate("matrix rate", (high, product / 1e9), xytext=(-4, 4), textcoords="offset points", color=GREY,
                   fontsize=SMALL, ha="right", va="bottom")  # fmt: skip
+    settle(axis)
+    ends = axis.transData.transform([(x, x * bandwidth / 1e9) for x in (low, 2 * low)])
+    slope = float(np.degrees(np.arctan2(*(ends[1] - ends[0])[::-1])))
     axis.annotate("memory bandwidth", (low * 1.3, low * 1.3 * bandwidth / 1e9), xytext=(0, 6),
                   textcoords="offset points", color=GREY, fontsize=SMALL, ha="left", va="bottom",
-                  rotation=45, rotation_mode="anchor", transform_rotates_text=True)  # fmt: skip
+                  rotation=slope, rotation_mode="anchor")  # fmt: skip

@@ -106,7 +106,9 @@ def _times(axis: Axes, seconds: Sequence[float], said: str, log: bool = False) -
 def _nice(low: float, high: float) -> list[float]:
     """Ticks at round numbers of each power of ten that a range holds, the fewer the wider it is."""
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    steps: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 6, 8) if high < 6 * low else (1, 2, 5) if high < 300 * low else (1,)
+    wide = high / low
+    fine = (1, 1.5, 2, 3, 4, 5, 6, 8)
+    steps: tuple[float, ...] = fine if wide < 6 else (1, 2, 5) if wide < 100 else (1, 3) if wide < 3000 else (1,)
     held = [step * 10.0**power for power in powers for step in steps if low * 0.8 <= step * 10.0**power <= high * 1.25]
     return held or [low, high]
 

@@ -8,7 +8,7 @@ from ..render.plot_labels import SMALL, name_rows, shortened
 from .by_part import by_part
 from .plots_context import caption
 from .report import Inside, Report
-from .words import counted, model_name, part_name
+from .words import counted, model_names, part_name
 
 PANELS = 3
 
@@ -24,7 +24,7 @@ def token(report: Report) -> Plot | None:
     said = caption(report, f"median of {steps}, timed with a wait after each part")
     panels = [_panel(report, each) for each in looks]
     figure, axes = new_figure(title, [""] * len(looks), "time (ms)", "", said)
-    figure.set_size_inches(SIZE[0], max(2.2, 1.7 + 0.27 * len(parts)))
+    figure.set_size_inches(SIZE[0], max(2.2, 1.8 + 0.27 * len(parts)))
     for axis, look, panel in zip(axes, looks, panels, strict=True):
         axis.set_title("\n".join(map(literal, panel)), color=GREY, fontsize=SMALL + 0.5, loc="left")
         took = dict(by_part(look))
@@ -40,7 +40,7 @@ def token(report: Report) -> Plot | None:
     return Plot(figure, f"{title}: {said}")
 
 
-def _panel(report: Report, look: Inside) -> tuple[str, str]:
-    name = f"{shortened(model_name(report, look.model), 16)}, " if len(report.models) > 1 else ""
+def _panel(report: Report, look: Inside) -> tuple[str, ...]:
+    name = [shortened(model_names(report)[look.model], 26)] if len(report.models) > 1 else []
     whole = f"{duration(look.synchronised)}, {duration(look.free)} without waits"
-    return f"{name}{count(look.context)} tokens", whole
+    return (*name, f"{count(look.context)} tokens", whole)

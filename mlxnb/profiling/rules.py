@@ -66,6 +66,7 @@ def _explains(one: Finding, other: Finding) -> bool:
 
 
 def _worst_of_each(report: Report, held: Iterable[Finding]) -> Iterable[Finding]:
+    """One finding for each rule and model, or for the machine: the worst, which names the others."""
     groups: dict[tuple[str, int | None], list[Finding]] = {}
     for finding in held:
         of_all = finding.case is None or finding.rule in OF_THE_MACHINE

@@ -40,13 +40,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading with items and tables under it; `plot` names the plot that shows the same. `folded` hides it first."""
+    """A heading with items and tables under it; `plots` names those that show the same. `folded` hides it at first,
+    `beside` puts its tables side by side where there is room.
+    """
 
     title: str
     tables: tuple[Table, ...] = ()
     items: tuple[Item, ...] = ()
     plots: tuple[str, ...] = ()
     folded: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,13 @@ def sections(report: Report) -> tuple[Section, ...]:
     tables = roofline_tables(report)
     found = (
         Section("Figures", _some(figures_table(report)), plots=(*SPEED, *_sweeps(report))),
-        Section("Could not be measured", _some(unmeasured_table(report))),
         Section("What limits it", items=tuple(_finding(report, i) for i in range(len(report.findings)))),
+        Section("Could not be measured", _some(unmeasured_table(report))),
         Section("Compared in turns", _some(_comparisons(report)), plots=("comparison",)),
-        Section("Time inside a token", inside_tables(report), plots=("token",)),
+        Section("Time inside a token", inside_tables(report), plots=("token",), beside=True),
         Section("Roofline", tables, plots=("roofline", "predicted")),
         Section("Stress", _some(_stress(report)), plots=("stress",)),
-        Section("Recommended settings", _some(_recommendations(report))),
+        Section("Recommended settings", _some(_recommendations(report)), folded=not _gains(report)),
         Section("Other models for this memory", _some(_others(report))),
         Section("Notes", _some(_notes(report))),
         Section("Machine, versions and models", machine_tables(report), plots=("memory",), folded=True),
@@ -195,6 +198,11 @@ def _stress(report: Report) -> Table | None:
         ("free but held", "%"), "requests", ("time", "s"), "ended by",
     )  # fmt: skip
     return without_empty(Table(columns, rows, bold="case"))
+
+
+def _gains(report: Report) -> bool:
+    """Whether anything was measured that a recommendation rests on."""
+    return any(not each.gain.startswith("none measured") for each in report.recommendations)
 
 
 def _recommendations(report: Report) -> Table | None:

@@ -8,7 +8,7 @@ from ..render.table import Table
 from .by_part import by_part
 from .figures import Spread, Summary
 from .report import Inside, Report, Roofline
-from .words import case_names, counted, limits_words, model_name, part_name
+from .words import case_names, counted, limits_words, model_names, part_name
 
 COLUMNS: tuple[str | tuple[str, str], ...] = (
     "case", ("first token", "ms"), ("prefill", "tok/s"), ("decode", "tok/s"), ("spread", "%"), ("gap p95", "ms"),
@@ -86,7 +86,7 @@ def _inside(report: Report, look: Inside) -> Table:
     longest = max(seconds for _, seconds in parts) or 1.0
     rows = [(part_name(part), 1e3 * s, 100 * s / look.synchronised, Bar(s / longest)) for part, s in parts]
     caption = (
-        f"{model_name(report, look.model)} at {count(look.context)} tokens, {counted([look.steps], 'step')} · "
+        f"{model_names(report)[look.model]} at {count(look.context)} tokens, {counted([look.steps], 'step')} · "
         f"{duration(look.synchronised)} with a wait after each part, {duration(look.free)} without: {_waits(look)}"
     )
     return Table(("part", ("time", "ms"), ("share", "%"), ""), rows, bold="part", caption=caption)
@@ -132,9 +132,10 @@ def _points(report: Report, roof: Roofline) -> Table:
 
 
 def _predicted(report: Report, roof: Roofline) -> Table:
+    models = model_names(report)
     rows = [
         (
-            model_name(report, each.model),
+            models[each.model],
             each.context,
             each.predicted,
             each.measured,

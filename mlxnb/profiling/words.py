@@ -23,17 +23,10 @@ FIGURES: Mapping[str, str] = {
 }
 MORE_IS_BETTER = frozenset({"prefill_rate", "decode_rate", "throughput", "acceptance", "goodput"})
 
+# In what a model of one name may have been loaded differently, the plainest first.
+WAYS = ("backend", "device", "dtype", "quantization", "attention", "revision")
 # Parts of a decode step as a person names them.
 PARTS: Mapping[str, str] = {"mlp": "MLP", "norm": "norms", "other": "rest of the model", "overhead": "our own work"}
-
-
-def model_name(report: Report, model: int) -> str:
-    """A model's name, with what sets it apart from another of the same name: backend, dtype, quantisation."""
-    own = report.models[model]
-    same = [each for each in report.models if each.name == own.name]
-    apart = ("backend", "device", "dtype", "quantization", "attention")
-    differing = [name for name in apart if len({getattr(each, name) for each in same}) > 1]
-    return " ".join([own.name, *(str(getattr(own, name) or "whole") for name in differing[:1])])
 
 
 def part_name(part: str) -> str:
@@ -79,11 +72,25 @@ def case_names(report: Report) -> tuple[str, ...]:
     return tuple(name if still[name] == 1 else f"{name} [{i + 1}]" for i, name in enumerate(names))
 
 
+def model_names(report: Report) -> tuple[str, ...]:
+    """Each model's name, with how it was loaded where one name was loaded in several ways."""
+    models = report.models
+    again = Counter(model.name for model in models)
+    names = []
+    for model in models:
+        same = [other for other in models if other.name == model.name]
+        ways = [each for each in WAYS if len({getattr(other, each) for other in same}) > 1]
+        said = [str(getattr(model, each) or "not quantised") for each in ways]
+        names.append(" ".join([model.name, *said]) if again[model.name] > 1 else model.name)
+    still = Counter(names)
+    return tuple(name if still[name] == 1 else f"{name} [{i + 1}]" for i, name in enumerate(names))
+
+
 def _apart(report: Report, case: Case) -> list[str]:
     """What a case has that another of its label may have otherwise."""
     said = [f"{name}={value_words(value)}" for name, value in case.varied.items()]
     if len(report.models) > 1 and case.model is not None:
-        said.append(report.models[case.model].name)
+        said.append(model_names(report)[case.model])
     return [*said, *([f"× {case.concurrency}"] if case.concurrency > 1 else [])]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 GREY = "#808080"
 SIZE = (6.8, 3.8)  # inches
-CAPTION = 134  # characters of a caption's line, which fit into the width
+CAPTION = 118  # characters of a caption's line, which fit into the width
 DPI = 100  # of the page; the image has twice as many
 
 

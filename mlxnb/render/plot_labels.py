@@ -9,7 +9,7 @@ from .plot import GREY, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.text import Annotation
+    from matplotlib.text import Annotation, Text
     from matplotlib.transforms import Bbox
 
 SMALL = 8  # points, of a label's font
@@ -18,12 +18,11 @@ INK = {"#0072B2": "#1f87c7"}
 LINE = 11  # points between two lines of text
 Label = tuple[float, float, str, str]  # x and y in the axes' own units, text, colour
 
-# Where a label may stand around its point, in points of paper, the best place first.
+# Where a label may stand around its point, in points of paper, the best place first. Further off it would name another.
 PLACES = (
     (7, 0, "left", "center"), (-7, 0, "right", "center"), (0, 7, "center", "bottom"), (0, -7, "center", "top"),
     (6, 8, "left", "bottom"), (-6, 8, "right", "bottom"), (6, -8, "left", "top"), (-6, -8, "right", "top"),
-    (0, 19, "center", "bottom"), (0, -19, "center", "top"), (10, 20, "left", "bottom"), (-10, 20, "right", "bottom"),
-    (10, -20, "left", "top"), (-10, -20, "right", "top"), (0, 32, "center", "bottom"), (0, -32, "center", "top"),
+    (10, 16, "left", "bottom"), (-10, 16, "right", "bottom"), (10, -16, "left", "top"), (-10, -16, "right", "top"),
 )  # fmt: skip
 
 
@@ -55,7 +54,7 @@ def label_points(axis: Axes, labels: Sequence[Label], beside: Sequence[tuple[flo
     settle(axis)
     inside = axis.get_window_extent()
     taken = [_around(axis, x, y) for x, y in [*((x, y) for x, y, _, _ in labels), *beside]]
-    taken += [text.get_window_extent() for text in axis.texts]
+    taken += [box for text in axis.texts for box in _boxes(text, axis.figure.dpi)]
     left_out = []
     for x, y, text, colour in labels:
         made = _placed(axis, (x, y, text, colour), taken, inside)
@@ -80,6 +79,21 @@ def _placed(axis: Axes, label: Label, taken: Sequence[Bbox], inside: Bbox) -> An
             return made
         made.remove()
     return None
+
+
+def _boxes(text: Text, dpi: float, steps: int = 12) -> list[Bbox]:
+    """The place of a text. Around one that rises from left to right the upright box is mostly empty: a row of small
+    ones along it.
+    """
+    from matplotlib.transforms import Bbox
+
+    whole = text.get_window_extent()
+    if not 0 < text.get_rotation() < 90:
+        return [whole]
+    half = float(text.get_fontsize()) * dpi / 72 / 2
+    ends = whole.x0 + half, whole.y0 + half, whole.width - 2 * half, whole.height - 2 * half
+    middles = [(ends[0] + ends[2] * i / steps, ends[1] + ends[3] * i / steps) for i in range(steps + 1)]
+    return [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in middles]
 
 
 def _around(axis: Axes, x: float, y: float, points: float = 3.0) -> Bbox:

@@ -58,7 +58,9 @@ def _heading(title: str) -> str:
 
 
 def _section(section: Section) -> str:
-    inner = "".join([*map(_item, section.items), *(table.part() for table in section.tables)])
+    tables = "".join(table.part() for table in section.tables)
+    tables = f'<div class="mlxnb-beside">{tables}</div>' if section.beside else tables
+    inner = "".join(map(_item, section.items)) + tables
     if section.folded:
         return f'<details class="mlxnb-folded"><summary>{_said(section.title)}</summary>{inner}</details>'
     return _heading(section.title) + inner

@@ -101,7 +101,9 @@ padding:4px 12px 4px 8px}
 REPORT = """
 .mlxnb .mlxnb-heading{font-size:1em;font-weight:600;line-height:1.4;margin:20px 0 4px;padding:0;border:0}
 .mlxnb .mlxnb-heading:first-of-type{font-size:1.15em;margin-top:4px}
-.mlxnb .mlxnb-caption{color:var(--secondary);margin:8px 0 0;max-width:90ch}
+.mlxnb .mlxnb-caption{color:var(--secondary);font-size:var(--small);margin:8px 0 0;max-width:90ch}
+.mlxnb .mlxnb-beside{display:flex;flex-wrap:wrap;gap:0 40px}
+.mlxnb .mlxnb-beside .mlxnb-caption{max-width:46ch}
 .mlxnb.mlxnb-report .mlxnb-table table{margin:4px 0 12px}
 .mlxnb.mlxnb-report th{vertical-align:bottom}
 .mlxnb.mlxnb-report th.mlxnb-right{white-space:normal}

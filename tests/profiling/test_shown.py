@@ -23,7 +23,7 @@ SHORT = full(runs=1)
 BUNDLE = FULL._repr_mimebundle_()
 TEXT, HTML = BUNDLE["text/plain"], BUNDLE["text/html"]
 SECTIONS = [
-    "Figures", "Could not be measured", "What limits it", "Compared in turns", "Time inside a token", "Roofline",
+    "Figures", "What limits it", "Could not be measured", "Compared in turns", "Time inside a token", "Roofline",
     "Stress", "Recommended settings", "Other models for this memory", "Machine, versions and models",
 ]  # fmt: skip
 OWN_TAGS = {
