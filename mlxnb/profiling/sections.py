@@ -124,6 +124,7 @@ def _finding(report: Report, index: int) -> Item:
 def _value(value: float, unit: str) -> str:
     if unit == "bytes":
         return size(value)
+    unit = unit.removesuffix("s") if value == 1 else unit
     return f"{significant(100 * value)}%" if unit == "share" else f"{significant(value)} {unit}".strip()
 
 

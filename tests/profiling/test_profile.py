@@ -25,7 +25,7 @@ def asked(run, monkeypatch):
     seen = {}
 
     def part(module, name, answer):
-        def called(*given):
+        def called(*given, **more):
             seen.setdefault(name, []).append(given)
             if isinstance(answer, BaseException):
                 raise answer
