@@ -11,7 +11,7 @@ from ..render.table import Table
 from ..request import option_fields
 from .report import Finding, Ratio, Report, Value
 from .sections_machine import machine_tables
-from .sections_speed import figures_table, inside_tables, roofline_tables, unmeasured_table
+from .sections_speed import figures_tables, inside_tables, roofline_tables, unmeasured_table
 from .words import better, case_names, figure_name, flags, model_words, ratio_words
 
 NOTHING = "nothing-found"
@@ -81,7 +81,7 @@ def sections(report: Report) -> tuple[Section, ...]:
     """Everything that was measured and judged, the answer first and the small print last."""
     tables = roofline_tables(report)
     found = (
-        Section("Figures", _some(figures_table(report)), plots=(*SPEED, *_sweeps(report))),
+        Section("Figures", figures_tables(report), plots=(*SPEED, *_sweeps(report))),
         Section("What limits it", items=tuple(_finding(report, i) for i in range(len(report.findings)))),
         Section("Could not be measured", _some(unmeasured_table(report))),
         Section("Compared in turns", _some(_comparisons(report)), plots=("comparison",)),
@@ -183,9 +183,11 @@ def _stress(report: Report) -> Table | None:
         (
             names[each.case],
             Dot("success" if each.verdict.startswith("no") else "warning", each.verdict),
-            100 * each.confidence,
-            each.growth / 1e3,
-            f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}".replace("-", "−"),
+            100 * each.confidence if each.confidence else None,
+            each.growth / 1e3 if each.confidence else None,
+            f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}".replace("-", "−")
+            if each.confidence
+            else None,
             100 * each.decline,
             None if each.fragmentation is None else 100 * each.fragmentation,
             each.requests,
@@ -225,7 +227,7 @@ def _notes(report: Report) -> Table | None:
     notes = dict.fromkeys([*report.notes, *of_cases, *(note for run in report.runs for note in run.notes)])
     counted = {note: sum(note in run.notes for run in report.runs) for note in notes}
     rows = [(note, count(counted[note]) if counted[note] else "") for note in notes]
-    return Table(("note", "runs"), rows) if rows else None
+    return without_empty(Table(("note", "runs"), rows)) if rows else None
 
 
 def without_empty(table: Table) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..render.cells import Bar, Cell, Dot
 from ..render.numbers import count, duration, significant
 from ..render.table import Table
@@ -10,50 +12,64 @@ from .figures import Spread, Summary
 from .report import Inside, Report, Roofline
 from .words import case_names, counted, limits_words, model_names, part_name
 
-COLUMNS: tuple[str | tuple[str, str], ...] = (
-    "case", ("first token", "ms"), ("prefill", "tok/s"), ("decode", "tok/s"), ("spread", "%"), ("gap p95", "ms"),
-    ("throughput", "tok/s"), ("goodput", "/s"), ("peak", "MB"), ("process", "MB"), ("energy", "mJ/token"),
-    ("accepted", "%"), "prompt", "n", "failed",
+SPEED: tuple[str | tuple[str, str], ...] = (
+    "case", "prompt", ("first token", "ms"), ("prefill", "tok/s"), ("decode", "tok/s"), ("spread", "%"),
+    ("gap p95", "ms"), ("throughput", "tok/s"), "n", "failed",
+)  # fmt: skip
+BESIDE: tuple[str | tuple[str, str], ...] = (
+    "case", ("peak memory", "MB"), ("process memory", "MB"), ("energy", "mJ/token"), ("accepted", "%"),
+    ("reused", "tokens"), ("goodput", "/s"),
 )  # fmt: skip
 
 
-def figures_table(report: Report) -> Table | None:
-    """A row a case with its medians; what no case has is left out."""
-    rows, counts = [], []
+def figures_tables(report: Report) -> tuple[Table, ...]:
+    """A row a case with its medians, of speed and then of memory and the rest; what no case has is left out."""
     several = any(case.concurrency > 1 for case in report.cases)
-    for i, name in enumerate(case_names(report)):
-        summary = Summary.of(report, i)
-        if summary.n:
-            rows.append(_figures(name, summary, several))
-            counts.append(summary.n)
-    if not rows:
-        return None
-    kept = [k for k in range(len(COLUMNS)) if any(row[k] not in (None, 0) for row in rows)]
-    caption = f"Medians of {counted(counts, 'run')} · spread: between the quartiles of the decode rate"
+    summaries = [Summary.of(report, i) for i in range(len(report.cases))]
+    held = [(name, each) for name, each in zip(case_names(report), summaries, strict=True) if each.n]
+    counts = [each.n for _, each in held]
+    speed = f"Medians of {counted(counts, 'run')} · spread: between the quartiles of the decode rate"
+    beside = "Largest of all runs"
     if report.limits:
-        caption += f" · goodput: requests a second within {limits_words(report.limits)}"
-    return Table(
-        [COLUMNS[k] for k in kept], [tuple(row[k] for k in kept) for row in rows], bold="case", caption=caption
+        beside += f" · goodput: requests a second within {limits_words(report.limits)}"
+    tables = (
+        _with_figures(SPEED, [_speed(name, each, several) for name, each in held], speed),
+        _with_figures(BESIDE, [_beside(name, each) for name, each in held], beside),
     )
+    return tuple(table for table in tables if len(table.columns) > 1)
 
 
-def _figures(name: str, s: Summary, several: bool) -> tuple[Cell, ...]:
+def _with_figures(columns: Sequence[str | tuple[str, str]], rows: list[tuple[Cell, ...]], caption: str) -> Table:
+    """A table of the columns in which a figure stands."""
+    kept = [k for k in range(len(columns)) if any(row[k] is not None for row in rows)]
+    shown = [tuple(row[k] for k in kept) for row in rows]
+    return Table([columns[k] for k in kept], shown, bold="case" if kept else None, caption=caption)
+
+
+def _speed(name: str, s: Summary, several: bool) -> tuple[Cell, ...]:
     return (
         name,
+        None if s.prompt_tokens is None else round(s.prompt_tokens.median),
         _middle(s.ttft, 1e3),
         _middle(s.prefill_rate),
         _middle(s.decode_rate),
         round(100 * s.decode_rate.relative, 1) if s.decode_rate is not None and s.decode_rate.n > 1 else None,
         1e3 * s.itl.p95 if s.itl is not None and s.itl.p95 is not None else None,
         _middle(s.throughput) if several else None,
-        s.goodput,
+        s.n,
+        s.failed or None,
+    )
+
+
+def _beside(name: str, s: Summary) -> tuple[Cell, ...]:
+    return (
+        name,
         s.peak_memory / 1e6 if s.peak_memory else None,
-        s.peak_rss / 1e6 if s.peak_rss and not s.peak_memory else None,
+        s.peak_rss / 1e6 if s.peak_rss else None,
         1e3 * s.energy if s.energy is not None else None,
         100 * s.acceptance if s.acceptance is not None else None,
-        None if s.prompt_tokens is None else round(s.prompt_tokens.median),
-        s.n,
-        s.failed,
+        round(s.reused_tokens.median) or None if s.reused_tokens is not None else None,
+        s.goodput,
     )
 
 

@@ -23,8 +23,8 @@ FIGURES: Mapping[str, str] = {
 }
 MORE_IS_BETTER = frozenset({"prefill_rate", "decode_rate", "throughput", "acceptance", "goodput"})
 
-# In what a model of one name may have been loaded differently, the plainest first.
-WAYS = ("backend", "device", "dtype", "quantization", "attention", "revision")
+# In what a model of one name may have been loaded differently; the first that differs tells two of them apart.
+WAYS = ("quantization", "dtype", "backend", "device", "attention", "revision")
 # Parts of a decode step as a person names them.
 PARTS: Mapping[str, str] = {"mlp": "MLP", "norm": "norms", "other": "rest of the model", "overhead": "our own work"}
 
@@ -74,14 +74,13 @@ def case_names(report: Report) -> tuple[str, ...]:
 
 def model_names(report: Report) -> tuple[str, ...]:
     """Each model's name, with how it was loaded where one name was loaded in several ways."""
-    models = report.models
-    again = Counter(model.name for model in models)
-    names = []
-    for model in models:
-        same = [other for other in models if other.name == model.name]
-        ways = [each for each in WAYS if len({getattr(other, each) for other in same}) > 1]
-        said = [str(getattr(model, each) or "not quantised") for each in ways]
-        names.append(" ".join([model.name, *said]) if again[model.name] > 1 else model.name)
+    names = [model.name for model in report.models]
+    for way in WAYS:
+        again, held = Counter(names), list(names)
+        for i, model in enumerate(report.models):
+            same = [other for other, name in zip(report.models, held, strict=True) if name == held[i]]
+            if again[held[i]] > 1 and len({getattr(other, way) for other in same}) > 1:
+                names[i] = f"{held[i]} {getattr(model, way) or 'whole'}"
     still = Counter(names)
     return tuple(name if still[name] == 1 else f"{name} [{i + 1}]" for i, name in enumerate(names))
 

@@ -75,7 +75,9 @@ def test_figures_are_those_of_the_runs() -> None:
     assert row["decode tok/s"] == f"{rates[2]:.3g}"
     assert row["n"] == "5"
     assert "accepted %" not in row
-    assert "process MB" not in row
+    assert "failed" not in row
+    beside = [cell.text for cell in soup(HTML).select("table")[1].select("thead th")]
+    assert beside == ["case", "peak memory MB", "process memory MB", "energy mJ/token", "goodput /s"]
 
 
 def test_what_could_not_be_measured_is_told_with_its_reason() -> None:

@@ -17,10 +17,16 @@ def test_one_name_that_was_loaded_in_several_ways_says_how() -> None:
     torch = replace(MODEL, backend="torch", quantization="int8")
     assert model_names(replace(single(), models=(MODEL,))) == ("Qwen3-0.6B",)
     assert model_names(replace(single(), models=(MODEL, quantised))) == (
-        "Qwen3-0.6B not quantised",
+        "Qwen3-0.6B whole",
         "Qwen3-0.6B 8-bit, group 64",
     )
-    assert model_names(replace(single(), models=(MODEL, torch)))[1] == "Qwen3-0.6B torch int8"
+    assert model_names(replace(single(), models=(MODEL, torch)))[1] == "Qwen3-0.6B int8"
+    plain = replace(MODEL, backend="torch")
+    assert model_names(replace(single(), models=(MODEL, plain, torch))) == (
+        "Qwen3-0.6B whole mlx",
+        "Qwen3-0.6B whole torch",
+        "Qwen3-0.6B int8",
+    )
     assert model_names(replace(single(), models=(MODEL, MODEL))) == ("Qwen3-0.6B [1]", "Qwen3-0.6B [2]")
     assert model_names(replace(single(), models=(MODEL, replace(MODEL, name="b")))) == ("Qwen3-0.6B", "b")
 
