@@ -6,17 +6,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import mean, median
+from statistics import median
 from typing import Any
-
-import numpy as np
 
 from ..result import Timings
 from .changes import Change, changes
-from .figures import T_95, by_round, throughput, ttft
+from .figures import by_round, throughput, ttft
+from .ratios import Repeated, paired, ratios_of, unpaired
 from .report import Case, Comparison, Ratio, Report, Run
 
-DRAWS = 4000
 Figure = Callable[[Sequence[Run]], "float | None"]
 
 
@@ -87,23 +85,26 @@ def comparisons(report: Report) -> tuple[Comparison, ...]:
     found = []
     for i, case in enumerate(report.cases):
         theirs = first.setdefault((case.scenario, case.concurrency, case.prompt_tokens), i)
-        if theirs != i and (ratios := _paired(report, i, theirs)):
-            found.append(Comparison(i, theirs, ratios))
-    return tuple(found)
+        if theirs != i and (tests := _paired(report, i, theirs)):
+            found.append((i, theirs, tests))
+    ratios = ratios_of([tests for _, _, tests in found])
+    return tuple(Comparison(i, j, each) for (i, j, _), each in zip(found, ratios, strict=True))
 
 
 def against(report: Report, earlier: Report) -> Against:
     """Every case beside the same one of an earlier report: by model, scenario, label and options."""
     named = len(report.models) > 1 or len(earlier.models) > 1
     theirs = _keyed(earlier, named)
-    matches, only_ours, matched = [], [], set()
+    found, only_ours, matched = [], [], set()
     for key, ours in _keyed(report, named).items():
         if key not in theirs:
             only_ours.append(report.cases[ours].label)
-        elif ratios := _unpaired(report, ours, earlier, theirs[key]):
-            matches.append(Match(ours, theirs[key], ratios))
+        elif tests := _unpaired(report, ours, earlier, theirs[key]):
+            found.append((ours, theirs[key], tests))
         matched.add(key)
     only_theirs = tuple(earlier.cases[i].label for key, i in theirs.items() if key not in matched)
+    ratios = ratios_of([tests for _, _, tests in found])
+    matches = [Match(i, j, each) for (i, j, _), each in zip(found, ratios, strict=True)]
     return Against(report, earlier, tuple(matches), changes(report, earlier), tuple(only_ours), only_theirs)
 
 
@@ -127,67 +128,25 @@ def _plain_label(case: Case, report: Report) -> str:
     return case.label.replace(name, "").strip(" ,·:") if name else case.label
 
 
-def _paired(report: Report, ours: int, theirs: int) -> tuple[Ratio, ...]:
+def _paired(report: Report, ours: int, theirs: int) -> tuple[Repeated, ...]:
     a, b = (_rounds(report, case) for case in (ours, theirs))
     both = [number for number in a if number in b]
-    ratios = []
+    tests = []
     for name, figure in FIGURES.items():
         pairs = [(figure(a[number]), figure(b[number])) for number in both]
         logs = [math.log(x / y) for x, y in pairs if x and y and x > 0 and y > 0]
-        ratio = paired_ratio(name, logs)
-        ratios += [ratio] if ratio is not None else []
-    return tuple(ratios)
+        tests += [paired(name, logs)] if len(logs) > 1 else []
+    return tuple(tests)
 
 
-def _unpaired(report: Report, ours: int, earlier: Report, theirs: int) -> tuple[Ratio, ...]:
+def _unpaired(report: Report, ours: int, earlier: Report, theirs: int) -> tuple[Repeated, ...]:
     a, b = by_round(report.of(ours)), by_round(earlier.of(theirs))
-    ratios = []
+    tests = []
     for name, figure in FIGURES.items():
         logs = [[math.log(value) for each in rounds if (value := figure(each))] for rounds in (a, b)]
-        ratio = unpaired_ratio(name, *logs)
-        ratios += [ratio] if ratio is not None else []
-    return tuple(ratios)
+        tests += [unpaired(name, *logs)] if min(map(len, logs)) > 1 else []
+    return tuple(tests)
 
 
 def _rounds(report: Report, case: int) -> dict[int, list[Run]]:
     return {together[0].round: together for together in by_round(report.of(case))}
-
-
-def paired_ratio(figure: str, logs: Sequence[float]) -> Ratio | None:
-    """The median of ratios given as logarithms, with a 95 % interval; None of fewer than two, which have no spread.
-
-    The interval is the bootstrap's of the median (Efron 1979, percentiles), or Student's around the mean where that
-    reaches further: of few pairs the bootstrap alone is too narrow, as it never leaves the values themselves.
-    """
-    if len(logs) < 2:
-        return None
-    values = np.asarray(logs)
-    draws = np.median(np.random.default_rng(0).choice(values, (DRAWS, len(values))), axis=1)
-    reach = _t(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return _ratio(figure, float(np.median(values)), mean(logs), reach, draws, len(values))
-
-
-def unpaired_ratio(figure: str, ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
-    """The same of two samples that are no pairs: each is drawn by itself; Welch's interval, with the fewer degrees of
-    freedom of both.
-    """
-    if min(len(ours), len(theirs)) < 2:
-        return None
-    a, b = np.asarray(ours), np.asarray(theirs)
-    generator = np.random.default_rng(0)
-    drawn = [np.median(generator.choice(each, (DRAWS, len(each))), axis=1) for each in (a, b)]
-    se = math.sqrt(float(np.var(a, ddof=1)) / len(a) + float(np.var(b, ddof=1)) / len(b))
-    least = min(len(a), len(b))
-    middle = float(np.median(a) - np.median(b))
-    return _ratio(figure, middle, mean(ours) - mean(theirs), _t(least - 1) * se, drawn[0] - drawn[1], least)
-
-
-def _ratio(figure: str, middle: float, centre: float, reach: float, draws: np.ndarray, pairs: int) -> Ratio:
-    low, high = (float(value) for value in np.percentile(draws, [2.5, 97.5]))
-    low, high = min(low, centre - reach, middle), max(high, centre + reach, middle)
-    return Ratio(figure, math.exp(middle), math.exp(low), math.exp(high), pairs)
-
-
-def _t(freedom: int) -> float:
-    """Student's t that 95 % lie within."""
-    return T_95[freedom - 1] if freedom <= len(T_95) else 1.96

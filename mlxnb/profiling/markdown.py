@@ -38,7 +38,8 @@ def _section(section: Section, pictures: Mapping[str, str]) -> str:
 
 def _item(item: Item) -> str:
     where = f" · {escaped(item.where)}" if item.where else ""
-    lines = [f"- **{escaped(item.state.word)}**{where}", *(f"  - {_line(line)}" for line in item.lines)]
+    state = item.state.word if isinstance(item.state, Dot) else item.state
+    lines = [f"- **{escaped(state)}**{where}", *(f"  - {_line(line)}" for line in item.lines)]
     return "\n".join(lines)
 
 

@@ -33,7 +33,11 @@ def comparison(report: Report) -> Plot | None:
     bases = list(dict.fromkeys(names[c.theirs] for c in report.comparisons))
     title = f"Compared with {bases[0]}" if len(bases) == 1 else "Compared with the first of each scenario"
     pairs = counted([ratio.pairs for _, ratio in rows], "pair")
-    said = caption(report, f"median and 95% interval of {pairs}", "blue better, orange worse, grey no difference")
+    said = caption(
+        report,
+        f"median and 95% interval of {pairs}, wider the more are compared",
+        "blue better, orange worse, grey no difference",
+    )
     return Plot(_forest(title, rows, said), f"{title}: {said}")
 
 

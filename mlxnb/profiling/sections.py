@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..render.cells import Cell, Command, Dot
+from ..render.cells import Cell, Dot
 from ..render.numbers import count, duration, plural, significant, size
 from ..render.table import Table
 from ..request import option_fields
@@ -15,6 +15,7 @@ from .sections_speed import figures_tables, inside_tables, roofline_tables, unme
 from .words import better, case_names, figure_name, flags, model_words, ratio_words
 
 NOTHING = "nothing-found"
+INTERVAL = "a 95% interval of it, wider the more figures are compared"
 SPEED = ("rates", "throughput", "first-token", "gaps")  # plots that show the figures
 # Options of %%generate that are no fields of a Request or Sampling.
 OF_A_CELL = ("backend", "cache", "draft", "dtype", "quantize")
@@ -31,9 +32,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A finding: its state, what it is about, and what there is to say of it."""
+    """Something with several things to say of it, such as a finding: its state or its name, and what it is about."""
 
-    state: Dot
+    state: Dot | str
     where: str
     lines: tuple[Line, ...]
 
@@ -88,7 +89,7 @@ def sections(report: Report) -> tuple[Section, ...]:
         Section("Time inside a token", inside_tables(report), plots=("token",), beside=True),
         Section("Roofline", tables, plots=("roofline", "predicted")),
         Section("Stress", _some(_stress(report)), plots=("stress",)),
-        Section("Recommended settings", _some(_recommendations(report)), folded=not _gains(report)),
+        Section("Recommended settings", items=_recommendations(report), folded=not _gains(report)),
         Section("Other models for this memory", _some(_others(report))),
         Section("Notes", _some(_notes(report))),
         Section("Machine, versions and models", machine_tables(report), plots=("memory",), folded=True),
@@ -152,13 +153,14 @@ def _comparisons(report: Report) -> Table | None:
         return None
     names = case_names(report)
     pairs = [(names[each.ours], names[each.theirs], each.ratios) for each in report.comparisons]
-    return ratios_table(pairs, "Ratios pair by pair: the median, and a 95% interval of it")
+    return ratios_table(pairs, f"Ratios pair by pair: the median, and {INTERVAL}")
 
 
 def ratios_table(pairs: Sequence[tuple[str, str, Sequence[Ratio]]], caption: str) -> Table:
     """A row for each ratio that differs, and one for the rest of a case, which then are equal."""
     rows: list[tuple[Cell, ...]] = []
-    for ours, theirs, ratios in pairs:
+    for ours, other, ratios in pairs:
+        theirs = other if other != ours else None
         differing = [ratio for ratio in ratios if ratio.differs]
         equal = [ratio for ratio in ratios if not ratio.differs]
         for ratio in differing:
@@ -168,7 +170,8 @@ def ratios_table(pairs: Sequence[tuple[str, str, Sequence[Ratio]]], caption: str
             named = "every figure" if not differing else ", ".join(figure_name(ratio.figure) for ratio in equal)
             said = f"inside the spread, {widest.low:.2f}–{widest.high:.2f} at most"
             rows.append((ours, theirs, named, Dot("off", "equal"), said, min(ratio.pairs for ratio in equal)))
-    return Table(("case", "beside", "figure", "outcome", "ratio", "n"), rows, bold="case", caption=caption)
+    columns = ("case", "beside", "figure", "outcome", "ratio", "n")
+    return without_empty(Table(columns, rows, bold="case", caption=caption))
 
 
 def _outcome(ratio: Ratio) -> Dot:
@@ -208,12 +211,15 @@ def _gains(report: Report) -> bool:
     return any(not each.gain.startswith("none measured") for each in report.recommendations)
 
 
-def _recommendations(report: Report) -> Table | None:
+def _recommendations(report: Report) -> tuple[Item, ...]:
+    """What is the same for several goals is said once."""
     goals: dict[tuple[str, str, str, str], list[str]] = {}
     for each in report.recommendations:
         goals.setdefault((each.use, flags(each.options), each.gain, each.reason), []).append(each.goal)
-    rows = [(use, ", ".join(of), Command(options), gain, reason) for (use, options, gain, reason), of in goals.items()]
-    return Table(("for", "goal", "options", "expected", "from"), rows, bold="for") if rows else None
+    return tuple(
+        Item(use, ", ".join(of), (Line("", "options", options), Line(gain, "gain"), Line(reason, "from")))
+        for (use, options, gain, reason), of in goals.items()
+    )
 
 
 def _others(report: Report) -> Table | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from ..render.cells import Cell, Dot
 from ..render.numbers import significant
 from ..render.table import Table
 from .changes import Change
 from .compare import Against
 from .report import Value
-from .sections import Head, Item, Line, Section, ratios_table
+from .sections import INTERVAL, Head, Item, Line, Section, ratios_table
 from .words import case_names, value_words
+
+REVISION = re.compile(r"[0-9a-f]{40,64}")  # of which the beginning is enough to tell two apart
 
 
 def against_head(found: Against) -> Head:
@@ -50,7 +54,7 @@ def _verdict(found: Against) -> Item:
 def _ratios(found: Against) -> Table:
     ours, theirs = case_names(found.report), case_names(found.earlier)
     pairs = [(ours[match.ours], theirs[match.theirs], match.ratios) for match in found.matches]
-    return ratios_table(pairs, "This over the earlier: ratio of the medians, and a 95% interval of it; unpaired")
+    return ratios_table(pairs, f"This over the earlier: ratio of the medians, unpaired, and {INTERVAL}")
 
 
 def _changes(changed: tuple[Change, ...]) -> Table:
@@ -61,6 +65,8 @@ def _changes(changed: tuple[Change, ...]) -> Table:
 def _value(value: Value) -> str:
     if value is None:
         return "not there"
+    if isinstance(value, str) and REVISION.fullmatch(value):
+        return value[:12]
     return significant(value) if isinstance(value, float) else value_words(value)
 
 

@@ -107,7 +107,6 @@ REPORT = """
 .mlxnb.mlxnb-report .mlxnb-table table{margin:4px 0 12px}
 .mlxnb.mlxnb-report :is(th,td){padding:4px 8px}
 .mlxnb.mlxnb-report :is(th,td):first-child{min-width:14ch}
-.mlxnb.mlxnb-report td code{display:inline-block;min-width:24ch}
 .mlxnb.mlxnb-report th{vertical-align:bottom}
 .mlxnb.mlxnb-report th.mlxnb-right{white-space:normal}
 .mlxnb.mlxnb-report th .mlxnb-unit{display:block}
