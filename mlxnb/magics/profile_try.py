@@ -55,7 +55,7 @@ class LastReport:
         return self._report
 
     def attempt(self, number: int) -> Finding:
-        """The finding with what its remedy gave, which the report holds from now on.
+        """The finding with what its remedy gave, which the report holds from now on, and recommends where it gained.
 
         Raises:
             OptionError: see `finding`.
@@ -64,11 +64,13 @@ class LastReport:
         finding, report = self.finding(number), self.report()
         assert finding.trial is not None
         from .. import engine
+        from ..profiling.recommend import recommendations
         from ..profiling.shown import shown
         from ..profiling.trials import try_it
 
         with shown(f"Trying {finding.trial.label}") as heard:
             tried = try_it(engine(), report, finding, heard, self._base)
         findings = (*report.findings[: number - 1], tried, *report.findings[number:])
-        self._report = replace(report, findings=findings)
+        report = replace(report, findings=findings)
+        self._report = replace(report, recommendations=recommendations(report))
         return tried

@@ -23,6 +23,8 @@ __all__ = ["Progress", "profile"]
 
 T = TypeVar("T")
 
+AFTER = "interrupted after the runs"
+
 
 def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | None = None) -> Report:
     """Measure what `plan` names. An interrupt ends it and keeps what was measured: the report is then `partial`.
@@ -59,7 +61,11 @@ def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | N
         )
         report = _looked_into(_Steps(engine, plan, clock, measuring, progress), report)
     samples = sampler.samples
-    report = _judged(replace(report, samples=samples, runs=with_peaks(report.runs, samples)))
+    report = replace(report, samples=samples, runs=with_peaks(report.runs, samples))
+    try:
+        report = _judged(report)
+    except KeyboardInterrupt:
+        report = replace(report, partial=report.partial or AFTER)
     return replace(report, seconds=clock())
 
 
@@ -107,10 +113,11 @@ class _Steps:
 
         found = []
         for model, case in _one_each(report):
-            self._say(f"time inside a token: {report.models[model].name} on {report.models[model].backend}")
+            which = f"{report.models[model].name} on {report.models[model].backend}"
+            self._say(f"time inside a token: {which}")
             seen = look_inside(self.engine, self._measuring.request(case))
             if isinstance(seen, Rejected):
-                self.notes.append(f"time inside a token: {seen}")
+                self.notes.append(f"{which}: {seen}")
             else:
                 found.append(replace(seen, model=model))
         return tuple(found)
@@ -165,7 +172,7 @@ def _looked_into(steps: _Steps, report: Report) -> Report:
             if any(each.ended == INTERRUPTED for each in report.stress):
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        report = replace(report, partial="interrupted after the runs")
+        report = replace(report, partial=AFTER)
     return replace(report, notes=(*report.notes, *steps.notes))
 
 

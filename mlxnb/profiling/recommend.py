@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .gains import CLOSE, ROUGH, SAME, Gain, by_roofline, level, measured
+from .gains import CLOSE, ROUGH, ROUNDS, SAME, Gain, by_roofline, level, measured
 from .other_models import other_models
-from .report import Recommendation, Report, Value
+from .report import Case, Recommendation, Report, Value
 from .rules_seen import Seen
 
 __all__ = ["GOALS", "USES", "other_models", "recommendations"]
@@ -46,41 +46,57 @@ def recommendations(report: Report) -> tuple[Recommendation, ...]:
     """
     found = []
     for name, use in USES.items():
-        base = _base(report, use)
-        if base is not None:
-            found += [_for(report, base, name, use, goal) for goal in GOALS]
+        for goal in GOALS:
+            base = _base(report, use, goal)
+            if base is not None:
+                found.append(_for(report, base, name, use, goal))
     return tuple(found)
 
 
-def _base(report: Report, use: Use) -> int | None:
-    """The case that stands for a use: of the likest scenario that was answered, the one with the fewest options."""
+def _base(report: Report, use: Use, goal: str) -> int | None:
+    """The case that stands for a use: of those that the goal allows, or of any where it allows none, one of the likest
+    scenario that was answered, with the fewest options.
+    """
     answered = [index for index in range(len(report.cases)) if report.of(index)]
     places = {scenario: place for place, scenario in enumerate(use.scenarios)}
 
-    def unlike(index: int) -> tuple[int, int, int]:
-        case = report.cases[index]
-        options = [name for name, value in case.varied.items() if name != "model" and value is not None]
-        return places.get(case.scenario, len(places)), len(options), index
+    def unlike(index: int) -> tuple[bool, int, int, int]:
+        case, options = report.cases[index], _options(report.cases[index])
+        return _rounds_more(options, goal), places.get(case.scenario, len(places)), len(options), index
 
     return min(answered, key=unlike, default=None)
 
 
+def _options(case: Case) -> dict[str, Value]:
+    """What a case sets; a model is no option, and None is what is there without it."""
+    return {name: value for name, value in case.varied.items() if name != "model" and value is not None}
+
+
+def _rounds_more(options: Mapping[str, Value], goal: str) -> bool:
+    """Whether options round more than a goal allows; whatever else they do."""
+    rounding = {name: value for name, value in options.items() if name in ROUNDS}
+    return (level(rounding) or SAME) > GOALS[goal]
+
+
 def _for(report: Report, base: int, name: str, use: Use, goal: str) -> Recommendation:
-    case, seen = report.cases[base], Seen.of(report, base)
-    own = {option: value for option, value in case.varied.items() if option != "model"}
+    case, seen, own = report.cases[base], Seen.of(report, base), _options(report.cases[base])
+    stands = f"from {case.label}" + ("" if case.scenario in use.scenarios else f"; nothing like {name} was measured")
+    if _rounds_more(own, goal):
+        gain = "none measured: every case rounds more than the goal allows"
+        return Recommendation(name, goal, dict(use.sampling), gain, f"{stands}; leave out what rounds")
     gains = list(measured(report, base, use.figure))
     known = [gain for gain in gains if _allowed(gain.options, goal)]
     best = max((gain for gain in known if gain.low is not None and gain.low > 1), key=_times, default=None)
     if best is None:
         best = _estimate(seen, use.figure, goal, tried={str(gain.options) for gain in known})
-    likeness = "" if case.scenario in use.scenarios else f"; nothing like {name} was measured"
-    stands = f"from {case.label}{likeness}"
     if best is None:
-        nothing = "no option was varied that the goal allows" if gains else "no option was varied"
+        nothing = "none measured: no option was varied" + (" that the goal allows" if gains else "")
+        gain = f"nothing measured gains: {_said(known)}" if known else nothing
         reason = f"{stands}; leave it as it is{_untried(report, base, goal, known)}"
-        return Recommendation(name, goal, {**own, **use.sampling}, f"none measured: {_said(known) or nothing}", reason)
-    kept = WORDS[level(best.options) or SAME]
-    return Recommendation(name, goal, {**own, **best.options, **use.sampling}, str(best), f"{stands}; {kept}")
+        return Recommendation(name, goal, {**own, **use.sampling}, gain, reason)
+    kept = {option: value for option, value in {**own, **best.options}.items() if value is not None}
+    change = WORDS[level({option: value for option, value in kept.items() if option in ROUNDS}) or SAME]
+    return Recommendation(name, goal, {**kept, **use.sampling}, str(best), f"{stands}; {change}")
 
 
 def _untried(report: Report, base: int, goal: str, known: list[Gain]) -> str:

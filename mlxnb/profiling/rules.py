@@ -44,10 +44,8 @@ EXPLAINS: Mapping[str, tuple[str, ...]] = {
     "tokenizer-bound": ("overhead-bound",),
 }
 
-# What is the machine's, whichever model it was seen with.
-OF_MACHINE = ("busy-machine", "noisy-machine", "thermal")
-
 NOTHING = "nothing-found"
+OF_THE_MACHINE = ("busy-machine", "noisy-machine", "thermal", "decline")  # whichever model ran on it
 
 
 def findings(report: Report) -> tuple[Finding, ...]:
@@ -68,11 +66,11 @@ def _explains(one: Finding, other: Finding) -> bool:
 
 
 def _worst_of_each(report: Report, held: Iterable[Finding]) -> Iterable[Finding]:
-    """One finding for each rule and model, or for the machine."""
+    """One finding for each rule and model, or for the machine: the worst, which names the others."""
     groups: dict[tuple[str, int | None], list[Finding]] = {}
     for finding in held:
-        of_machine = finding.case is None or finding.rule in OF_MACHINE
-        model = None if of_machine else report.cases[finding.case or 0].model
+        of_all = finding.case is None or finding.rule in OF_THE_MACHINE
+        model = None if of_all or finding.case is None else report.cases[finding.case].model
         groups.setdefault((finding.rule, model), []).append(finding)
     for group in groups.values():
         worst, *others = sorted(group, key=_margin, reverse=True)

@@ -38,9 +38,11 @@ def faster_decode(seen: Seen) -> Trial | None:
 
 
 def smaller_cache(seen: Seen) -> Trial | None:
-    """Keys and values in fewer bits."""
-    if seen.model is None or seen.model.backend not in KV_BITS or varied(seen, "kv_bits"):
+    """Keys and values in fewer bits; where they are, attention that reads them without unpacking all of them."""
+    if seen.model is None or seen.model.backend not in KV_BITS:
         return None
+    if varied(seen, "kv_bits"):
+        return None if varied(seen, "kernels") else Trial("attention kernels", {"kernels": True})
     return Trial("KV cache in 8 bits", {"kv_bits": 8})
 
 

@@ -89,7 +89,7 @@ def sections(report: Report) -> tuple[Section, ...]:
         Section("Time inside a token", inside_tables(report), plots=("token",), beside=True),
         Section("Roofline", tables, plots=("roofline", "predicted")),
         Section("Stress", _some(_stress(report)), plots=("stress",)),
-        Section("Recommended settings", items=_recommendations(report)),
+        Section("Recommended settings", items=_recommendations(report), folded=not _gains(report)),
         Section("Other models for this memory", _some(_others(report))),
         Section("Notes", _some(_notes(report))),
         Section("Machine, versions and models", machine_tables(report), plots=("memory",), folded=True),
@@ -125,6 +125,7 @@ def _finding(report: Report, index: int) -> Item:
 def _value(value: float, unit: str) -> str:
     if unit == "bytes":
         return size(value)
+    unit = unit.removesuffix("s") if value == 1 else unit
     return f"{significant(100 * value)}%" if unit == "share" else f"{significant(value)} {unit}".strip()
 
 
@@ -203,6 +204,11 @@ def _stress(report: Report) -> Table | None:
         ("free but held", "%"), "requests", ("time", "s"), "ended by",
     )  # fmt: skip
     return without_empty(Table(columns, rows, bold="case"))
+
+
+def _gains(report: Report) -> bool:
+    """Whether anything was measured that a recommendation rests on."""
+    return any(not each.gain.startswith("none measured") for each in report.recommendations)
 
 
 def _recommendations(report: Report) -> tuple[Item, ...]:

@@ -38,5 +38,5 @@ def shown(title: str, wanted: Wanted = None) -> Iterator[Heard | None]:
 
 def words(now: Progress) -> str:
     """What goes on, and how long it may still take."""
-    left = f"about {duration(now.left)} left" if now.left else ""
+    left = f"about {duration(round(now.left) if now.left > 10 else now.left)} left" if now.left else ""
     return " · ".join(filter(None, [now.doing, left]))

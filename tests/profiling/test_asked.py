@@ -44,7 +44,7 @@ def test_a_report_that_is_none_says_so(tmp_path: Path) -> None:
 
 
 def test_the_line_tells_what_goes_on_and_what_is_left() -> None:
-    assert words(Progress("medium, run 2 of 5", 7, 20, 12.3)) == "medium, run 2 of 5 · about 12.3 s left"
+    assert words(Progress("medium, run 2 of 5", 7, 20, 12.3)) == "medium, run 2 of 5 · about 12 s left"
     assert words(Progress("loading pocket", 0, 20, None)) == "loading pocket"
 
 

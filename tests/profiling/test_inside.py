@@ -145,17 +145,19 @@ def test_layers_that_are_done_as_one_count_where_they_are_called(engine, checkpo
         assert {part: spent for part, spent in step.items() if spent} == {("mlp", 1): 1}
 
 
-def test_a_head_that_is_the_embedding_is_told_from_it(engine, checkpoint, monkeypatch):
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_a_head_that_is_the_embedding_is_told_from_it(engine, checkpoint, monkeypatch, quantize):
     import mlx.nn as nn
 
-    clock, stock = Ticks(), nn.Embedding.as_linear
+    kind = nn.QuantizedEmbedding if quantize else nn.Embedding
+    clock, stock = Ticks(), kind.as_linear
 
     def slowed(self, x):
         clock.now += 1
         return stock(self, x)
 
-    monkeypatch.setattr(nn.Embedding, "as_linear", slowed)
-    for step in of_parts(engine, asked("mlx", checkpoint("llama")), clock).steps:
+    monkeypatch.setattr(kind, "as_linear", slowed)
+    for step in of_parts(engine, asked("mlx", checkpoint("llama"), quantize=quantize), clock).steps:
         assert {part: spent for part, spent in step.items() if spent} == {("head", None): 1}
 
 

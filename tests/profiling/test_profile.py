@@ -25,7 +25,7 @@ def asked(run, monkeypatch):
     seen = {}
 
     def part(module, name, answer):
-        def called(*given):
+        def called(*given, **more):
             seen.setdefault(name, []).append(given)
             if isinstance(answer, BaseException):
                 raise answer
@@ -105,6 +105,14 @@ def test_an_interrupt_after_the_runs_keeps_them_and_what_was_done(run, asked):
     assert len(report.runs) == 2
     assert len(report.insides) == 1
     assert report.findings == (FOUND,)
+
+
+def test_an_interrupt_while_it_is_judged_keeps_what_was_measured(run, asked):
+    asked.part("rules", "findings", KeyboardInterrupt())
+    report = run(ScriptedBackend(), runs=2)
+    assert report.partial == "interrupted after the runs"
+    assert len(report.of(0)) == 2
+    assert report.samples
 
 
 def test_after_an_interrupt_of_the_runs_nothing_long_is_begun(run, asked):

@@ -64,7 +64,20 @@ def test_a_measured_gain_is_recommended_with_its_interval_where_the_goal_allows_
     assert balanced.options["quantize"] == "int8"
     assert balanced.gain.startswith("1.50×")
     assert quality.options.get("quantize") is None
-    assert "none measured" in quality.gain
+    assert quality.gain == "none measured: no option was varied that the goal allows"
+
+
+def test_the_case_that_stands_for_a_goal_rounds_no_more_than_it_allows():
+    report = swept("quantize", {"int4": 1.0, None: 0.5, "int8": 0.75})
+    assert found(report, "chat", "quality").options.get("quantize") is None
+    assert found(report, "chat", "balanced").gain.startswith("1.50×")
+    assert found(report, "chat", "speed").gain.startswith("2.00×")
+
+
+def test_where_every_case_rounds_nothing_is_promised_for_quality():
+    quality = found(swept("quantize", {"int4": 1.0}), "chat", "quality")
+    assert "quantize" not in quality.options
+    assert quality.gain == "none measured: every case rounds more than the goal allows"
 
 
 def test_what_was_compared_in_turns_says_so():
@@ -85,7 +98,7 @@ def test_what_made_no_difference_is_not_recommended_and_said():
     )
     quality = found(replace(report, runs=noisy), "chat", "quality")
     assert quality.options.get("draft") is None
-    assert "draft lookup gave no difference" in quality.gain
+    assert quality.gain.startswith("nothing measured gains: draft lookup gave no difference (")
 
 
 def test_what_is_slower_is_not_recommended():
@@ -162,8 +175,15 @@ def test_nothing_answered_gives_no_recommendation():
 def test_no_report_makes_it_raise_or_promise_without_a_source(report):
     for each in recommendations(report):
         assert each.goal in GOALS
-        sources = ("measured in turns", "measured one after", "tried in turns", "by the roofline", "none measured")
-        assert any(source in each.gain for source in sources)
+        sources = (
+            "measured in turns",
+            "measured one after",
+            "tried in turns",
+            "by the roofline",
+            "none measured",
+            "nothing measured",
+        )
+        assert any(source in each.gain for source in (*sources, "nothing measured gains"))
 
 
 @pytest.mark.parametrize(

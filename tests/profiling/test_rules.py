@@ -155,6 +155,15 @@ def test_one_rule_of_many_cases_is_one_finding_of_the_worst():
     assert finding.evidence.endswith("likewise in a")
 
 
+def test_what_the_machine_does_is_one_finding_whichever_model_ran():
+    cases = (*case(label="a"), *case(label="b", model=1))
+    others = samples(cpu=lambda i: 0.9)
+    both = healthy(cases=cases, models=(profiled(), profiled(name="b")), runs=(*runs(), *runs(case=1)), samples=others)
+    (finding,) = findings(both)
+    assert finding.rule == "busy-machine"
+    assert "likewise in b" in finding.evidence
+
+
 @pytest.mark.parametrize(
     ("cause", "options"),
     [
@@ -190,6 +199,15 @@ def test_what_a_case_was_measured_with_is_not_tried_again():
     made = CAUSES["memory-bound", "decode"]()
     (finding,) = findings(replace(made, cases=case(varied={"draft": "lookup", "quantize": "int8"})))
     assert finding.trial is None
+
+
+def test_a_quantised_cache_is_tried_with_kernels_and_then_with_nothing():
+    made = CAUSES["kv-bound", "long context"]()
+    (quantised,) = findings(replace(made, cases=case(varied={"kv_bits": 8})))
+    (both,) = findings(replace(made, cases=case(varied={"kv_bits": 8, "kernels": True})))
+    assert quantised.trial is not None
+    assert quantised.trial.options == {"kernels": True}
+    assert both.trial is None
 
 
 def test_overhead_is_tried_with_what_can_help_its_phase():

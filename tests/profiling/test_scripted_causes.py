@@ -15,10 +15,11 @@ from mlxnb.profiling.measure import measure
 from mlxnb.profiling.plan import Plan
 from mlxnb.profiling.report import Report
 from mlxnb.profiling.rules import findings
+from mlxnb.profiling.stress import stress
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from tests.profiling.reports import healthy
-from tests.profiling.slow import TimedBackend
+from tests.profiling.slow import LeakyBackend, TimedBackend
 from tests.scripted import ScriptedBackend
 
 TOKENS = 12
@@ -94,3 +95,16 @@ def test_several_at_once_on_a_backend_that_computes_one_by_one_queue():
     backend = ScriptedBackend(TEXT, prefill=0.01, delay=0.003)
     (finding,) = [each for each in findings(report_of(backend, plan)) if each.rule == "queueing"]
     assert "one batch (mlx or torch)" in finding.remedy
+
+
+def test_a_known_leak_is_found_by_a_stress_and_named():
+    backend = LeakyBackend(lambda i: 1_048_576)
+    engine = Engine({"scripted": backend}, caching=False)
+    try:
+        found = stress(engine, Request.of("Go on.", cache="off"), 120, itertools.count().__next__, 0)
+    finally:
+        engine.close()
+    (finding,) = findings(healthy(stress=(found,)))
+    assert finding.rule == "leak"
+    assert finding.value == pytest.approx(1_048_576, rel=0.02)
+    assert "1.0 MB" in finding.evidence

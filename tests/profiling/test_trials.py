@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mlxnb.errors import BackendError, OptionError
+from mlxnb.profiling.progress import Progress
 from mlxnb.profiling.report import Case, Finding, Report, Trial
 from mlxnb.profiling.rules import findings
 from mlxnb.profiling.trials import FEWEST, MOST, figure_of, outcome, pairs_for, try_it
@@ -138,6 +139,29 @@ def test_progress_is_told(engine_at):
     try_it(engine_at(faster_in_8_bits(2.0)), report_of(), finding({"kv_bits": 8}), heard.append)
     assert heard
     assert heard[-1].done == heard[-1].total
+
+
+def interrupting(requests: int) -> Callable[[Progress], None]:
+    """Hears of progress, and interrupts once so many requests are done."""
+
+    def hear(progress: Progress) -> None:
+        if progress.done >= requests:
+            raise KeyboardInterrupt
+
+    return hear
+
+
+def test_an_interrupt_keeps_the_pairs_that_there_are(engine_at):
+    engine = engine_at(faster_in_8_bits(2.0))
+    tried = try_it(engine, report_of(), finding({"kv_bits": 8}), interrupting(14)).tried
+    assert tried is not None
+    assert 3 <= tried.pairs < MOST
+    assert tried.median == pytest.approx(2.0, rel=0.02)
+
+
+def test_an_interrupt_before_that_says_so(engine_at):
+    with pytest.raises(BackendError, match="was not tried for long enough: interrupted"):
+        try_it(engine_at(faster_in_8_bits(2.0)), report_of(), finding({"kv_bits": 8}), interrupting(4))
 
 
 @pytest.mark.parametrize(("seconds", "pairs"), [(0.0, MOST), (1.0, MOST), (4.0, 7), (100.0, FEWEST)])
