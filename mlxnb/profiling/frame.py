@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 
 COUNTS = (
     "case", "round", "concurrency", "prompt_tokens", "reused_tokens", "generation_tokens", "thinking_tokens",
-    "peak_memory", "peak_rss", "proposed", "accepted",
+    "peak_memory", "peak_rss", "proposed", "accepted", "turn",
 )  # fmt: skip
 UNITS = {
-    "began": "s", "queue_time": "s", "load_time": "s", "ttft": "s", "visible": "s", "tpot": "s", "itl_p50": "s",
+    "began": "s", "own": "s", "queue_time": "s", "load_time": "s", "ttft": "s", "visible": "s", "tpot": "s",
+    "itl_p50": "s",
     "itl_p95": "s", "total": "s", "prefill_rate": "tok/s", "decode_rate": "tok/s", "throughput": "tok/s",
     "energy": "J", "energy_per_token": "J", "acceptance": "", "peak_memory": "B", "peak_rss": "B",
 }  # fmt: skip
 ORDER = (
     "case", "label", "scenario", "model", "backend", "device", "dtype", "quantization", "concurrency", "round",
-    "began", "prompt_tokens", "reused_tokens", "generation_tokens", "thinking_tokens", "finish_reason", "queue_time",
-    "load_time", "ttft", "visible", "tpot", "itl_p50", "itl_p95", "total", "prefill_rate", "decode_rate", "throughput",
-    "peak_memory", "peak_rss", "energy", "energy_per_token", "proposed", "accepted", "acceptance", "clients", "notes",
-    "error",
+    "turn", "began", "prompt_tokens", "reused_tokens", "generation_tokens", "thinking_tokens", "finish_reason",
+    "queue_time", "load_time", "own", "ttft", "visible", "tpot", "itl_p50", "itl_p95", "total", "prefill_rate",
+    "decode_rate", "throughput", "peak_memory", "peak_rss", "energy", "energy_per_token", "proposed", "accepted",
+    "acceptance", "clients", "notes", "error",
 )  # fmt: skip
 
 
@@ -75,6 +76,8 @@ def _row(report: Report, run: Run, of_the_round: float | None) -> dict[str, obje
         "peak_memory": run.peak_memory,
         "peak_rss": run.peak_rss,
         "energy": run.energy,
+        "own": run.own,
+        "turn": run.turn,
         "proposed": run.proposed,
         "accepted": run.accepted,
         "acceptance": run.accepted / run.proposed if run.proposed and run.accepted is not None else None,

@@ -217,7 +217,7 @@ def _recommendations(report: Report) -> tuple[Item, ...]:
     for each in report.recommendations:
         goals.setdefault((each.use, flags(each.options), each.gain, each.reason), []).append(each.goal)
     return tuple(
-        Item(use, ", ".join(of), (Line("", "options", options), Line(gain, "gain"), Line(reason, "from")))
+        Item(use, ", ".join(of), (Line("", "options", options), Line(gain, "gain"), Line(reason, "why")))
         for (use, options, gain, reason), of in goals.items()
     )
 

@@ -29,7 +29,7 @@ def figures_tables(report: Report) -> tuple[Table, ...]:
     held = [(name, each) for name, each in zip(case_names(report), summaries, strict=True) if each.n]
     counts = [each.n for _, each in held]
     speed = f"Medians of {counted(counts, 'run')} · spread: between the quartiles of the decode rate"
-    beside = "Largest of all runs"
+    beside = "Memory: the largest of all runs"
     if report.limits:
         beside += f" · goodput: requests a second within {limits_words(report.limits)}"
     tables = (

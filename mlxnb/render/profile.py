@@ -58,7 +58,7 @@ def _heading(title: str) -> str:
 
 
 def _section(section: Section) -> str:
-    tables = "".join(table.part() for table in section.tables)
+    tables = "".join(table.part(whole=section.folded) for table in section.tables)
     tables = f'<div class="mlxnb-beside">{tables}</div>' if section.beside else tables
     inner = "".join(map(_item, section.items)) + tables
     if section.folded:

@@ -64,19 +64,21 @@ class Table:
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         return style.page(self._inner(caption), css=style.TABLE, kind=KIND)
 
-    def part(self) -> str:
-        """The table as a part of a page that brings the style sheet; the caption may be wider than the table."""
+    def part(self, whole: bool = False) -> str:
+        """The table as a part of a page that brings the style sheet; the caption may be wider than the table. `whole`
+        folds no row.
+        """
         caption = f'<div class="mlxnb-caption">{html.escape(self.caption)}</div>' if self.caption else ""
-        return f'<div class="mlxnb {KIND}">{caption}{self._inner("")}</div>'
+        return f'<div class="mlxnb {KIND}">{caption}{self._inner("", len(self.rows) if whole else SHOWN)}</div>'
 
-    def _inner(self, caption: str) -> str:
+    def _inner(self, caption: str, shown: int = SHOWN) -> str:
         head = "".join(self._head(i, title, unit) for i, (title, unit) in enumerate(self.columns))
         rows = ["<tr>" + "".join(self._cell(i, cell) for i, cell in enumerate(row)) + "</tr>" for row in self.rows]
-        body = f"<tbody>{''.join(rows[:SHOWN])}</tbody>"
+        body = f"<tbody>{''.join(rows[:shown])}</tbody>"
         fold = ""
-        if len(rows) > SHOWN:
-            body += f'<tbody class="mlxnb-rest">{"".join(rows[SHOWN:])}</tbody>'
-            fold = f"<details><summary>{plural(len(rows) - SHOWN, 'more row')}</summary></details>"
+        if len(rows) > shown:
+            body += f'<tbody class="mlxnb-rest">{"".join(rows[shown:])}</tbody>'
+            fold = f"<details><summary>{plural(len(rows) - shown, 'more row')}</summary></details>"
         return f"<table>{caption}<thead><tr>{head}</tr></thead>{body}</table>{fold}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

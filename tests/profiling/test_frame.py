@@ -28,6 +28,8 @@ def test_a_row_a_run_with_all_figures() -> None:
     assert row.energy_per_token == pytest.approx(0.021)
     assert (row.label, row.model, row.backend, row.prompt_tokens) == ("128 tokens", "Qwen3-0.6B", "mlx", 128)
     assert frame.attrs["units"]["ttft"] == "s"
+    turned = replace(FULL, runs=(replace(run, turn=2, own=0.001),)).to_frame().iloc[0]
+    assert (turned.turn, turned.own) == (2, 0.001)
 
 
 def test_a_round_of_several_has_one_throughput() -> None:
