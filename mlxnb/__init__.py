@@ -51,8 +51,9 @@ def profile(*models: str, progress: Wanted = None, **options: Any) -> Report:
     Args:
         *models: their names; the default model where there is none.
         progress: False for no line that says how far it is, or a function that hears it.
-        **options: fields of `profiling.Plan`: `quick`, `scenarios`, `prompts`, `prompt_tokens`, `max_tokens`, `runs`,
-            `warmup`, `concurrency`, `sweep`, `base`, `compare`, `stress`, `limits`, `inside`.
+        **options: those of `profiling.Plan`: `quick`, `scenarios`, `prompts`, `prompt_tokens`, `max_tokens`, `runs`,
+            `warmup`, `concurrency`, `sweep`, `compare`, `stress`, `limits`, `inside`; and those of `generate`, such as
+            `backend` or `kv_bits`, of which one value holds for all, and a list is measured one by one.
 
     Raises:
         OptionError: an option that there is not, or a value that it does not take.

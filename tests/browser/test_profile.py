@@ -1,50 +1,36 @@
-"""A report in a real JupyterLab: nothing in it runs, nothing scrolls sideways, its fold opens."""
+"""`%profile_model` in a real JupyterLab: how far it is, then the report, on a wide page and on a narrow one."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from ..profiling.test_shown import with_text
-from ..profiling.whole_reports import full
-from ..render.hostile import ALL
-from .lab import Lab, Notebook
+from .lab import Notebook
 
 pytestmark = pytest.mark.browser
 
-CELL = "from pathlib import Path\nfrom mlxnb.profiling import Report\nReport.from_json(Path('{}'))"
-WIDTHS = """() => [...document.querySelectorAll('.jp-OutputArea-output')].map(e => e.scrollWidth - e.clientWidth)"""
+# How fast the machine is takes ten seconds to measure, and a script does not care.
+SETUP = """%load_ext mlxnb
+import mlxnb, mlxnb.hardware as hardware
+from tests.scripted import ScriptedBackend
+hardware.speeds = lambda store: hardware.Speeds((hardware.Speed("torch", "cpu", 2e10, {"float32": 1e11}),), at=0.0)
+mlxnb.engine().backends["scripted"] = ScriptedBackend(["word "] * 30, delay=0.005)"""
+PROFILE = "%profile_model --scenario simple,code --backend scripted --runs 12 --warmup 0 --max-tokens 30 --into r"
 
 
-def saved(lab: Lab, name: str, *texts: str) -> str:
-    """A cell that shows a report, with each of the texts as a finding and a case's label."""
-    report = full(runs=2)
-    findings = tuple(with_text(report.findings[0], text) for text in texts)
-    cases = [replace(case, label=text) for case, text in zip(report.cases, texts, strict=False)]
-    report = replace(report, findings=findings or report.findings, cases=(*cases, *report.cases[len(cases) :]))
-    (lab.root / name).write_text(report.to_json(), encoding="utf-8")
-    return CELL.format(name)
-
-
-def test_hostile_names_stay_text(notebook: Notebook, lab: Lab) -> None:
-    notebook.open(saved(lab, "hostile.json", *ALL.values())).run()
-    assert notebook.page.locator(".mlxnb-item").count() >= len(ALL)
-    notebook.page.locator(".mlxnb-folded > summary").click()
-    notebook.page.wait_for_timeout(500)
-    assert notebook.pwned() == []
-    assert (notebook.watched.requests, notebook.watched.dialogs, notebook.watched.popups) == ([], [], [])
-
-
-@pytest.mark.parametrize("width", [760, 1280])
-def test_it_fits_the_page_and_its_fold_opens(notebook: Notebook, lab: Lab, width: int) -> None:
-    notebook.page.set_viewport_size({"width": width, "height": 900})
-    notebook.open(saved(lab, "whole.json")).run()
+@pytest.mark.parametrize("width", [1200, 650])
+def test_a_line_tells_how_far_it_is_and_the_report_takes_its_place(notebook: Notebook, width: int) -> None:
     page = notebook.page
-    page.evaluate("() => jupyterapp.shell.collapseLeft()")
-    page.wait_for_timeout(500)
-    hidden = page.get_by_text("low power mode")
-    assert not hidden.is_visible()
-    page.locator(".mlxnb-folded > summary").click()
-    assert hidden.is_visible()
-    assert page.evaluate(WIDTHS) == [0]
+    page.set_viewport_size({"width": width, "height": 900})
+    notebook.open(SETUP, PROFILE)
+    notebook.start()
+    page.wait_for_selector(".mlxnb-work [role=progressbar]", timeout=60_000)
+    assert "Profiling pocket" in page.locator(".mlxnb-work .mlxnb-footer").first.inner_text()
+    notebook.wait()
+    assert page.locator(".mlxnb-work").count() == 0
+    report = page.locator(".mlxnb-report")
+    assert report.count() == 1
+    assert report.locator("h4").first.inner_text() == "Profile of pocket"
+    wide, held = report.evaluate("node => [node.scrollWidth, node.clientWidth]")
+    assert wide <= held + 1  # nothing scrolls sideways
+    assert notebook.watched.requests == notebook.watched.dialogs == []
+    assert len(notebook.save()["cells"][1]["outputs"]) == 2  # the line, blank now, and the report
