@@ -9,7 +9,8 @@ from ..render.cells import Cell, Command, Dot, as_text, is_number
 from ..render.table import Table
 from ..render.text import one_row
 from .report import Report
-from .sections import Head, Item, Line, Section, head, sections
+from .sections import head, sections
+from .sections_parts import Head, Item, Line, Section
 
 # What begins something in GitHub's Markdown, anywhere in a line.
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$&])")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ReportError
 from .report import SCHEMA, Report
+from .saved_checks import indices, not_finite
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -30,7 +30,7 @@ def to_json(report: Report) -> str:
     Raises:
         ReportError: a figure is infinite or no number, which JSON has no word for.
     """
-    odd = next(_not_finite(report, ""), None)
+    odd = next(not_finite(report, ""), None)
     if odd is not None:
         where, value = odd
         raise ReportError(f"{where} of the report is {value}, which JSON cannot hold.", "It takes a finite number.")
@@ -176,42 +176,11 @@ def _unknown(given: Any, taken: Any, where: str) -> Iterator[str]:
 
 def _check_figures(report: Report, name: str) -> None:
     """What types alone cannot say: numbers that are finite, and indices that lead somewhere."""
-    for where, value in _not_finite(report, ""):
+    for where, value in not_finite(report, ""):
         raise ReportError(f"{name} is damaged: {where} is {value}.", PROFILE_ANEW)
     odd = next((limit for limit in report.limits if limit not in LIMITS), None)
     if odd is not None:
         raise ReportError(f"{name} is damaged: it has a limit on {odd!r}, of {', '.join(LIMITS)}.", PROFILE_ANEW)
-    for where, index, length in _indices(report):
+    for where, index, length in indices(report):
         if not 0 <= index < length:
             raise ReportError(f"{name} is damaged: {where} is {index}, of {length} that there are.", PROFILE_ANEW)
-
-
-def _indices(report: Report) -> Iterator[tuple[str, int, int]]:
-    """Each index into another part of the report: what it is, its value, and how many there are to choose from."""
-    cases, models = len(report.cases), len(report.models)
-    yield from (("cases.model", c.model, models) for c in report.cases if c.model is not None)
-    yield from (("runs.case", run.case, cases) for run in report.runs)
-    yield from (("insides.model", inside.model, models) for inside in report.insides)
-    yield from (("findings.case", f.case, cases) for f in report.findings if f.case is not None)
-    yield from (("stress.case", stress.case, cases) for stress in report.stress)
-    for comparison in report.comparisons:
-        yield "comparisons.ours", comparison.ours, cases
-        yield "comparisons.theirs", comparison.theirs, cases
-    if report.roofline is not None:
-        yield from (("roofline.points.case", point.case, cases) for point in report.roofline.points)
-        yield from (("roofline.predicted.model", each.model, models) for each in report.roofline.predicted)
-
-
-def _not_finite(value: Any, where: str) -> Iterator[tuple[str, float]]:
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            yield where, value
-    elif is_dataclass(value):
-        for each in fields(value):
-            yield from _not_finite(getattr(value, each.name), f"{where}.{each.name}".lstrip("."))
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _not_finite(inner, f"{where}.{key}")
-    elif isinstance(value, tuple | list):
-        for i, inner in enumerate(value):
-            yield from _not_finite(inner, f"{where}.{i}")

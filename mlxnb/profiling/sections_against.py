@@ -10,7 +10,8 @@ from ..render.table import Table
 from .changes import Change
 from .compare import Against
 from .report import Value
-from .sections import INTERVAL, Head, Item, Line, Section, ratios_table
+from .sections_compared import INTERVAL, ratios_table
+from .sections_parts import Head, Item, Line, Section
 from .words import case_names, value_words
 
 REVISION = re.compile(r"[0-9a-f]{40,64}")  # of which the beginning is enough to tell two apart

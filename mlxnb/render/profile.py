@@ -15,7 +15,7 @@ from .text import RULE, one_row
 if TYPE_CHECKING:
     from ..profiling.compare import Against
     from ..profiling.report import Report
-    from ..profiling.sections import Head, Item, Line, Section
+    from ..profiling.sections_parts import Head, Item, Line, Section
 
 CODE = re.compile(r"`([^`]+)`")
 MORE = ("report.plots() draws it", 'report.save("FOLDER") writes JSON, Markdown and pictures')
