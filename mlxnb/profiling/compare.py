@@ -143,7 +143,8 @@ def _unpaired(report: Report, ours: int, earlier: Report, theirs: int) -> tuple[
     a, b = by_round(report.of(ours)), by_round(earlier.of(theirs))
     tests = []
     for name, figure in FIGURES.items():
-        logs = [[math.log(value) for each in rounds if (value := figure(each))] for rounds in (a, b)]
+        values = [[value for each in rounds if (value := figure(each)) is not None] for rounds in (a, b)]
+        logs = [[math.log(value) for value in each if value > 0] for each in values]
         tests += [unpaired(name, *logs)] if min(map(len, logs)) > 1 else []
     return tuple(tests)
 

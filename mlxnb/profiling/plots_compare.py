@@ -75,7 +75,7 @@ def _log_ratios(axis: Axes, low: float, high: float) -> None:
 
 
 def _shown(ratios: Sequence[Ratio]) -> list[Ratio]:
-    return [ratio for name in SHOWN for ratio in ratios if ratio.figure == name]
+    return [ratio for name in SHOWN for ratio in ratios if ratio.figure == name and ratio.low > 0]
 
 
 def swept(report: Report) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def rates(report: Report) -> Plot | None:
             continue
         name = names[case.model]
         for panel, spread in zip(panels, (summary.prefill_rate, summary.decode_rate), strict=True):
-            if spread is not None:
+            if spread is not None and summary.prompt_tokens.median > 0:
                 panel.setdefault(name, []).append((summary.prompt_tokens.median, spread))
     lengths = {x for panel in panels for series in panel.values() for x, _ in series}
     if len(lengths) < 2:
@@ -47,7 +47,8 @@ def rates(report: Report) -> Plot | None:
 
 def predicted(report: Report) -> Plot | None:
     """Decode rates that the measured bandwidth allows, as lines, and those that were measured, as points."""
-    if report.roofline is None or len({each.context for each in report.roofline.predicted}) < 2:
+    placed = [each for each in report.roofline.predicted if each.context > 0] if report.roofline is not None else []
+    if report.roofline is None or len({each.context for each in placed}) < 2:
         return None
     said = caption(
         report, f"predicted: all that a token needs, read at {significant(report.roofline.bandwidth / 1e9)} GB/s"
@@ -55,8 +56,8 @@ def predicted(report: Report) -> Plot | None:
     title = "Decode rate by context length, predicted and measured"
     figure, (axis,) = new_figure(title, [""], "context (tokens)", "decode rate (tok/s)", said)
     ends, lines, names = [], [], model_names(report)
-    for model in dict.fromkeys(each.model for each in report.roofline.predicted):
-        found = sorted((e for e in report.roofline.predicted if e.model == model), key=lambda each: each.context)
+    for model in dict.fromkeys(each.model for each in placed):
+        found = sorted((each for each in placed if each.model == model), key=lambda each: each.context)
         colour = CYCLE[model % len(CYCLE)]
         contexts = [each.context for each in found]
         rates = [each.predicted for each in found]
@@ -72,7 +73,7 @@ def predicted(report: Report) -> Plot | None:
         ends.append((contexts[-1], found[-1].predicted, f"{name}predicted", colour))
         if measured:
             ends.append((*measured[-1], f"{name}measured", colour))
-    _log_lengths(axis, {each.context for each in report.roofline.predicted})
+    _log_lengths(axis, {each.context for each in placed})
     axis.set_ylim(bottom=0)
     label_points(axis, ends, lines)
     return Plot(figure, f"{title}: {said}")

@@ -19,9 +19,9 @@ LINES = (("rss", "process", CYCLE[0]), ("gpu_memory", "GPU", CYCLE[1]), ("swap",
 
 def memory(report: Report) -> Plot | None:
     """Memory of the process, of the GPU and in swap, over the time of the profile; cases stand above their spans."""
-    if len(report.samples) < 2:
-        return None
     times = [sample.at for sample in report.samples]
+    if not times or times[-1] <= times[0]:
+        return None
     lines = {}
     for field, name, colour in LINES:
         values = [getattr(sample, field) for sample in report.samples]

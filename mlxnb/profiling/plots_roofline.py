@@ -29,7 +29,7 @@ def roofline(report: Report) -> Plot | None:
     """
     roof = report.roofline
     points = [point for point in roof.points if point.intensity > 0 and point.rate > 0] if roof is not None else []
-    if roof is None or not points:
+    if roof is None or not points or min(roof.bandwidth, roof.product) <= 0:
         return None
     from matplotlib.ticker import FuncFormatter
 

@@ -99,7 +99,7 @@ def _times(axis: Axes, seconds: Sequence[float], said: str, log: bool = False) -
         axis.set_xlim(min(low * 0.85, ticks[0]), max(high * 1.15, ticks[-1]))
         axis.xaxis.set_minor_formatter(NullFormatter())
     else:
-        axis.set_xlim(0, high * 1.08)
+        axis.set_xlim(0, high * 1.08 or 1)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value / 1e3)))
 
 

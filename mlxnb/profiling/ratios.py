@@ -12,6 +12,7 @@ from .report import Ratio
 from .student import reach, shared_level, tail
 
 DRAWS = 4000
+MOST = math.log(1000)  # an interval that reaches further says no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Repeated:
         """
         low, high = (float(value) for value in np.percentile(self.draws, [50 * level, 100 - 50 * level]))
         wide = reach(level, self.freedom) * self.error
-        low, high = min(low, self.mean - wide, self.median), max(high, self.mean + wide, self.median)
+        low, high = max(min(low, self.mean - wide), -MOST), min(max(high, self.mean + wide), MOST)
+        low, high = min(low, self.median), max(high, self.median)
         return Ratio(self.figure, math.exp(self.median), math.exp(low), math.exp(high), self.pairs)
 
 

@@ -149,7 +149,7 @@ def _kept(options: Mapping[str, Value]) -> bool:
 
 
 def _comparisons(report: Report) -> Table | None:
-    if not report.comparisons:
+    if not any(each.ratios for each in report.comparisons):
         return None
     names = case_names(report)
     pairs = [(names[each.ours], names[each.theirs], each.ratios) for each in report.comparisons]
@@ -166,7 +166,7 @@ def ratios_table(pairs: Sequence[tuple[str, str, Sequence[Ratio]]], caption: str
         for ratio in differing:
             rows.append((ours, theirs, figure_name(ratio.figure), _outcome(ratio), ratio_words(ratio), ratio.pairs))
         if equal:
-            widest = max(equal, key=lambda ratio: ratio.high / ratio.low)
+            widest = max(equal, key=lambda ratio: ratio.high - ratio.low)
             named = "every figure" if not differing else ", ".join(figure_name(ratio.figure) for ratio in equal)
             said = f"inside the spread, {widest.low:.2f}–{widest.high:.2f} at most"
             rows.append((ours, theirs, named, Dot("off", "equal"), said, min(ratio.pairs for ratio in equal)))
@@ -238,6 +238,8 @@ def _notes(report: Report) -> Table | None:
 
 def without_empty(table: Table) -> Table:
     """The table without the columns in which nothing stands."""
+    if not table.rows:
+        return table
     kept = [i for i in range(len(table.columns)) if any(row[i] not in (None, "") for row in table.rows)]
     rows = [tuple(row[i] for i in kept) for row in table.rows]
     return Table([table.columns[i] for i in kept], rows, bold=table.bold, caption=table.caption)
