@@ -21,12 +21,17 @@ OVERHEAD = Limit("overhead-bound", "the larger of MBU and MFU", 0.3)
 OWN = Limit("overhead-bound", "overhead in a decode step", 0.25)
 TEXT = Limit("tokenizer-bound", "detokenising in a decode step", 0.1)
 
+# A share beyond this says that the limit was measured too low, as on a busy machine, and nothing of what bounds a case.
+BELIEVED = 1.2
+
 
 def memory_bound(seen: Seen) -> Said:
     """The time goes into reading weights."""
     mbu, mfu = _utilised(seen)
     if seen.phase is None or mbu is None:
         return missing(MEMORY.rule, "MBU, which needs a roofline")
+    if max(mbu, mfu or 0.0) > BELIEVED:
+        return missing(MEMORY.rule, f"limit to believe: MBU is {mbu:.0%} of it")
     if mbu < MEMORY.threshold or (mfu or 0.0) > mbu or _reads_the_cache(seen):
         return None
     trial = faster_decode(seen) if seen.phase == "decode" else None
@@ -62,6 +67,8 @@ def compute_bound(seen: Seen) -> Said:
     mbu, mfu = _utilised(seen)
     if seen.phase is None or mfu is None:
         return missing(COMPUTE.rule, "MFU, which needs a roofline")
+    if max(mfu, mbu or 0.0) > BELIEVED:
+        return missing(COMPUTE.rule, f"limit to believe: MFU is {mfu:.0%} of it")
     if mfu < COMPUTE.threshold or (mbu or 0.0) >= mfu:
         return None
     return COMPUTE.crossed(

@@ -223,6 +223,13 @@ def test_overhead_is_tried_with_what_can_help_its_phase():
     ]
 
 
+def test_a_limit_that_was_exceeded_says_nothing_of_what_bounds_a_case():
+    made = CAUSES["compute-bound", "prefill"]()
+    beyond = tuple(replace(point, mfu=1.32) for point in made.roofline.points)
+    found = findings(replace(made, roofline=replace(made.roofline, points=beyond)))
+    assert "compute-bound" not in [finding.rule for finding in found]
+
+
 def test_a_compute_bound_prefill_in_float32_is_tried_in_what_multiplies_faster():
     made = CAUSES["compute-bound", "prefill"]()
     (finding,) = findings(replace(made, models=(profiled(dtype="float32"),)))
