@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .kernels.dispatch import Dispatcher
+    from .profiling.report import Report
+    from .profiling.shown import Wanted
     from .render.batch import BatchBar
     from .runtime import Engine
     from .runtime.conversion import ConversionReport
@@ -41,6 +43,25 @@ def _bar() -> BatchBar:
 def convert(source: str, target: str | None = None, **options: Any) -> ConversionReport:
     """Write a model in another format and say what that cost; see `Engine.convert`."""
     return engine().convert(source, target, **options)
+
+
+def profile(*models: str, progress: Wanted = None, **options: Any) -> Report:
+    """Profile models on this machine: what is measured, what limits them, and what to do about it.
+
+    Args:
+        *models: their names; the default model where there is none.
+        progress: False for no line that says how far it is, or a function that hears it.
+        **options: those of `profiling.Plan`: `quick`, `scenarios`, `prompts`, `prompt_tokens`, `max_tokens`, `runs`,
+            `warmup`, `concurrency`, `sweep`, `compare`, `stress`, `limits`, `inside`; and those of `generate`, such as
+            `backend` or `kv_bits`, of which one value holds for all, and a list is measured one by one.
+
+    Raises:
+        OptionError: an option that there is not, or a value that it does not take.
+        MlxnbError: nothing could be measured.
+    """
+    from .profiling.asked import asked
+
+    return asked(engine(), models, options, progress)
 
 
 def patched_kernels(*, strict: bool = False) -> AbstractContextManager[Dispatcher]:
@@ -96,4 +117,5 @@ __all__ = [
     "engine",
     "errors",
     "patched_kernels",
+    "profile",
 ]

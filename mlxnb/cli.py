@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from . import __version__
 from .errors import MlxnbError
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a pipe on Windows cannot write every character of an answer
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
+    if options.command == "profile":  # argparse takes names that come after an option for a mistake
+        options.models += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
     if rest and options.command != "lab":
         parser.error(f"unknown: {' '.join(rest)}")
     try:
@@ -41,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return backends(options.model, options.measure)
             case "convert":
                 return convert(options)
+            case "profile":
+                return profile(options)
             case _:
                 return lab(Path(options.folder), rest)
     except MlxnbError as error:
@@ -69,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("model", metavar="MODEL", nargs="?", help="default: the settings' model, or pocket")
     table.add_argument("--measure", action="store_true", help="measure those that are ready")
     _add_convert(commands.add_parser("convert", help="write a model in another format, and show what that cost"))
+    _add_profile(commands.add_parser("profile", help="measure where a model's time and memory go, and what limits it"))
     epilog = "Further options go to JupyterLab: mlxnb lab --no-browser, for example."
     lab = commands.add_parser("lab", help="open a copy of the notebooks in JupyterLab", epilog=epilog)
     where = f"folder for the copy (default {DEFAULT_FOLDER})"
@@ -85,6 +92,14 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", metavar="TYPE", help="of what is not quantised: float32, bfloat16 or float16")
     parser.add_argument("--backend", metavar="NAME", help="what computes the check (default auto)")
     add_options(parser)
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    from .profile_options import add_options
+
+    parser.add_argument("models", metavar="MODEL", nargs="*", help="default: the settings' model, or pocket")
+    add_options(parser)
+    parser.add_argument("--json", metavar="PATH", help="write the report to this file, as JSON")
 
 
 def notebooks_folder() -> Path:
@@ -179,6 +194,38 @@ def convert(options: argparse.Namespace) -> int:
         report = engine().convert(options.source, options.target, **as_arguments(options), progress=cell.update)
     print(conversion_bundle(report)["text/plain"])
     return 0
+
+
+def profile(options: argparse.Namespace) -> int:
+    """Profile models with the progress in the last line, and print the report; 130 where an interrupt cut it short."""
+    from . import profile as measure
+    from .config import settings
+    from .profile_options import as_arguments
+    from .profiling.asked import was_stopped
+    from .profiling.files import check_writable, read_earlier, read_prompts, write_json
+
+    given = settings()
+    base = {name: value for name in ("backend", "quantize") if (value := getattr(given, name)) not in ("auto", None)}
+    arguments = {**as_arguments(options), "base": base}
+    prompts = None if options.prompts is None else read_prompts(options.prompts)
+    earlier = None if options.against is None else read_earlier(options.against)
+    check_writable(options.save, options.json)
+    report = measure(*(options.models or [given.model]), prompts=prompts, **arguments)
+    print(as_text(report))
+    if earlier is not None:
+        from .profiling.compare import against
+
+        print("\n" + as_text(against(report, earlier)))
+    if options.save is not None:
+        report.save(options.save)
+    if options.json is not None:
+        write_json(report, options.json)
+    return 130 if was_stopped(report) else 0
+
+
+def as_text(shown: Any) -> str:
+    """The plain twin of what shows itself in a notebook."""
+    return str(shown._repr_mimebundle_()["text/plain"])
 
 
 def lab(folder: Path, options: Sequence[str] = ()) -> int:

@@ -25,6 +25,7 @@ MlxnbError
 │   ├── KernelCompileError       the source does not compile; `.line` says where
 │   ├── KernelFaultError         it did what no kernel may do; `.report` has the findings
 │   └── PatchError               a model's attention cannot be replaced here
+├── ReportError                a saved profile cannot be read, or one cannot be saved
 └── EngineClosedError          the engine was closed
 
 A message has three parts: what happened with the offending value, what was expected, and the next step (`remedy`).
@@ -153,6 +154,10 @@ class KernelFaultError(KernelError):
 
 class PatchError(KernelError):
     """A model's attention cannot be replaced here, or was replaced by someone else."""
+
+
+class ReportError(MlxnbError):
+    """A saved profile cannot be read, or one cannot be saved."""
 
 
 class EngineClosedError(MlxnbError):

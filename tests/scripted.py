@@ -14,7 +14,9 @@ from mlxnb.result import Chunk
 
 
 class ScriptedBackend:
-    """Answers every request with `pieces`, one a token. Delays in seconds: `load`, `prefill`, and `delay` a token.
+    """Answers every request with `pieces`, one a token. Delays in seconds: `load`, `prefill`, and `delay` a token, or
+    `delays(request, token)` by those numbers, counted from 0. `began` and `emitted` hold when each request began and
+    each of its tokens really came, by time.perf_counter: a busy machine sleeps longer than it is told.
 
     `fail_after` raises RuntimeError after that many tokens, as a driver would. `fails` maps a place ("find", "load",
     "stream", "prefill", "decode" before the first token, or "decode 2" before the third) to what is raised there.
@@ -34,12 +36,16 @@ class ScriptedBackend:
         decision: Decision | None = None,
         name: str = "",
         fails: Mapping[str, Callable[[], BaseException]] | None = None,
+        delays: Callable[[int, int], float] | None = None,
     ) -> None:
         self.name, self.fails = name or self.name, dict(fails or {})
         self.pieces, self.thinking, self.fail_after = list(pieces), list(thinking), fail_after
         self.load_delay, self.prefill, self.delay = load, prefill, delay
         self.decision = Accepted(self.name, "scripted") if decision is None else decision  # a Rejected is falsy
+        self.delays = delays if delays is not None else lambda request, token: self.delay
         self.requests: list[Request] = []
+        self.began: list[float] = []
+        self.emitted: list[list[float]] = []
         self.loads = self.closed = 0  # models
 
     def available(self) -> Decision:
@@ -93,7 +99,10 @@ class ScriptedModel:
     def stream(self, request: Request, watch: Watch) -> Iterator[Chunk]:
         script = self.script
         script.requests.append(request)
+        number = len(script.requests) - 1
+        script.emitted.append([])
         script.fail("stream")
+        script.began.append(time.perf_counter())
         watch.begin(10)
         try:
             self._prefill(watch)
@@ -106,8 +115,9 @@ class ScriptedModel:
             if script.fail_after == i:
                 raise RuntimeError("the scripted driver fell over")
             script.fail(f"decode {i}" if i else "decode")
-            time.sleep(script.delay)
-            watch.token_times.append(time.perf_counter())
+            time.sleep(script.delays(number, i))
+            script.emitted[-1].append(time.perf_counter())
+            watch.token_times.append(script.emitted[-1][-1])
             yield Chunk(text, i, watch.token_times[-1], thinking)
             if watch.cancelled.is_set():
                 watch.finish_reason = "interrupted"

@@ -6,12 +6,13 @@ import pytest
 
 PUBLIC = {
     "mlxnb": "Chunk Message Provenance Request Result Sampling Speculation Timings convert engine errors "
-    "patched_kernels",
+    "patched_kernels profile",
     "mlxnb.backends": "Backend LoadedModel ModelInfo Watch default_backends",
     "mlxnb.kernels": "AttentionConfig Patch Thresholds active configure_optimizer patch_mlx_lm should_optimize "
     "unpatch_mlx_lm",
     "mlxnb.lm": "batch_generate convert engine_in_use generate load load_cached stream_generate",
     "mlxnb.models": "Checkpoint ModelSource check_fits find_models fits inspect kv_bytes_per_token resolve",
+    "mlxnb.profiling": "Limits Plan Report profile",
     "mlxnb.render": "LiveCell Table clean describe footer_text mimebundle one_line to_html",
     "mlxnb.runtime": "BatchJob Engine Job Status shared_engine",
 }

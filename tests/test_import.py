@@ -9,9 +9,8 @@ from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 shell.run_cell("pass")
 shell.run_line_magic("load_ext", "mlxnb")
-assert {"generate", "mlxnb", "patch_kernels"} <= set(shell.magics_manager.magics["line"])
-assert {"generate", "metal_kernel"} <= set(shell.magics_manager.magics["cell"])
-assert "profile_model" not in shell.magics_manager.magics["line"]
+assert {"generate", "mlxnb", "patch_kernels", "profile_model"} <= set(shell.magics_manager.magics["line"])
+assert {"generate", "metal_kernel", "profile_model"} <= set(shell.magics_manager.magics["cell"])
 heavy = {"mlx", "mlx_lm", "torch", "transformers", "matplotlib", "ipywidgets", "numpy", "huggingface_hub", "psutil"}
 heavy |= {"openai", "ollama", "httpx", "pydantic"}
 print("loaded:", *sorted(heavy & set(sys.modules)))

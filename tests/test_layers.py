@@ -14,6 +14,7 @@ LAYERS = [
         "result",
         "config",
         "conversion",
+        "profile_options",
         "config_values",
         "env_file",
         "hardware",

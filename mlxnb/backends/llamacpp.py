@@ -183,6 +183,7 @@ def _loaded(
         cells.close()  # before its model, which the caller frees
         raise
     made.cache_dtype, made.states = kind, LlamaStates(cells, not recurrent, per_token)
+    made.described, made.recurrent = described, bool(recurrent)
     return made
 
 
@@ -243,6 +244,10 @@ class LlamaCppModel(LocalModel):
     """A GGUF model, decoded one token at a time over its KV cache."""
 
     states: LlamaStates
+
+    # What its file says of it, and whether some of its layers keep a state in the place of keys and values.
+    described: GgufInfo
+    recurrent = False
 
     def __init__(
         self,

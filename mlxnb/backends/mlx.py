@@ -6,6 +6,7 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import hardware
@@ -222,8 +223,16 @@ class MlxModel(LocalModel):
         """See LocalModel.new_batch."""
         return MlxBatch(self)
 
-    def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
-        """See LocalModel.tokens."""
+    def tokens(
+        self,
+        ids: list[int],
+        request: Request,
+        limit: int,
+        watch: Watch,
+        feed: Feed,
+        sampler: Callable[[Any], Any] | None = None,
+    ) -> Iterator[int]:
+        """See LocalModel.tokens. `sampler` as `make_sampler` makes one, in its place where nothing is speculated."""
         import mlx.core as mx
         from mlx_lm.generate import wired_limit
 
@@ -236,7 +245,8 @@ class MlxModel(LocalModel):
         try:
             with wired_limit(self.model), counted(watch):
                 self.prefill(ids, watch, feed, lambda: self.new_state(request, Watch()))
-                decode = self._decode if request.draft is None else self._speculate
+                draw = sampler or make_sampler(request.sampling)
+                decode = partial(self._decode, draw) if request.draft is None else self._speculate
                 yield from decode(ids, request, limit, watch, feed)
         finally:
             watch.peak_memory = mx.get_peak_memory()
@@ -266,7 +276,9 @@ class MlxModel(LocalModel):
         watch.prefill_done = len(ids)
         yield from speculate(first, ids, limit, decoder, proposer(self, request, watch), watch)
 
-    def _decode(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
+    def _decode(
+        self, sampler: Any, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed
+    ) -> Iterator[int]:
         import mlx.core as mx
         from mlx_lm.generate import generate_step
 
@@ -277,7 +289,7 @@ class MlxModel(LocalModel):
             mx.array(ids[feed.length :]),
             self.model,
             max_tokens=limit,
-            sampler=make_sampler(sampling),
+            sampler=sampler,
             logits_processors=make_processors(sampling, ids[: feed.length]),
             prompt_cache=feed.state,
         )

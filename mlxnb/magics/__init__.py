@@ -26,6 +26,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from .generate import GenerateMagics
     from .metal_kernel import MetalMagics
     from .patch_kernels import KernelMagics
+    from .profile_model import ProfileMagics
     from .shown import Shown
 
     defaults, shown = MLXNB(parent=shell), Shown(shell)
@@ -34,6 +35,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         CommandMagics(shell, defaults),
         KernelMagics(shell, defaults),
         MetalMagics(shell),
+        ProfileMagics(shell, defaults),
     )
     undo = _loaded[id(shell)] = ExitStack()
     for part in (complete, question):

@@ -14,23 +14,29 @@ from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
+from .profile_options import profile_parser
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 # A prompt on the line ends with the cursor like anything else; what comes before the magic's name is an assignment.
 MAGIC = re.compile(
-    r"\s*(?:[^%=]+=\s*)?(?P<name>%generate|%%generate|%%metal_kernel|%mlxnb|%patch_kernels)\s+(?P<rest>.*)", re.DOTALL
+    r"\s*(?:[^%=]+=\s*)?(?P<name>%generate|%%generate|%%metal_kernel|%mlxnb|%patch_kernels|%profile_model|%%profile_model)\s+(?P<rest>.*)",
+    re.DOTALL,
 )
 PARSERS: dict[str, Callable[[], OptionParser]] = {
     "generate": generate_parser,
     "metal_kernel": metal_parser,
     "mlxnb": commands.command_parser,
     "patch_kernels": kernel_options.kernels_parser,
+    "profile_model": profile_parser,
 }
 # Magics whose first word is a command, and the commands that a model's name follows.
 COMMANDS: dict[str, Iterable[str]] = {"mlxnb": commands.COMMANDS, "patch_kernels": kernel_options.COMMANDS}
 NAMING = ("load", "unload", "convert")
+# Magics whose line names models beside its options, and options that take several values with commas between.
+OF_MODELS = ("profile_model",)
+LISTS = ("backend", "kv_bits", "quantize", "scenario")
 
 
 def model_names() -> list[str]:
@@ -50,6 +56,20 @@ def backend_names() -> list[str]:
     from .. import engine
 
     return ["auto", *engine().backends]
+
+
+def scenarios() -> Iterable[str]:
+    """What `--scenario` takes."""
+    from ..profiling.scenarios import NAMES
+
+    return NAMES
+
+
+def fields_to_sweep() -> list[str]:
+    """What `--sweep` takes, up to its values."""
+    from ..profiling.plan_values import sweepable
+
+    return [f"{name}=" for name in sweepable()]
 
 
 def uses() -> Iterable[str]:
@@ -73,6 +93,9 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "to": lambda: KINDS,
     "mixed": lambda: RECIPES,
     "group_size": lambda: map(str, GROUPS),
+    "scenario": scenarios,
+    "sweep": fields_to_sweep,
+    "slo": lambda: ("ttft=", "tpot=", "total="),
 }
 
 
@@ -101,7 +124,12 @@ def _commands(magic: str, before: list[str], word: str) -> tuple[Iterable[str], 
 def _options(magic: str, before: list[str], word: str) -> tuple[Iterable[str], str]:
     """The same where there are options only; an empty line offers them."""
     parser = PARSERS[magic]()
-    return (parser.options(), word) if not before and not word else _after_dash(parser, before, word)
+    if not before and not word:
+        return [*(model_names() if magic in OF_MODELS else ()), *parser.options()], word
+    candidates, begun = _after_dash(parser, before, word)
+    if candidates or magic not in OF_MODELS or _takes_value(parser, before):
+        return candidates, begun
+    return model_names(), word
 
 
 def _after_dash(parser: OptionParser, before: list[str], word: str) -> tuple[Iterable[str], str]:
@@ -111,7 +139,17 @@ def _after_dash(parser: OptionParser, before: list[str], word: str) -> tuple[Ite
         return parser.options(), word
     action = parser.options().get(name if equals else (before or [""])[-1])
     values = VALUES.get(action.dest) if action is not None else None
-    return (values() if values else (), value if equals else word)
+    begun = value if equals else word
+    if values is None or action is None:
+        return (), begun
+    head = begun[: begun.rfind(",") + 1] if action.dest in LISTS else ""
+    return [head + each for each in values()], begun
+
+
+def _takes_value(parser: OptionParser, before: list[str]) -> bool:
+    """Whether the word before the cursor is an option that waits for its value."""
+    action = parser.options().get(before[-1]) if before else None
+    return action is not None and action.nargs != 0
 
 
 def install(shell: InteractiveShell) -> None:

@@ -36,6 +36,26 @@ def read_line(parser: OptionParser, text: str, *, in_cell: bool) -> tuple[argpar
     return options, rest
 
 
+def read_words(parser: OptionParser, text: str) -> tuple[argparse.Namespace, list[str]]:
+    """The options of `text`, wherever they stand, and the words between and after them.
+
+    Raises:
+        OptionError: an unknown option, a missing value, an open quote, or an `into` that is no variable.
+    """
+    tokens: list[str] = []
+    words: list[str] = []
+    while text := text.lstrip():
+        more, text = _scan(parser, text, in_cell=False)
+        ended = more[-1:] == ["--"]
+        tokens += more[: len(more) - ended]
+        while text.strip() and (ended or not OPTION.match(text := text.lstrip())):
+            word, text = first_word(text.lstrip())
+            words.append(word)
+    options = parser.parse_args(tokens)
+    check_name(options.into)
+    return options, words
+
+
 def _into(text: str) -> str:
     found = INTO.match(text)
     return found[0] if found else ""

@@ -8,11 +8,14 @@ from ..errors import OptionError
 
 SHIPPED = Path(__file__).parent / "sample" / "text.md"
 BETWEEN = "\n---\n"
+WANTED = "Name a file with at least a few hundred words."
 MOST_BYTES = 4 << 20  # of a file that is read: a check takes some thousand tokens of it
 
 
-def sample_texts(file: Path | None = None) -> list[str]:
+def sample_texts(file: Path | None = None, wanted: str = WANTED) -> list[str]:
     """The texts of `file`, parted by lines of three dashes; those that come with the package where it is None.
+
+    `wanted` is what to do about a file without any.
 
     Raises:
         OptionError: the file cannot be read, is not UTF-8, or has no text in it.
@@ -30,5 +33,5 @@ def sample_texts(file: Path | None = None) -> list[str]:
         raise OptionError(f"The text {path} is not UTF-8 (byte {err.start}).", "Save it as UTF-8.") from None
     found = [part.strip("\n") for part in text.replace("\r\n", "\n").split(BETWEEN) if part.strip()]
     if not found:
-        raise OptionError(f"The text {path} is empty.", "Name a file with at least a few hundred words.")
+        raise OptionError(f"The text {path} is empty.", wanted)
     return found

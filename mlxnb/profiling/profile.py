@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, TypeVar
 
+from ..decision import Rejected
+from ..errors import BackendError, MlxnbError
+from .cases import cases
+from .clock import Clock
 from .plan import Plan
-from .report import Report
+from .progress import Progress
+from .report import INTERRUPTED, Inside, Report, Run, Sample, Stress
 
 if TYPE_CHECKING:
     from ..runtime import Engine
+    from .measure import Measured, Measuring
 
+__all__ = ["Progress", "profile"]
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a profile is: what goes on now, requests done of all, and the seconds that are probably left."""
+T = TypeVar("T")
 
-    doing: str
-    done: int
-    total: int
-    left: float | None
+AFTER = "interrupted after the runs"
 
 
 def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | None = None) -> Report:
@@ -29,5 +32,158 @@ def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | N
     Raises:
         OptionError: the plan names a scenario, a field or a model that is not there.
         MlxnbError: nothing of it could be measured.
+        KeyboardInterrupt: before anything was measured.
     """
-    raise NotImplementedError
+    from .environment import environment
+    from .measure import Measuring
+    from .samples import Sampler
+
+    clock, began = Clock(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    measuring = Measuring(engine, cases(plan), plan, clock, progress)
+    first = measuring.first()
+    if progress is not None:  # it is measured the first time, and whenever it was busy
+        progress(Progress("looking at this machine", 0, measuring.total, None))
+    found = environment(first.device, first.dtype)
+    with Sampler(clock) as sampler:
+        measured = measuring.all()
+        _check(measured)
+        report = Report(
+            environment=found,
+            began=began,
+            seconds=clock(),
+            warmup=plan.warmup,
+            models=measured.models,
+            cases=measured.cases,
+            runs=measured.runs,
+            limits=plan.limits.given(),
+            partial=measured.partial,
+            notes=(*measured.notes, *sampler.missing),
+        )
+        report = _looked_into(_Steps(engine, plan, clock, measuring, progress), report)
+    samples = sampler.samples
+    report = replace(report, samples=samples, runs=with_peaks(report.runs, samples))
+    try:
+        report = _judged(report)
+    except KeyboardInterrupt:
+        report = replace(report, partial=report.partial or AFTER)
+    return replace(report, seconds=clock())
+
+
+def with_peaks(runs: Sequence[Run], samples: Sequence[Sample]) -> tuple[Run, ...]:
+    """Runs with the largest memory that the process was seen with while each went on."""
+
+    def peak(run: Run) -> int | None:
+        times = run.timings
+        if times is None or run.peak_rss is None:
+            return run.peak_rss
+        end = times.token_times[-1] if times.token_times else times.start
+        return max([run.peak_rss, *(sample.rss for sample in samples if times.accepted <= sample.at <= end)])
+
+    return tuple(replace(run, peak_rss=peak(run)) for run in runs)
+
+
+def _check(measured: Measured) -> None:
+    """Whether there is anything to report of."""
+    if any(run.timings is not None for run in measured.runs):
+        return
+    if measured.partial is not None:
+        raise KeyboardInterrupt(measured.partial)
+    errors = [each.error for each in measured.runs] + [each.error for each in measured.cases]
+    error = next(filter(None, errors), "no case was run")
+    raise BackendError(f"Nothing could be measured: {error}", "Ask the model once by itself to see more of it.")
+
+
+class _Steps:
+    """What follows the runs and takes time: each hears of progress, and fails by itself."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        plan: Plan,
+        clock: Clock,
+        measuring: Measuring,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.engine, self.plan, self.clock, self._measuring, self._hears = engine, plan, clock, measuring, progress
+        self.notes: list[str] = []
+
+    def insides(self, report: Report) -> tuple[Inside, ...]:
+        """Time inside a token, of every model that was measured and that can be looked into."""
+        from .inside import look_inside
+
+        found = []
+        for model, case in _one_each(report):
+            which = f"{report.models[model].name} on {report.models[model].backend}"
+            self._say(f"time inside a token: {which}")
+            seen = look_inside(self.engine, self._measuring.request(case))
+            if isinstance(seen, Rejected):
+                self.notes.append(f"{which}: {seen}")
+            else:
+                found.append(replace(seen, model=model))
+        return tuple(found)
+
+    def stress(self, report: Report, seconds: float) -> tuple[Stress, ...]:
+        """Every model that was measured, generating without a pause for so long."""
+        from .stress import stress
+
+        found = []
+        for model, case in _one_each(report):
+            self._say(f"stress: {report.models[model].name} on {report.models[model].backend}, {seconds:g} s")
+            request = self._measuring.request(case)
+            found.append(stress(self.engine, request, seconds, self.clock, case, progress=self._hears))
+            if found[-1].ended == INTERRUPTED:
+                break
+        return tuple(found)
+
+    def tried(self, what: str, step: Callable[[], tuple[T, ...]]) -> tuple[T, ...]:
+        """What a step gives; where it fails a note that says why, and nothing."""
+        try:
+            return step()
+        except MlxnbError as err:
+            self.notes.append(f"{what}: {err}")
+            return ()
+
+    def _say(self, doing: str) -> None:
+        if self._hears is not None:
+            total = self._measuring.total
+            self._hears(Progress(doing, total, total, None))
+
+
+def _one_each(report: Report) -> list[tuple[int, int]]:
+    """(model, case) of the first case of each model that was answered."""
+    found: dict[int, int] = {}
+    for place, case in enumerate(report.cases):
+        if case.model is not None and report.of(place):
+            found.setdefault(case.model, place)
+    return sorted(found.items())
+
+
+def _looked_into(steps: _Steps, report: Report) -> Report:
+    """A report with what is measured beside its runs; as far as that came where it was interrupted."""
+    if report.partial is not None:
+        return report
+    plan = steps.plan
+    try:
+        if plan.inside:
+            report = replace(report, insides=steps.tried("time inside a token", lambda: steps.insides(report)))
+        if plan.stress is not None:
+            seconds = plan.stress
+            report = replace(report, stress=steps.tried("stress", lambda: steps.stress(report, seconds)))
+            if any(each.ended == INTERRUPTED for each in report.stress):
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        report = replace(report, partial=AFTER)
+    return replace(report, notes=(*report.notes, *steps.notes))
+
+
+def _judged(report: Report) -> Report:
+    """A report with all that follows from what was measured."""
+    from .compare import comparisons
+    from .recommend import other_models, recommendations
+    from .roofline import roofline
+    from .rules import findings
+
+    report = replace(report, roofline=roofline(report))
+    report = replace(report, comparisons=comparisons(report))
+    report = replace(report, findings=findings(report))
+    return replace(report, recommendations=recommendations(report), others=other_models(report))

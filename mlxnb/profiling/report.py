@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..result import Timings
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from .plots import Plots
+
 SCHEMA = 1  # raised whenever a report of before can no longer be read
+
+INTERRUPTED = "interrupted"  # what ended a stress that a person stopped
 
 Phase = Literal["prefill", "decode"]
 Value = str | int | float | bool | None
@@ -34,11 +42,24 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Layers that see the last `tokens` tokens only: bytes that they read and operations that they do for each."""
+
+    tokens: int
+    kv_read: float
+    flops: float
+
+
+@dataclass(frozen=True, slots=True)
 class Profiled:
     """A model as it was loaded. `weights`: bytes in memory; `weights_read`: bytes of weights that one decode step
     touches, `kv_read`: bytes of keys and values that it reads for each token of context, as METRICS defines both;
     `flops`: operations for a token without attention, `flops_context`: more for each token of context. None where the
     backend does not tell (a server's model).
+
+    Layers with a sliding window are apart, in `windows`; `state_read`: bytes of recurrent states. `flops_head`: what a
+    prompt needs of `flops` for its last token only; `weights_prefill`: bytes that a long prompt touches, all experts
+    among them. `mlxnb.profiling.needs` adds them up.
     """
 
     name: str
@@ -59,13 +80,18 @@ class Profiled:
     flops: float | None = None
     flops_context: float | None = None
     notes: tuple[str, ...] = ()
+    windows: tuple[Window, ...] = ()
+    state_read: float = 0.0
+    flops_head: float = 0.0
+    weights_prefill: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One thing that is measured several times: a scenario with a model and options. `varied` is what sets it apart
     from its siblings (kv_bits, quantize, backend, kernels, a swept field). `model` indexes Report.models; None where it
-    could not be loaded, and `error` says why.
+    could not be loaded, and `error` says why; or why no further runs were made of it. `asked` is the model's name as it
+    was asked for, `tokenising` the seconds that its prompts took to become tokens, where that happens here.
     """
 
     label: str
@@ -76,6 +102,9 @@ class Case:
     prompt_tokens: int | None = None  # as intended
     varied: Mapping[str, Value] = field(default_factory=dict)
     error: str | None = None
+    asked: str = ""
+    notes: tuple[str, ...] = ()
+    tokenising: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +112,9 @@ class Run:
     """One request of a case. Times in `timings` count from the beginning of the profile. A `round` is one repetition:
     requests that ran together share it; warm-ups are not here. `timings` is None where it failed, as `error` says.
     Memory in bytes: the allocator's peak, and the process's; energy in joules, None where the machine gives none.
-    `clients` marks figures that a client took of a server's answer. `own` are seconds of our own work in the answer.
+    `clients` marks figures that a client took of a server's answer. `own` are the seconds of our own work between the
+    request and its prefill, such as tokenising, where it had to wait for no other. `turn` counts the requests of a
+    conversation from 0.
     """
 
     case: int
@@ -101,6 +132,8 @@ class Run:
     clients: bool = False
     notes: tuple[str, ...] = ()
     error: str | None = None
+    own: float | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +158,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Seconds of one decode step that a part took; `layer` is None for what is outside the layers."""
+    """Seconds of one decode step that a part took, one of inside_parts.PARTS; `layer` is None outside the layers."""
 
     part: str
     seconds: float
@@ -135,7 +168,8 @@ class Share:
 @dataclass(frozen=True, slots=True)
 class Inside:
     """Time inside a token: `shares` were timed with a wait after each part, over `steps` decode steps at `context`
-    tokens; they add up to `synchronised`. `free` is a step without those waits. Seconds, medians over the steps.
+    tokens; they add up to `synchronised`. `free` is a step without those waits. Seconds, averages over the middle half
+    of the steps.
     """
 
     model: int
@@ -257,7 +291,10 @@ class OtherModel:
 @dataclass(frozen=True, slots=True)
 class Stress:
     """Generation without a pause: bytes that each request left behind, with a 95 % interval, free blocks held by the
-    allocator, the rate's change from the first to the last third; `verdict` says leak or no leak, with its confidence.
+    allocator (as a share of what it holds), the rate's change from the first to the last third; `verdict` says leak or
+    no leak, with its confidence. `decline` is the share of the rate that was lost, below 0 where it rose, with a 95 %
+    interval. `ended`:
+    "time", "memory stopped growing", "interrupted", or the error of the request that failed.
     """
 
     case: int
@@ -271,6 +308,9 @@ class Stress:
     verdict: str
     confidence: float
     memory: tuple[tuple[float, int], ...] = ()
+    ended: str = "time"
+    decline_low: float = 0.0
+    decline_high: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,3 +340,61 @@ class Report:
     def of(self, case: int) -> tuple[Run, ...]:
         """The runs of a case that were answered."""
         return tuple(run for run in self.runs if run.case == case and run.timings is not None)
+
+    def to_json(self) -> str:
+        """All of it as JSON, which `from_json` reads back whole."""
+        from .saved import to_json
+
+        return to_json(self)
+
+    @staticmethod
+    def from_json(source: str | Path) -> Report:
+        """A report out of JSON, or out of the file or the folder at a Path.
+
+        Raises:
+            ReportError: it cannot be read, is no report, is damaged, or was written by a newer mlxnb.
+        """
+        from .saved import from_json
+
+        return from_json(source)
+
+    def to_markdown(self) -> str:
+        """What a person reads of it, as Markdown for a page or an issue on GitHub."""
+        from .markdown import to_markdown
+
+        return to_markdown(self)
+
+    def to_frame(self) -> DataFrame:
+        """One row a run with all of its figures, for pandas.
+
+        Raises:
+            BackendMissingError: pandas is not installed.
+        """
+        from .frame import to_frame
+
+        return to_frame(self)
+
+    def plots(self) -> Plots:
+        """Its figures by name; what was not measured has none.
+
+        Raises:
+            BackendMissingError: Matplotlib is not installed.
+        """
+        from .plots import plots
+
+        return plots(self)
+
+    def save(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write report.json, report.md and one PNG a figure into `folder`; gives their paths.
+
+        Raises:
+            ReportError: a file cannot be written there.
+        """
+        from .save import save
+
+        return save(self, Path(folder))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from ..render.profile import profile_bundle
+
+        return profile_bundle(self)

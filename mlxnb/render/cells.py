@@ -28,7 +28,15 @@ class Command:
     before: str = ""
 
 
-Cell = str | int | float | bool | Dot | Command | None
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A share, 0 to 1, of the longest bar of its column."""
+
+    share: float
+
+
+Cell = str | int | float | bool | Dot | Command | Bar | None
+BAR = 24  # characters of the longest bar in text
 
 
 def is_number(cell: Cell) -> bool:
@@ -51,6 +59,8 @@ def as_text(cell: Cell) -> str:
             return f"● {one_row(cell.word)}"
         case Command():
             return one_row(f"{cell.before} {cell.code}")
+        case Bar():
+            return "━" * max(round(BAR * cell.share), 1 if cell.share > 0 else 0)
     return one_row(cell)
 
 
@@ -63,4 +73,7 @@ def as_html(cell: Cell) -> str:
         case Command():
             before = html.escape(one_row(cell.before))
             return f"{before} <code>{html.escape(one_row(cell.code))}</code>".lstrip()
+        case Bar():
+            # The number beside it says the same to a screen reader.
+            return f'<div class="mlxnb-bar" aria-hidden="true"><div style="width:{100 * cell.share:.1f}%"></div></div>'
     return html.escape(as_text(cell))

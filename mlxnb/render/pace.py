@@ -11,10 +11,10 @@ REST = 9
 
 
 class Pace:
-    """Says when the next redraw is due. `clock` gives seconds."""
+    """Says when the next redraw is due. `clock` gives seconds, `interval` are those between two redraws at least."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, interval: float = INTERVAL) -> None:
+        self._clock, self._interval = clock, interval
         self._next = float("-inf")
         self._began = 0.0
 
@@ -26,4 +26,4 @@ class Pace:
     def done(self) -> None:
         """The redraw has ended."""
         now = self._clock()
-        self._next = max(self._began + INTERVAL, now + REST * (now - self._began))
+        self._next = max(self._began + self._interval, now + REST * (now - self._began))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from .text import one_row
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 GREY = "#808080"
 SIZE = (6.8, 3.8)  # inches
+CAPTION = 118  # characters of a caption's line, which fit into the width
 DPI = 100  # of the page; the image has twice as many
 
 
@@ -45,14 +47,20 @@ def new_figure(title: str, panels: list[str], x: str, y: str, caption: str) -> t
 
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = list(figure.subplots(1, len(panels), squeeze=False)[0])
-    figure.suptitle(title, color=GREY, fontsize=11, x=0.01, ha="left")
+    figure.suptitle(literal(title), color=GREY, fontsize=11, x=0.01, ha="left")
     for axis, panel in zip(axes, panels, strict=True):
         _style(axis)
-        axis.set_title(panel if len(panels) > 1 else "", color=GREY, fontsize=9, loc="left")
+        axis.set_title(literal(panel) if len(panels) > 1 else "", color=GREY, fontsize=9, loc="left")
         axis.set_xlabel(x)
     axes[0].set_ylabel(y)
-    figure.supxlabel(one_row(caption), color=GREY, fontsize=7, x=0.01, ha="left")
+    lines = textwrap.wrap(literal(caption), CAPTION)
+    figure.supxlabel("\n".join(lines), color=GREY, fontsize=7, x=0.01, ha="left")
     return figure, axes
+
+
+def literal(text: str) -> str:
+    """A text on one row that Matplotlib shows as it is: a dollar sign would begin mathematics."""
+    return one_row(text).replace("$", r"\$")
 
 
 def _style(axis: Axes) -> None:

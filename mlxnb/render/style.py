@@ -97,6 +97,34 @@ padding:4px 12px 4px 8px}
 @supports not selector(:has(*)){.mlxnb.mlxnb-table>details{display:none}}
 """
 
+# A report of several tables, with a heading each; what a person needs rarely is folded.
+REPORT = """
+.mlxnb .mlxnb-heading{font-size:1em;font-weight:600;line-height:1.4;margin:20px 0 4px;padding:0;border:0}
+.mlxnb .mlxnb-heading:first-of-type{font-size:1.15em;margin-top:4px}
+.mlxnb .mlxnb-caption{color:var(--secondary);font-size:var(--small);margin:8px 0 0;max-width:90ch}
+.mlxnb .mlxnb-beside{display:flex;flex-wrap:wrap;gap:0 40px}
+.mlxnb .mlxnb-beside .mlxnb-caption{max-width:46ch}
+.mlxnb.mlxnb-report .mlxnb-table table{margin:4px 0 12px}
+.mlxnb.mlxnb-report :is(th,td){padding:4px 8px}
+.mlxnb.mlxnb-report :is(th,td):first-child{min-width:14ch}
+.mlxnb.mlxnb-report th{vertical-align:bottom}
+.mlxnb.mlxnb-report th.mlxnb-right{white-space:normal}
+.mlxnb.mlxnb-report th .mlxnb-unit{display:block}
+.mlxnb .mlxnb-bar{width:120px;height:8px}
+.mlxnb .mlxnb-bar>div{height:8px;background:var(--brand);min-width:1px}
+.mlxnb .mlxnb-item{margin:8px 0 12px;padding-left:12px;border-left:2px solid var(--border);line-height:1.5;
+max-width:90ch}
+.mlxnb .mlxnb-item code{user-select:all;font-family:var(--mono);overflow-wrap:anywhere}
+.mlxnb .mlxnb-item strong{font-weight:600}
+.mlxnb .mlxnb-item :is(.mlxnb-label,.mlxnb-where){color:var(--secondary)}
+.mlxnb .mlxnb-item .mlxnb-success{color:var(--success)}
+.mlxnb .mlxnb-item .mlxnb-warning{color:var(--warn)}
+.mlxnb .mlxnb-item .mlxnb-error{color:var(--error)}
+.mlxnb .mlxnb-item .mlxnb-off{color:var(--secondary)}
+.mlxnb .mlxnb-folded{margin:16px 0 4px}
+.mlxnb .mlxnb-folded>summary{cursor:pointer;width:fit-content;font-weight:600}
+"""
+
 
 def page(*parts: str, css: str, kind: str = "") -> str:
     """One output: its style sheet and its parts, inside the element that the style sheet is scoped to."""

@@ -14,6 +14,7 @@ from .numbers import plural
 from .text import RULE, one_row
 
 SHOWN = 10
+KIND = f"mlxnb-table {LEFT_ALONE}"
 
 
 class Table:
@@ -60,16 +61,25 @@ class Table:
 
     def html(self) -> str:
         """The table, rows after the tenth folded."""
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        return style.page(self._inner(caption), css=style.TABLE, kind=KIND)
+
+    def part(self, whole: bool = False) -> str:
+        """The table as a part of a page that brings the style sheet; the caption may be wider than the table. `whole`
+        folds no row.
+        """
+        caption = f'<div class="mlxnb-caption">{html.escape(self.caption)}</div>' if self.caption else ""
+        return f'<div class="mlxnb {KIND}">{caption}{self._inner("", len(self.rows) if whole else SHOWN)}</div>'
+
+    def _inner(self, caption: str, shown: int = SHOWN) -> str:
         head = "".join(self._head(i, title, unit) for i, (title, unit) in enumerate(self.columns))
         rows = ["<tr>" + "".join(self._cell(i, cell) for i, cell in enumerate(row)) + "</tr>" for row in self.rows]
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        body = f"<tbody>{''.join(rows[:SHOWN])}</tbody>"
+        body = f"<tbody>{''.join(rows[:shown])}</tbody>"
         fold = ""
-        if len(rows) > SHOWN:
-            body += f'<tbody class="mlxnb-rest">{"".join(rows[SHOWN:])}</tbody>'
-            fold = f"<details><summary>{plural(len(rows) - SHOWN, 'more row')}</summary></details>"
-        table = f"<table>{caption}<thead><tr>{head}</tr></thead>{body}</table>{fold}"
-        return style.page(table, css=style.TABLE, kind=f"mlxnb-table {LEFT_ALONE}")
+        if len(rows) > shown:
+            body += f'<tbody class="mlxnb-rest">{"".join(rows[shown:])}</tbody>'
+            fold = f"<details><summary>{plural(len(rows) - shown, 'more row')}</summary></details>"
+        return f"<table>{caption}<thead><tr>{head}</tr></thead>{body}</table>{fold}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return self.mimebundle()

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import style
 from .numbers import count
-from .pace import Pace
+from .pace import INTERVAL, Pace
 from .text import one_row
 
 BLANK = {"text/plain": "", "text/html": ""}
@@ -25,12 +25,12 @@ def steps(done: int, total: int) -> str:
 class WorkCell:
     """Shows `title`, how far it is in `words`, and what is being done, in a notebook or on a terminal's last line.
 
-    All calls come from the thread that runs the cell.
+    At least `interval` seconds lie between two updates. All calls come from the thread that runs the cell.
     """
 
-    def __init__(self, title: str, words: Callable[[int, int], str] = steps) -> None:
+    def __init__(self, title: str, words: Callable[[int, int], str] = steps, interval: float = INTERVAL) -> None:
         self._title, self._words = title, words
-        self._pace = Pace()
+        self._pace = Pace(interval=interval)
         self._publisher = publisher()
         self._id = uuid.uuid4().hex
 

@@ -11,21 +11,23 @@ from .shared import shared_engine
 if TYPE_CHECKING:
     from ..kernels import Patch
     from ..kernels.dispatch import Dispatcher
+    from .engine import Engine
 
 
 @contextmanager
-def patched_kernels(*, strict: bool = False) -> Iterator[Dispatcher]:
+def patched_kernels(*, strict: bool = False, engine: Engine | None = None) -> Iterator[Dispatcher]:
     """Inside, mlx-lm models take the attention path that was measured fastest; before is as after.
 
     Args:
         strict: raise where no path of ours works, instead of using mlx-lm's own.
+        engine: whose thread it is done on, by default that of the process's engine.
 
     Raises:
         PatchError: mlx-lm is not installed, or something else replaced its attention.
     """
     from ..kernels import patch_mlx_lm
 
-    engine = shared_engine()
+    engine = engine if engine is not None else shared_engine()
     made: list[Patch] = []
     try:
         engine.call(lambda: made.append(patch_mlx_lm(strict=strict)))

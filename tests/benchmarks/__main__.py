@@ -21,6 +21,7 @@ from . import (
     load_ext,
     onnx_genai,
     precisions,
+    profile,
     quantised,
     quantized_cache,
     speculative,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **llama_cpp.BENCHMARKS,
     **onnx_genai.BENCHMARKS,
     **precisions.BENCHMARKS,
+    **profile.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
 

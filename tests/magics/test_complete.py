@@ -30,6 +30,13 @@ def completions(shell: InteractiveShell, text: str) -> set[str]:
         ("%generate -m poc", {"%generate -m pocket"}),
         ("%generate --model=poc", {"%generate --model=pocket"}),
         ("%generate --backend ", {"%generate --backend auto", "%generate --backend scripted"}),
+        ("%profile_model poc", {"%profile_model pocket"}),
+        ("%profile_model pocket --qui", {"%profile_model pocket --quick"}),
+        ("%profile_model --quick poc", {"%profile_model --quick pocket"}),
+        ("%%profile_model --sweep temp", {"%%profile_model --sweep temperature="}),
+        ("%profile_model --scenario simple,lo", {"%profile_model --scenario simple,long-context"}),
+        ("%profile_model --backend=scripted,au", {"%profile_model --backend=scripted,auto"}),
+        ("%profile_model --runs poc", set()),
         ("%mlxnb lo", {"%mlxnb load"}),
         ("%mlxnb load poc", {"%mlxnb load pocket"}),
         ("%mlxnb load pocket --ba", {"%mlxnb load pocket --backend"}),
@@ -42,6 +49,7 @@ def test_options_values_and_commands(shell: InteractiveShell, text: str, expecte
 
 def test_a_fresh_line_offers_all_options(shell: InteractiveShell) -> None:
     assert {"%%generate --seed", "%%generate -m", "%%generate --into"} <= completions(shell, "%%generate ")
+    assert {"%profile_model pocket", "%profile_model --sweep"} <= completions(shell, "%profile_model ")
     assert {"%mlxnb status", "%mlxnb unload"} <= completions(shell, "%mlxnb ")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxnb.errors import OptionError
-from mlxnb.magics.line import OPTION, read_line
+from mlxnb.magics.line import OPTION, read_line, read_words
 from mlxnb.magics.options import FORMATS, generate_parser
 from mlxnb.render.formats import FORMATS as RENDERED
 
@@ -107,3 +107,35 @@ def test_parsing_never_prints_or_leaves_the_process(capfd: pytest.CaptureFixture
 def test_the_help_shows_what_render_can_show() -> None:
     assert tuple(RENDERED) == FORMATS
     assert all(f"--{name}" in PARSER.format_help() for name in ("temperature", "top-p", "min-p", "chat", "into"))
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "words"),
+    [
+        ("", {}, []),
+        ("pocket --seed 3 'two words' --raw", {"seed": "3", "raw": True}, ["pocket", "two words"]),
+        ("--seed 3 a b --seed=4 c", {"seed": "4"}, ["a", "b", "c"]),
+        ("a -- --seed --raw", {}, ["a", "--seed", "--raw"]),
+        ("-- --", {}, ["--"]),
+        ("{{ name + 'x' }} --into r", {"into": "r"}, ["{{ name + 'x' }}"]),
+    ],
+)
+def test_words_stand_anywhere_between_options(line: str, options: dict[str, object], words: list[str]) -> None:
+    read, found = read_words(PARSER, line)
+    assert {name: value for name, value in vars(read).items() if value not in (None, False)} == options
+    assert found == words
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("a --sed 3", "Did you mean --seed?"), ("a --into 1x", "'1x' is no name")]
+)
+def test_a_mistake_between_words_is_found(line: str, message: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(message)):
+        read_words(PARSER, line)
+
+
+@given(st.lists(st.sampled_from(["word", "--raw", "--seed 3", "--stop=x", "a.b/c"]), max_size=8))
+def test_words_keep_their_order(parts: list[str]) -> None:
+    options, words = read_words(PARSER, " ".join(parts))
+    assert words == [part for part in parts if not part.startswith("--")]
+    assert options.raw == ("--raw" in parts)

@@ -148,6 +148,17 @@ def test_pace_is_fifteen_a_second() -> None:
     assert pace.due()
 
 
+def test_pace_may_be_slower() -> None:
+    clock = Clock()
+    pace = Pace(clock, interval=0.4)
+    assert pace.due()
+    pace.done()
+    clock.now = 0.39
+    assert not pace.due()
+    clock.now = 0.4
+    assert pace.due()
+
+
 @given(st.lists(st.floats(0.0001, 2), min_size=2, max_size=20))
 @settings(max_examples=50)
 def test_drawing_takes_at_most_a_tenth_of_the_time(costs: list[float]) -> None:

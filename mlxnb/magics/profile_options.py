@@ -1,0 +1,82 @@
+"""The options of `%profile_model` and `%%profile_model`: those of every profile, and what only a notebook has."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..errors import OptionError
+from ..profile_options import add_options
+from .line import read_words
+from .options import OptionParser
+
+USAGE = """\
+%profile_model [MODEL …] [options]     where time and memory go, what limits them, what to do
+%%profile_model [MODEL …] [options]    the same for one prompt, the cell's body
+%profile_model --try N                 measure what the N-th finding of the last report advises"""
+NOTES = """\
+The value is a Report: it shows itself, and has to_json, to_markdown, to_frame, plots and save.
+--prompts and --against take a variable of the notebook too. In the prompt and in option values,
+{{ expression }} is replaced by its value. An interrupt keeps what was measured until then.
+Defaults are those of %config MLXNB."""
+# What may stand beside --try.
+BESIDE_TRY = ("into", "try_finding")
+
+
+def profile_parser() -> OptionParser:
+    """The parser of `%profile_model`."""
+    parser = OptionParser(
+        prog="%profile_model",
+        usage=USAGE,
+        epilog=NOTES,
+        description="Profile language models on this machine.",
+    )
+    add_options(parser)
+    parser.add_argument("--into", metavar="NAME", help="put the Report into this variable")
+    parser.add_argument(
+        "--try", metavar="N", dest="try_finding", help="try the remedy of the N-th finding of the last report"
+    )
+    parser.add_argument("--no-interpolate", action="store_true", help="leave {{ }} as it is")
+    return parser
+
+
+def read(parser: OptionParser, line: str) -> argparse.Namespace:
+    """The options of `line`, and in `models` the words beside them; further FIELD=VALUES after a --sweep belong to it.
+
+    Raises:
+        OptionError: an unknown option, a missing value, or options that do not go together.
+    """
+    options, words = read_words(parser, line)
+    options.models = [word for word in words if not _is_sweep(word)]
+    sweeps = [word for word in words if _is_sweep(word)]
+    if sweeps and not options.sweep:
+        raise OptionError(f"{sweeps[0]} is no model.", f"To measure with each value, write --sweep {sweeps[0]}.")
+    options.sweep = [*options.sweep, *sweeps] if options.sweep else None
+    if options.try_finding is not None:
+        _check_alone(options, parser)
+    return options
+
+
+def finding_number(text: str) -> int:
+    """The value of --try.
+
+    Raises:
+        OptionError: it is no whole number of at least 1.
+    """
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise OptionError(f"--try is {text!r}.", "It takes the number of a finding, as the report counts them.")
+    return int(text)
+
+
+def _is_sweep(word: str) -> bool:
+    name, equals, _ = word.partition("=")
+    return bool(equals) and name.replace("-", "_").isidentifier()
+
+
+def _check_alone(options: argparse.Namespace, parser: OptionParser) -> None:
+    """Refuse what says nothing beside --try."""
+    if options.help:
+        return
+    given = [name for name, value in vars(options).items() if value not in (None, False, []) and name not in BESIDE_TRY]
+    if given:
+        beside = options.models[0] if given[0] == "models" else "--" + given[0].replace("_", "-")
+        raise OptionError(f"{beside} says nothing beside --try, which takes the last report.", parser.see_help)

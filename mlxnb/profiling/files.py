@@ -1,0 +1,70 @@
+"""The files of a profile, checked before it begins: prompts, an earlier report, and where the new one is to go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import OptionError
+from ..models.sample_text import sample_texts
+from .report import Report
+
+
+def read_prompts(file: str) -> tuple[str, ...]:
+    """The prompts in a file, parted by lines of three dashes.
+
+    Raises:
+        OptionError: the file cannot be read, is not UTF-8, or has no prompt in it.
+    """
+    return tuple(sample_texts(Path(file), "Write at least one prompt into it."))
+
+
+def read_earlier(file: str) -> Report:
+    """A report that was saved: its JSON file, or the folder that --save wrote.
+
+    Raises:
+        ReportError: it is none, or damaged.
+    """
+    from .saved import from_json
+
+    return from_json(Path(file).expanduser())
+
+
+def write_json(report: Report, file: str) -> None:
+    """Write the report to a file, as JSON.
+
+    Raises:
+        OptionError: it cannot be written.
+    """
+    from .saved import to_json
+
+    path = Path(file).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(to_json(report), encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"The report cannot be written to {file}: {error.strerror}.", "Name another file.") from None
+
+
+def check_writable(folder: str | None = None, file: str | None = None) -> None:
+    """Find out before minutes of measuring whether a report can be written where it is wanted.
+
+    Raises:
+        OptionError: it cannot.
+    """
+    if folder is not None:
+        _check_folder(Path(folder).expanduser(), folder)
+    if file is not None:
+        path = Path(file).expanduser()
+        _check_folder(path.parent, file)
+        if path.is_dir():
+            raise OptionError(f"The report cannot be written to {file}: that is a folder.", "Name a file in it.")
+
+
+def _check_folder(path: Path, named: str) -> None:
+    """The folder, or what is there of it."""
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    reason = "may not be written to" if there.is_dir() else "is no folder"
+    raise OptionError(f"The report cannot be written to {named}: {there} {reason}.", "Name another place.")

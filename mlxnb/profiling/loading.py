@@ -1,0 +1,100 @@
+"""Loads the models that the cases of a profile ask, each of them once, and says what they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..backends.base import LoadedModel
+from ..backends.local import LocalModel
+from ..backends.memory import let_go, memory_ran_out
+from ..errors import BackendError, EngineClosedError, MlxnbError, in_words
+from ..runtime import Engine
+from .asking import Target, options
+from .clock import Clock
+from .plan import Plan
+from .report import Case, Profiled
+
+# What a model is asked for by: its name, and the options backend, dtype, quantize and strict.
+Key = tuple[str, str, str | None, str | None, bool]
+
+
+class Models:
+    """The models of a profile, `found` in the order in which they were loaded. One that cannot be is tried once."""
+
+    def __init__(self, engine: Engine, plan: Plan, clock: Clock) -> None:
+        self._engine, self._plan, self._clock = engine, plan, clock
+        self._known: dict[Key, tuple[int, Target] | MlxnbError] = {}
+        self.found: list[Profiled] = []
+
+    def of(self, case: Case) -> tuple[int, Target]:
+        """The place of a case's model in `found`, and how requests name it.
+
+        Raises:
+            MlxnbError: it cannot be loaded.
+        """
+        asked = options(self._plan, case)
+        given = (asked.get("backend", "auto"), asked.get("dtype"), asked.get("quantize"), bool(asked.get("strict")))
+        key: Key = (case.asked, *given)
+        if key not in self._known:
+            self._known[key] = self._tried(key)
+        known = self._known[key]
+        if isinstance(known, MlxnbError):
+            raise known
+        return known
+
+    def _tried(self, key: Key) -> tuple[int, Target] | MlxnbError:
+        try:
+            profiled, target = self._load(*key)
+        except EngineClosedError:
+            raise
+        except MlxnbError as err:
+            let_go(err)  # it is kept, and must not keep what was being loaded
+            return err
+        except Exception as err:  # noqa: BLE001 - an edge: whatever a library raises while it loads a model
+            why = "memory ran out" if memory_ran_out(err) else "its backend fell over"
+            return BackendError(f"{key[0]} cannot be loaded, {why}: {in_words(err)}.")
+        same = next((place for place, each in enumerate(self.found) if _same(each, profiled)), None)
+        if same is None:
+            self.found.append(profiled)
+        return len(self.found) - 1 if same is None else same, target
+
+    def _load(
+        self, asked: str, backend: str, dtype: str | None, quantize: str | None, strict: bool
+    ) -> tuple[Profiled, Target]:
+        from .weights import costs
+
+        before, began = self._engine._models.loads, self._clock()
+        info = self._engine.load(asked, backend, dtype, quantize, strict=strict)
+        took = self._clock() - began if self._engine._models.loads > before else None
+
+        def look(model: LoadedModel) -> tuple[bool, Any]:
+            return isinstance(model, LocalModel), costs(model)
+
+        local, cost = self._engine.call_with(asked, look, info.backend, dtype, quantize)
+        profiled = Profiled(
+            name=asked,
+            source=info.source,
+            revision=info.revision,
+            backend=info.backend,
+            backend_version=info.backend_version,
+            device=info.device,
+            dtype=info.dtype,
+            quantization=info.quantization,
+            attention=info.attention,
+            parameters=info.parameters,
+            weights=info.memory,
+            context_length=info.context_length,
+            load_time=took,
+            weights_read=cost.weights_read,
+            kv_read=cost.kv_read,
+            flops=cost.flops,
+            flops_context=cost.flops_context,
+            notes=info.notes,
+        )
+        return profiled, Target(asked, info.backend, dtype, quantize, local, info.context_length)
+
+
+def _same(one: Profiled, other: Profiled) -> bool:
+    """Whether two ways of asking led to the same model in memory."""
+    return replace(one, load_time=None, notes=()) == replace(other, load_time=None, notes=())

@@ -1,0 +1,42 @@
+"""Stand-ins for the other parts of a profile, so that what it measures is tested by itself."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from types import SimpleNamespace
+from typing import Any
+
+from mlxnb.profiling.report import Environment
+
+PLACE = Environment("a chip", "2 cores", 8_000_000_000, "an OS", {"mlxnb": "0"})
+NOTHING = SimpleNamespace(weights_read=None, kv_read=None, flops=None, flops_context=None)
+
+# (module, what it offers, what the stand-in gives)
+PARTS: list[tuple[str, str, Any]] = [
+    ("environment", "environment", lambda device, dtype: PLACE),
+    ("weights", "costs", lambda model: NOTHING),
+    ("roofline", "roofline", lambda report: None),
+    ("compare", "comparisons", lambda report: ()),
+    ("rules", "findings", lambda report: ()),
+    ("recommend", "recommendations", lambda report: ()),
+    ("recommend", "other_models", lambda report: ()),
+]
+
+
+def stand_in(monkeypatch: Any) -> None:
+    """Put the stand-ins in the place of the parts until the test is over."""
+    for module, name, given in PARTS:
+        set_part(monkeypatch, module, name, given)
+
+
+def set_part(monkeypatch: Any, module: str, name: str, given: Any) -> None:
+    """Put one in the place of what a module offers."""
+    full = f"mlxnb.profiling.{module}"
+    try:
+        found = importlib.import_module(full)
+    except ModuleNotFoundError:
+        found = types.ModuleType(full)
+        monkeypatch.setitem(sys.modules, full, found)
+    monkeypatch.setattr(found, name, given, raising=False)

@@ -1,0 +1,138 @@
+"""The steps of a profile: what follows the runs, what each is given, what stays where one fails or is interrupted."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from mlxnb.decision import Rejected
+from mlxnb.errors import BackendError
+from mlxnb.profiling import Plan, Report, profile
+from mlxnb.profiling.report import Comparison, Finding, Inside, OtherModel, Recommendation, Roofline, Stress
+from tests.profiling import siblings
+from tests.profiling.siblings import set_part
+from tests.scripted import ScriptedBackend
+
+INSIDE = Inside(model=99, context=10, steps=16, shares=(), synchronised=0.2, free=0.1)
+STRESSED = Stress(0, 1.0, 3, 0.0, 0.0, 0.0, None, 1.0, "no leak", 0.9)
+ROOF = Roofline(1e9, 1e12, "float32", (), ())
+FOUND = Finding("nothing found", None, "", 0.0, 0.0, "", "", "", "")
+
+
+@pytest.fixture
+def asked(run, monkeypatch):
+    """What each of the other parts was asked, by its name."""
+    seen = {}
+
+    def part(module, name, answer):
+        def called(*given, **more):
+            seen.setdefault(name, []).append(given)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        set_part(monkeypatch, module, name, called)
+
+    part("environment", "environment", siblings.PLACE)
+    part("inside", "look_inside", INSIDE)
+    part("stress", "stress", STRESSED)
+    part("roofline", "roofline", ROOF)
+    part("compare", "comparisons", (Comparison(1, 0, ()),))
+    part("rules", "findings", (FOUND,))
+    part("recommend", "recommendations", (Recommendation("chat", "speed", {}, "", ""),))
+    part("recommend", "other_models", (OtherModel("big", 1, "fits", None),))
+    return SimpleNamespace(seen=seen, part=part)
+
+
+def test_every_part_adds_to_the_report(run, asked):
+    report = run(ScriptedBackend(), inside=True, stress="10s", runs=2, limits="ttft=1")
+    assert report.environment == siblings.PLACE
+    assert report.insides == (replace(INSIDE, model=0),)  # of the model that was asked
+    assert report.stress == (STRESSED,)
+    assert report.roofline == ROOF
+    assert report.findings == (FOUND,)
+    assert len(report.comparisons) == len(report.recommendations) == len(report.others) == 1
+    assert report.limits == {"ttft": 1.0}
+    assert report.began.endswith("+00:00")
+    assert report.seconds >= max(sample.at for sample in report.samples)
+
+
+def test_each_part_is_given_what_came_before_it(run, asked):
+    run(ScriptedBackend(), inside=True, stress=10, runs=1, max_tokens=7)
+    assert asked.seen["environment"] == [("cpu", "float32")]
+    ((_, request),) = asked.seen["look_inside"]
+    assert (request.model, request.max_tokens, request.cache) == ("pocket", 7, "off")
+    ((_, _, seconds, clock, case),) = asked.seen["stress"]
+    assert (seconds, case) == (10.0, 0)
+    assert clock() > 0
+    ((given,),) = asked.seen["findings"]
+    assert isinstance(given, Report)
+    assert given.roofline == ROOF
+    assert given.stress == (STRESSED,)
+    assert given.comparisons
+    assert given.samples
+    ((given,),) = asked.seen["recommendations"]
+    assert given.findings == (FOUND,)
+
+
+def test_every_model_that_answered_is_looked_into_once(run, asked):
+    report = run(ScriptedBackend(), inside=True, models="pocket,/nowhere/none", prompts=["a", "b"], runs=1)
+    assert len(asked.seen["look_inside"]) == 1
+    assert [each.model for each in report.insides] == [0]
+
+
+def test_nobody_is_looked_into_who_need_not_be(run, asked):
+    report = run(ScriptedBackend(), runs=1)
+    assert "look_inside" not in asked.seen
+    assert "stress" not in asked.seen
+    assert report.insides == ()
+
+
+def test_a_part_that_cannot_say_why(run, asked):
+    asked.part("inside", "look_inside", Rejected("inside", "the server keeps it to itself", "take torch"))
+    asked.part("stress", "stress", BackendError("It fell over.", "Try again."))
+    report = run(ScriptedBackend(), inside=True, stress=1, runs=1)
+    assert report.insides == report.stress == ()
+    assert any("the server keeps it to itself" in note for note in report.notes)
+    assert "stress: It fell over. Try again." in report.notes
+    assert report.findings == (FOUND,)
+
+
+def test_an_interrupt_after_the_runs_keeps_them_and_what_was_done(run, asked):
+    asked.part("stress", "stress", KeyboardInterrupt())
+    report = run(ScriptedBackend(), inside=True, stress=1, runs=2)
+    assert report.partial == "interrupted after the runs"
+    assert len(report.runs) == 2
+    assert len(report.insides) == 1
+    assert report.findings == (FOUND,)
+
+
+def test_an_interrupt_while_it_is_judged_keeps_what_was_measured(run, asked):
+    asked.part("rules", "findings", KeyboardInterrupt())
+    report = run(ScriptedBackend(), runs=2)
+    assert report.partial == "interrupted after the runs"
+    assert len(report.of(0)) == 2
+    assert report.samples
+
+
+def test_after_an_interrupt_of_the_runs_nothing_long_is_begun(run, asked):
+    def stop(progress):
+        if "run 2" in progress.doing:
+            raise KeyboardInterrupt
+
+    report = run(ScriptedBackend(), stop, inside=True, stress=1)
+    assert report.partial == "interrupted: prompt, run 2 of 5"
+    assert "look_inside" not in asked.seen
+    assert report.findings == (FOUND,)
+
+
+def test_an_environment_that_was_interrupted_is_no_report(run, asked):
+    asked.part("environment", "environment", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(ScriptedBackend())
+
+
+def test_the_default_model_is_the_pocket_model(engine, alone):
+    report = profile(engine, Plan.of(scenarios="simple", runs=1, max_tokens=3, warmup=0, inside=False))
+    assert report.models[0].name == "pocket"
+    assert report.runs[0].timings.prompt_tokens == 64
