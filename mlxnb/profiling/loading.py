@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..backends.base import LoadedModel
 from ..backends.local import LocalModel
@@ -15,8 +15,11 @@ from .clock import Clock
 from .plan import Plan
 from .report import Case, Profiled
 
-# What a model is asked for by: its name, and the options backend, dtype, quantize and strict.
-Key = tuple[str, str, str | None, str | None, bool]
+if TYPE_CHECKING:
+    from .weights import Costs
+
+# What a model is asked for by: its name, and the options backend, dtype, quantize, strict, kv_bits and kv_group_size.
+Key = tuple[str, str, str | None, str | None, bool, int | None, int | None]
 
 
 class Models:
@@ -35,7 +38,7 @@ class Models:
         """
         asked = options(self._plan, case)
         given = (asked.get("backend", "auto"), asked.get("dtype"), asked.get("quantize"), bool(asked.get("strict")))
-        key: Key = (case.asked, *given)
+        key: Key = (case.asked, *given, asked.get("kv_bits"), asked.get("kv_group_size"))
         if key not in self._known:
             self._known[key] = self._tried(key)
         known = self._known[key]
@@ -60,18 +63,27 @@ class Models:
         return len(self.found) - 1 if same is None else same, target
 
     def _load(
-        self, asked: str, backend: str, dtype: str | None, quantize: str | None, strict: bool
+        self,
+        asked: str,
+        backend: str,
+        dtype: str | None,
+        quantize: str | None,
+        strict: bool,
+        kv_bits: int | None,
+        kv_group_size: int | None,
     ) -> tuple[Profiled, Target]:
-        from .weights import costs
+        from .weights import costs, with_costs
 
         before, began = self._engine._models.loads, self._clock()
         info = self._engine.load(asked, backend, dtype, quantize, strict=strict)
         took = self._clock() - began if self._engine._models.loads > before else None
 
-        def look(model: LoadedModel) -> tuple[bool, Any]:
-            return isinstance(model, LocalModel), costs(model)
+        def look(model: LoadedModel) -> tuple[bool, int | None, Costs]:
+            local = isinstance(model, LocalModel)
+            bits = kv_bits if isinstance(model, LocalModel) and model.quantises_cache else None
+            return local, bits, costs(model, bits, kv_group_size if bits else None)
 
-        local, cost = self._engine.call_with(asked, look, info.backend, dtype, quantize)
+        local, bits, cost = self._engine.call_with(asked, look, info.backend, dtype, quantize)
         profiled = Profiled(
             name=asked,
             source=info.source,
@@ -86,13 +98,10 @@ class Models:
             weights=info.memory,
             context_length=info.context_length,
             load_time=took,
-            weights_read=cost.weights_read,
-            kv_read=cost.kv_read,
-            flops=cost.flops,
-            flops_context=cost.flops_context,
             notes=info.notes,
+            kv_cache=f"KV cache in {bits} bits" if bits else None,
         )
-        return profiled, Target(asked, info.backend, dtype, quantize, local, info.context_length)
+        return with_costs(profiled, cost), Target(asked, info.backend, dtype, quantize, local, info.context_length)
 
 
 def _same(one: Profiled, other: Profiled) -> bool:

@@ -43,7 +43,7 @@ def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | N
     first = measuring.first()
     if progress is not None:  # it is measured the first time, and whenever it was busy
         progress(Progress("looking at this machine", 0, measuring.total, None))
-    found = environment(first.device, first.dtype)
+    found = engine.call(lambda: environment(first.device, first.dtype))  # where models have set their threads
     with Sampler(clock) as sampler:
         measured = measuring.all()
         _check(measured)

@@ -59,7 +59,7 @@ class Profiled:
 
     Layers with a sliding window are apart, in `windows`; `state_read`: bytes of recurrent states. `flops_head`: what a
     prompt needs of `flops` for its last token only; `weights_prefill`: bytes that a long prompt touches, all experts
-    among them. `mlxnb.profiling.needs` adds them up.
+    among them. `mlxnb.profiling.needs` adds them up. `kv_cache` says how its cache was quantised, None where not.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Profiled:
     state_read: float = 0.0
     flops_head: float = 0.0
     weights_prefill: float | None = None
+    kv_cache: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
