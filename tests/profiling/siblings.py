@@ -16,7 +16,7 @@ NOTHING = SimpleNamespace(weights_read=None, kv_read=None, flops=None, flops_con
 # (module, what it offers, what the stand-in gives)
 PARTS: list[tuple[str, str, Any]] = [
     ("environment", "environment", lambda device, dtype: PLACE),
-    ("weights", "costs", lambda model: NOTHING),
+    ("weights", "costs", lambda model, *kept: NOTHING),
     ("roofline", "roofline", lambda report: None),
     ("compare", "comparisons", lambda report: ()),
     ("rules", "findings", lambda report: ()),
