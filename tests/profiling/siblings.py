@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import sys
-import types
-from types import SimpleNamespace
 from typing import Any
 
 from mlxnb.profiling.report import Environment
+from mlxnb.profiling.weights import Costs
 
 PLACE = Environment("a chip", "2 cores", 8_000_000_000, "an OS", {"mlxnb": "0"})
-NOTHING = SimpleNamespace(weights_read=None, kv_read=None, flops=None, flops_context=None)
+NOTHING = Costs()
 
 # (module, what it offers, what the stand-in gives)
 PARTS: list[tuple[str, str, Any]] = [
@@ -33,10 +31,4 @@ def stand_in(monkeypatch: Any) -> None:
 
 def set_part(monkeypatch: Any, module: str, name: str, given: Any) -> None:
     """Put one in the place of what a module offers."""
-    full = f"mlxnb.profiling.{module}"
-    try:
-        found = importlib.import_module(full)
-    except ModuleNotFoundError:
-        found = types.ModuleType(full)
-        monkeypatch.setitem(sys.modules, full, found)
-    monkeypatch.setattr(found, name, given, raising=False)
+    monkeypatch.setattr(importlib.import_module(f"mlxnb.profiling.{module}"), name, given)

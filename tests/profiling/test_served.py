@@ -54,7 +54,9 @@ def test_prompts_come_to_their_length_by_the_servers_count(server):
         runs = report.of(place)
         assert len(runs) == 3
         assert all(run.clients for run in runs)
-        assert all(abs(run.timings.prompt_tokens - length) <= 12 for run in runs)  # marks differ by some letters
+        assert all(
+            abs(run.timings.prompt_tokens - length) <= 30 for run in runs
+        )  # three words of a mark differ by letters
         assert Summary.of(report, place).ttft.median > 0
         assert report.cases[place].tokenising is None
     measured = [
