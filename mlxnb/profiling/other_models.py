@@ -7,16 +7,18 @@ from statistics import median
 from .. import hardware
 from ..models.recommended import BITS, Recommended, recommend
 from ..models.uses import USES
+from ..render.numbers import count
 from .report import OtherModel, Profiled, Report
 
 MOST = 4  # bigger ones, and smaller ones
-SMALL = 0.3  # an MBU under which time goes elsewhere than into reading, so that a larger model reaches a larger one
+SMALL = 0.3  # an MBU under which time goes elsewhere than into reading, so that it says nothing of a larger model
 
 
 def other_models(report: Report, on_device: int | None = None) -> tuple[OtherModel, ...]:
     """Models that fit beside what else is in memory, from the largest to the smallest: some that are bigger than what
     was profiled, and some that are smaller. Their decode rate is the measured bandwidth times the MBU that was measured
     here, over the bytes that they read for a token at 4,096 tokens of context; None where either was not measured.
+    Where that MBU is a SMALL one, it is what all of the bandwidth would allow.
 
     `on_device`: bytes of a GPU with memory of its own; asked of the system where not given.
     """
@@ -24,7 +26,8 @@ def other_models(report: Report, on_device: int | None = None) -> tuple[OtherMod
         return ()
     own, free = report.models[0], _free(report, on_device)
     mbu, of = _mbu(report)
-    reach = report.environment.bandwidth * mbu if report.environment.bandwidth and mbu else None
+    used = mbu if mbu is None or mbu >= SMALL else 1.0
+    reach = report.environment.bandwidth * used if report.environment.bandwidth and used else None
     found: dict[str, Recommended] = {}
     for use in USES[:-1]:  # models that draft for others are no answer by themselves
         for each in recommend(use, free, bandwidth=reach, mlx=own.backend == "mlx", precisions=_precisions(own)):
@@ -71,7 +74,7 @@ def _told(each: Recommended, mbu: float | None, of: str) -> OtherModel:
     if mbu is None or each.rate is None:
         note = "no decode rate: bandwidth or MBU was not measured"
     elif mbu < SMALL:
-        note = f"at the MBU of {mbu:.1%} that {of} reached; a larger model reaches more, so that it is the least"
+        note = f"at most, with all of the bandwidth, of which {of} used {mbu:.1%}"
     else:
         note = f"at the MBU of {mbu:.0%} that {of} reached"
     return OtherModel(each.name, round(each.room.weights), fits, each.rate, f"{each.precision}, {note}")
@@ -79,4 +82,4 @@ def _told(each: Recommended, mbu: float | None, of: str) -> OtherModel:
 
 def _sizes(each: Recommended) -> str:
     need, free = hardware.human_bytes(each.room.need), hardware.human_bytes(each.room.free)
-    return f"{need} of {free} with {each.room.tokens:,} tokens of context"
+    return f"{need} of {free} with {count(each.room.tokens)} tokens of context"
