@@ -25,6 +25,7 @@ from .reuse import Feed, Reuse
 from .row import Row
 from .speculative import Decoder, checked
 from .steering import Guide, Steering
+from .structure import structure_for
 from .tokenizer import Prompt, Tokenizer, check_context
 
 # Tokens of a whole prefill from which its rate says something, and of any from which it says enough: below, what a
@@ -210,8 +211,13 @@ class LocalModel(ABC):
         return request, prompt
 
     def guides(self, request: Request, prompt: Prompt, watch: Watch) -> list[Guide]:
-        """What steers the answer to a request, token by token; see Steering."""
-        return []
+        """What steers the answer to a request, token by token; see Steering.
+
+        Raises:
+            OptionError: the answer cannot be kept to what is asked of it.
+        """
+        structure = structure_for(self.tokenizer, request, prompt)
+        return [structure] if structure is not None else []
 
     def batchable(self, request: Request) -> Decision:
         """Whether a request can be computed together with others of this model, in one batch."""

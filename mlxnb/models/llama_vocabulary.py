@@ -75,6 +75,12 @@ class LlamaVocabulary:
         """Whether a token is one that no text has."""
         return bool(self._api.llama_vocab_is_control(self._vocab, token))
 
+    def for_grammars(self, ends: list[int]) -> Any:
+        """It as llguidance knows tokenizers; no longer of use than this is."""
+        from llguidance.llamacpp import lltokenizer_from_vocab
+
+        return lltokenizer_from_vocab(self._vocab, eos_token=ends)
+
     def ends(self) -> list[int]:
         """The tokens that llama.cpp takes for the end of a turn."""
         return [token for token in range(self.size) if self._api.llama_vocab_is_eog(self._vocab, token)]
