@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
@@ -51,8 +51,9 @@ class Schema:
             return cls("json", _canonical(value))
         if isinstance(value, type):
             return _class(value)
-        if isinstance(value, Iterable):
-            return _choice({str(each): each for each in value if _choosable(each)})
+        if isinstance(value, list | tuple | Set):
+            each_once = sorted(value, key=str) if isinstance(value, Set) else value
+            return _choice({str(each): each for each in each_once if _choosable(each)})
         raise OptionError(f"schema is a {type(value).__name__}.", TAKES)
 
     @property
