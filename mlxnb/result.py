@@ -167,8 +167,8 @@ class Result:
     one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one. A
     `cached` answer was generated earlier, in the time that `original` tells; `timings` are those of finding it again.
     `speculation` is None where every token was decoded by itself. `parsed` is what an answer that was asked for with a
-    schema says: an instance of the model or dataclass, a value of JSON, the choice, or the text that matched; None where
-    it was cut before its end.
+    schema says: an instance of the model or dataclass, a value of JSON, the choice, or the text that matched; None
+    where it was cut before its end.
     """
 
     text: str

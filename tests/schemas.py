@@ -104,7 +104,9 @@ def _pattern(rng: random.Random, depth: int) -> str:
         if kind == 0:
             parts.append(re.escape(_word(rng)).replace("\\ ", " "))
         elif kind == 1:
-            parts.append(f"[{rng.choice(('a-z', 'A-F0-9', '^abc', 'xyz_-'))}]{{{rng.randint(0, 2)},{rng.randint(2, 5)}}}")
+            parts.append(
+                f"[{rng.choice(('a-z', 'A-F0-9', '^abc', 'xyz_-'))}]{{{rng.randint(0, 2)},{rng.randint(2, 5)}}}"
+            )
         elif kind == 2:
             parts.append(rng.choice((r"\d", r"\d?", r"\d{2,4}", r"\s?")))
         elif kind == 3:

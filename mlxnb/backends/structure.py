@@ -34,7 +34,7 @@ class Structure(Guide):
 
     def __init__(self, grammar: Any, tokenizer: Tokenizer, thinking: bool, may_think: bool) -> None:
         self._matcher, self._ends, self._decode = grammar, tokenizer.end_ids, tokenizer.decode
-        self._opens, self._closes = (None, None) if tokenizer.markers is None else _ids(tokenizer)
+        self._opens, self._closes = _ids(tokenizer)
         self._close_text = tokenizer.markers[1] if tokenizer.markers else ""
         self._first = thinking, may_think and not thinking and self._opens is not None
         size = tokenizer.vocabulary.size
@@ -174,7 +174,9 @@ def _reason(said: str) -> str:
     return " ".join(kept.split()).rstrip(".")[:300]
 
 
-def _ids(tokenizer: Tokenizer) -> tuple[int, int]:
-    assert tokenizer.markers is not None
+def _ids(tokenizer: Tokenizer) -> tuple[int | None, int | None]:
+    """The tokens that open and close the thinking, where the model marks it."""
+    if tokenizer.markers is None:
+        return None, None
     vocabulary = tokenizer.inner.get_vocab()
     return vocabulary[tokenizer.markers[0]], vocabulary[tokenizer.markers[1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -79,7 +80,9 @@ class LlamaVocabulary:
         """It as llguidance knows tokenizers; no longer of use than this is."""
         from llguidance.llamacpp import lltokenizer_from_vocab
 
-        return lltokenizer_from_vocab(self._vocab, eos_token=ends)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of llama-cpp-python's, once a token
+            return lltokenizer_from_vocab(self._vocab, eos_token=ends)
 
     def ends(self) -> list[int]:
         """The tokens that llama.cpp takes for the end of a turn."""
