@@ -25,6 +25,9 @@ LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator":
 # Grammars that are kept for each vocabulary: rows of a batch have the same one.
 KEPT = 8
 
+# What llguidance raises where an assertion of its own does not hold.
+PANIC = "PanicException"
+
 # Tokens in which a marker is looked for that is not written as the one token that it has.
 TAIL = 12
 
@@ -129,7 +132,9 @@ def _vocabulary(tokenizer: Tokenizer, model: str) -> _Vocabulary:
             raise OptionError(f"{model} has no token that ends an answer, which a schema takes.", "Take another model.")
         try:
             _known[tokenizer] = _Vocabulary(tokenizer.for_grammars())
-        except (ValueError, RuntimeError, TypeError, AttributeError) as err:
+        except BaseException as err:  # Rust's panics are no Exception
+            if not (isinstance(err, Exception) or type(err).__name__ == PANIC):
+                raise
             reason = " ".join(str(err).split())[:200]
             raise OptionError(
                 f"llguidance cannot read the tokenizer of {model}, which a schema takes: {reason}.",

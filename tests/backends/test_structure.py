@@ -159,6 +159,19 @@ def test_what_cannot_be_enforced_is_said_before_anything_is_generated(engine, va
     assert job.watch.start is None
 
 
+def with_a_token_of(characters):
+    """A tokenizer with tokens of the letter a, one for each length up to so many: llguidance's trie is not as deep."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<end>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *("a" * n for n in range(2, characters))]
+    merges = [("a" * n, "a") for n in range(1, characters - 1)]
+    made = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, merges))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.add_special_tokens(["<end>"])
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>")
+
+
 def test_a_tokenizer_that_cannot_be_read(monkeypatch):
     class Slow(type(TOKENIZER)):
         def __init__(self):
@@ -167,6 +180,10 @@ def test_a_tokenizer_that_cannot_be_read(monkeypatch):
     request = Request.of("Hi", schema=["a"])
     with pytest.raises(OptionError, match="llguidance cannot read the tokenizer of pocket"):
         structure.structure_for(Slow(), request, TOKENIZER.prompt(request))
+    long = type(TOKENIZER).__new__(type(TOKENIZER))
+    long.inner, long.end_ids = with_a_token_of(1100), frozenset({0})
+    with pytest.raises(OptionError, match="llguidance cannot read the tokenizer of pocket"):
+        structure.structure_for(long, request, TOKENIZER.prompt(request))
     endless = Slow()
     endless.end_ids = frozenset()
     with pytest.raises(OptionError, match="pocket has no token that ends an answer"):
