@@ -66,6 +66,13 @@ class Structure(Guide):
             words = words | only([self._opens or 0], words.size * 32)
         return words
 
+    def forced(self, made: Sequence[int]) -> list[int]:
+        """See Guide."""
+        self._follow(made)
+        if self._over or self._thinking or self._may_think:
+            return []
+        return list(self._matcher.compute_ff_tokens())
+
     def drew(self, made: Sequence[int], logits: Any) -> None:
         """See Guide."""
         self._follow(made)
