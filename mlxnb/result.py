@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from .decision import Rejected
 from .request import Sampling
@@ -94,7 +94,8 @@ class Provenance:
     `sampling.seed` is the seed really used, also when the request left it open. `passed_over` holds the paths that
     come before this one and were refused, with reasons; an Absent one was merely not installed. `attention_calls`
     counts the attention calls by path while kernels are patched in. `kv_bits` is what the KV cache was really quantised
-    to. `notes` is whatever else a reader should know.
+    to. `schema` is what the answer was kept to, as text: the JSON schema, the regular expression or the choices.
+    `notes` is whatever else a reader should know.
     """
 
     model: str
@@ -117,11 +118,13 @@ class Provenance:
     kv_group_size: int | None = None
     passed_over: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
-    """How speculative decoding went: `draft` is the model that guessed, or `lookup`.
+    """How speculative decoding went: `draft` is the model that guessed, or `lookup`; or `schema`, where it is the
+    tokens that a schema left no choice of.
 
     `steps` are the forward passes of the model after the prompt's, `proposed` the guessed tokens that they verified
     (those that a stop left unseen do not count), `accepted` the ones among them that the model drew too. `positions`
@@ -166,7 +169,9 @@ class Result:
     """One finished generation. `text` is the answer without thinking; `tokens` every generated token id except the
     one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one. A
     `cached` answer was generated earlier, in the time that `original` tells; `timings` are those of finding it again.
-    `speculation` is None where every token was decoded by itself.
+    `speculation` is None where every token was decoded by itself. `parsed` is what an answer that was asked for with a
+    schema says: an instance of the model or dataclass, a value of JSON, the choice, or the text that matched; None
+    where it was cut before its end.
     """
 
     text: str
@@ -179,6 +184,7 @@ class Result:
     cached: bool = False
     original: Timings | None = None
     speculation: Speculation | None = None
+    parsed: Any = None
 
     @property
     def generation_tokens(self) -> int:

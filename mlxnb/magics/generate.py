@@ -19,6 +19,7 @@ from .follow import follow, stop
 from .line import read_line
 from .options import generate_parser
 from .place import Place
+from .schema_option import schema_of
 from .shown import Shown
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class GenerateMagics(Magics):
             return None
         names = {**self._ip.user_ns, **(local_ns or {})}
         prompt = fill_in(options, rest if cell is None else cell.removesuffix("\n"), names)
-        kind = format_of(options, self._defaults)
-        request = request_of(options, prompt, self._defaults, self._chats)
+        schema = schema_of(options, names)
+        kind = format_of(options, self._defaults, schema)
+        request = request_of(options, prompt, self._defaults, self._chats, schema)
         result = self._run(request, options, kind)
         self._settle(result, request, options)
         if kind == "code" and not options.quiet:

@@ -25,6 +25,7 @@ from . import (
     quantised,
     quantized_cache,
     speculative,
+    structured,
     torchao,
 )
 from .pairs import Comparison
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **onnx_genai.BENCHMARKS,
     **precisions.BENCHMARKS,
     **profile.BENCHMARKS,
+    **structured.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
 
