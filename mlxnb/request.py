@@ -28,6 +28,9 @@ LOOKUP = "lookup"
 # How long a model stays in memory after its last answer where nobody says a number of seconds.
 FOREVER = "forever"
 
+# Whether a model shall think, where a number of tokens does not say how long.
+THINK = ("on", "off")
+
 # What a KV cache can be quantised to, and how many numbers share a scale.
 KV_BITS, KV_GROUP_SIZES = (4, 8), (32, 64, 128)
 
@@ -122,6 +125,8 @@ class Request:
     draft: str | None = None
     draft_tokens: int | None = option(None, "tokens that a draft may guess ahead at once", int, 1, 64)
     keep_alive: float | str | None = None
+    think: str | int | None = None
+    adapter: str | None = None
 
     @property
     def precision(self) -> Precision:
@@ -149,6 +154,10 @@ class Request:
             raise OptionError(f"cache is {self.cache!r}.", f"It takes {', '.join(CACHE_MODES)}.")
         check_options(self)
         object.__setattr__(self, "keep_alive", check_keep_alive(self.keep_alive))
+        object.__setattr__(self, "think", check_think(self.think))
+        if self.raw and self.think in THINK:
+            remedy = "Leave out either think or raw; a number of tokens goes with raw."
+            raise OptionError(f"think is {self.think!r}, which a model is told by the chat template.", remedy)
         _check_kv(self)
         _check_draft(self)
 
@@ -285,6 +294,25 @@ def check_keep_alive(value: object, name: str = "keep_alive") -> float | str | N
     if not 0 <= seconds < math.inf:
         raise OptionError(f"{name} is {value!r}.", f"It takes seconds, 0 for at once, or {FOREVER}.")
     return seconds
+
+
+def check_think(value: object) -> str | int | None:
+    """Whether a model shall think: "on", "off", the tokens that it may take for it, or None for the model's own way.
+
+    Raises:
+        OptionError: it is none of them.
+    """
+    if value is None or value in THINK:
+        return value  # type: ignore[return-value]
+    if isinstance(value, bool):
+        return THINK[not value]
+    try:
+        tokens = int(value) if isinstance(value, str) else operator.index(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        tokens = -1
+    if tokens < 0:
+        raise OptionError(f"think is {value!r}.", "It takes on, off, or how many tokens the model may think.")
+    return int(tokens)
 
 
 def _check_kv(request: Request) -> None:

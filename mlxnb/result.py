@@ -57,6 +57,14 @@ class Timings:
         return self.token_times[0] - self.accepted if self.token_times else None
 
     @property
+    def thinking_time(self) -> float | None:
+        """Seconds from the first token to the first visible one, where the model thought; to the last where none is."""
+        if not self.token_times or not self.thinking_tokens:
+            return None
+        end = self.first_visible if self.first_visible is not None else self.token_times[-1]
+        return end - self.token_times[0]
+
+    @property
     def tpot(self) -> float | None:
         """Time per output token in seconds, (tn − t1) / (n − 1); None for fewer than two tokens."""
         if len(self.token_times) < 2:

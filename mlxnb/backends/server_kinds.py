@@ -27,7 +27,7 @@ EXTRA = ("top_k", "min_p", "repetition_penalty")
 class Kind:
     """One kind of server. `takes` maps an option of Sampling to the server's name for it; `also` goes with every
     request, `limit` is what it calls max_tokens, `stops` whether it can be trusted with stop strings,
-    `no_top_k` a top_k that is off.
+    `no_top_k` a top_k that is off, `think` what tells a model to think ("on") or not to ("off").
     """
 
     label: str
@@ -36,6 +36,7 @@ class Kind:
     limit: str = "max_tokens"
     stops: bool = True
     no_top_k: int = 0
+    think: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def untaken(self) -> tuple[str, ...]:
@@ -47,16 +48,24 @@ SEED = {"seed": "seed"}
 ALL = {**SEED, **{name: name for name in EXTRA}}
 LLAMA_CPP = {**ALL, "repetition_penalty": "repeat_penalty"}
 
+# Each template takes the name that it knows, and none minds the other.
+TEMPLATE = {
+    how: {"chat_template_kwargs": {"enable_thinking": how == "on", "thinking": how == "on"}} for how in ("on", "off")
+}
+EFFORT = {"on": {"reasoning_effort": "medium"}, "off": {"reasoning_effort": "none"}}
+
 KINDS: Mapping[str, Kind] = {
-    "openai": Kind("OpenAI", SEED, limit="max_completion_tokens"),
-    "ollama": Kind("Ollama", SEED),
+    "openai": Kind("OpenAI", SEED, limit="max_completion_tokens", think=EFFORT),
+    "ollama": Kind("Ollama", SEED, think=EFFORT),
     "lmstudio": Kind("LM Studio", {**SEED, "top_k": "top_k", "repetition_penalty": "repeat_penalty"}),
-    "llama-server": Kind("llama-server", LLAMA_CPP, {"repeat_last_n": 20}),  # as many tokens as Sampling looks back
+    "llama-server": Kind(
+        "llama-server", LLAMA_CPP, {"repeat_last_n": 20}, think=TEMPLATE
+    ),  # as many tokens as Sampling looks back
     "llama-cpp-python": Kind("llama-cpp-python", LLAMA_CPP),
-    "vllm": Kind("vLLM", ALL, no_top_k=-1),  # older versions refuse 0
+    "vllm": Kind("vLLM", ALL, no_top_k=-1, think=TEMPLATE),  # older versions refuse 0
     # It takes a stop string out of the text wherever it stands, but ends only where the model wrote it in the very
     # tokens that the string has alone (mlx-lm 0.32.2, generate.make_stop_sequences): the rest would be glued together.
-    "mlx-lm": Kind("mlx_lm.server", ALL, stops=False),
+    "mlx-lm": Kind("mlx_lm.server", ALL, stops=False, think=TEMPLATE),
     "other": Kind("the server", SEED),
 }
 

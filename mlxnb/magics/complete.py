@@ -10,7 +10,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 
 from ..conversion import GROUPS, KINDS, RECIPES
 from ..errors import MlxnbError
-from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE
+from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE, THINK
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
@@ -69,6 +69,7 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "dtype": lambda: ("float32", "bfloat16", "float16"),
     "quantize": lambda: (*QUANTIZE, NONE),
     "keep_alive": lambda: (FOREVER,),
+    "think": lambda: THINK,
     "recommend": uses,
     "to": lambda: KINDS,
     "mixed": lambda: RECIPES,

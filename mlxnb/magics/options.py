@@ -8,7 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 from ..errors import OptionError
-from ..request import CACHE_MODES, FOREVER, LOOKUP, option_fields
+from ..request import CACHE_MODES, FOREVER, LOOKUP, THINK, option_fields
 
 FORMATS = ("markdown", "text", "code", "json", "html")
 DEFAULT_CHAT = "chat"
@@ -105,6 +105,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         metavar="KIND",
         help="int8 or int4: load the weights in so many bits; none where %%config says otherwise",
     )
+    group.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter on top of the model, of mlx-lm or peft")
     group.add_argument(
         "--draft", metavar="NAME", help=f"speculative decoding: a smaller model of the same vocabulary, or {LOOKUP}"
     )
@@ -121,6 +122,11 @@ def _add_prompt(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
     group.add_argument(
         "--chat", metavar="NAME", nargs="?", const=DEFAULT_CHAT, help="go on with a conversation (default name: chat)"
+    )
+    group.add_argument(
+        "--think",
+        metavar="HOW",
+        help=f"{', '.join(THINK)}, or how many tokens a thinking model may think before it answers",
     )
     group.add_argument("--raw", action="store_true", help="send the prompt as it is, without the chat template")
     group.add_argument("--no-interpolate", action="store_true", help="leave {{ }} as it is")

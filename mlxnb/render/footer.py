@@ -66,6 +66,8 @@ def items(result: Result) -> list[Item]:
     p, t = result.provenance, result.timings
     where = one_row(f"{p.backend} {p.device}").strip()  # nowhere, if it was stopped before it had a backend
     texts = [model_label(p.model), *filter(None, [where]), plural(result.generation_tokens, "token")]
+    if t.thinking_time is not None and not result.cached:
+        texts.append(f"thought {plural(t.thinking_tokens, 'token')} in {duration(t.thinking_time)}")
     if t.decode_rate and not result.cached:
         texts.append(rate(t.decode_rate))
     if t.ttft is not None:
