@@ -117,6 +117,7 @@ class Answering:
     def ended(self, job: Job, outcome: Outcome, whole: bool) -> None:
         """See Host."""
         self.jobs.remove(job)
+        job.watch.steering = None  # which holds what the model's vocabulary is
         self._after(job, outcome, whole)
 
     # How long models stay.
@@ -180,7 +181,7 @@ class Answering:
             job.finish(outcome.result())
         finally:
             self.jobs.remove(job)
-            job.watch.draft = None  # whoever keeps the job must not keep a model
+            job.watch.draft = job.watch.steering = None  # whoever keeps the job must not keep a model
             try:
                 self._after(job, outcome, whole)
             finally:
