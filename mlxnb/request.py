@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -86,14 +87,18 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """What a model's weights are loaded in: a `dtype`, None as they are stored, and what they are quantised to."""
+    """What a model's weights are loaded in: a `dtype`, None as they are stored, and what they are quantised to; with
+    the folder of the `adapter` on top of them, which makes another model of them.
+    """
 
     dtype: str | None = None
     quantize: str | None = None
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype)
         check_quantize(self.quantize)
+        object.__setattr__(self, "adapter", check_adapter(self.adapter))
 
     def __str__(self) -> str:
         return " ".join(name for name in (self.dtype, self.quantize) if name)
@@ -131,7 +136,7 @@ class Request:
     @property
     def precision(self) -> Precision:
         """What the model is to be loaded in."""
-        return Precision(self.dtype, self.quantize)
+        return Precision(self.dtype, self.quantize, self.adapter)
 
     @property
     def raw(self) -> bool:
@@ -154,6 +159,7 @@ class Request:
             raise OptionError(f"cache is {self.cache!r}.", f"It takes {', '.join(CACHE_MODES)}.")
         check_options(self)
         object.__setattr__(self, "keep_alive", check_keep_alive(self.keep_alive))
+        object.__setattr__(self, "adapter", check_adapter(self.adapter))
         object.__setattr__(self, "think", check_think(self.think))
         if self.raw and self.think in THINK:
             remedy = "Leave out either think or raw; a number of tokens goes with raw."
@@ -273,6 +279,19 @@ def check_quantize(quantize: str | None) -> None:
     """
     if quantize is not None and (not isinstance(quantize, str) or quantize not in QUANTIZE):
         raise OptionError(f"quantize is {quantize!r}.", f"It takes {' or '.join(QUANTIZE)}.")
+
+
+def check_adapter(value: object) -> str | None:
+    """The absolute path of an adapter's folder, so that one folder is one adapter however it is written.
+
+    Raises:
+        OptionError: it is no path.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike) or not str(value).strip():
+        raise OptionError(f"adapter is {value!r}.", "It takes the folder of a LoRA adapter.")
+    return os.path.abspath(os.path.expanduser(os.fspath(value)))
 
 
 def check_keep_alive(value: object, name: str = "keep_alive") -> float | str | None:

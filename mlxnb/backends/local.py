@@ -25,6 +25,7 @@ from .reuse import Feed, Reuse
 from .row import Row
 from .speculative import Decoder, checked
 from .steering import Guide, Steering
+from .thinking_budget import ThinkingBudget
 from .tokenizer import Prompt, Tokenizer, check_context
 
 # Tokens of a whole prefill from which its rate says something, and of any from which it says enough: below, what a
@@ -211,7 +212,8 @@ class LocalModel(ABC):
 
     def guides(self, request: Request, prompt: Prompt, watch: Watch) -> list[Guide]:
         """What steers the answer to a request, token by token; see Steering."""
-        return []
+        budget = isinstance(request.think, int) and self.tokenizer.markers is not None
+        return [ThinkingBudget(self.tokenizer, int(request.think or 0), prompt.thinking, watch)] if budget else []
 
     def batchable(self, request: Request) -> Decision:
         """Whether a request can be computed together with others of this model, in one batch."""

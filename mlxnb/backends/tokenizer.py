@@ -69,15 +69,20 @@ class Tokenizer:
         """
         for text in (request.prompt or "", *(message.content for message in request.messages)):
             check_text(text)
+        unmarked = isinstance(request.think, int) and self.markers is None
+        uncounted = _refused(request, "how this model would mark its thinking is not known") if unmarked else ""
         if request.prompt is not None:
-            return Prompt(self._encode(request.prompt))
+            return Prompt(self._encode(request.prompt), self._opened(request.prompt), uncounted)
         if not self.inner.chat_template:
             return self._without_template(request)
         asked = self._told(request)
         text = self._render(request, asked)
         ids = self.inner.encode(text, add_special_tokens=False)
-        inside = self.markers is not None and text.rstrip().endswith(self.markers[0])
-        return Prompt(ids, inside, _refused(request, asked.refused))
+        return Prompt(ids, self._opened(text), uncounted or _refused(request, asked.refused))
+
+    def _opened(self, text: str) -> bool:
+        """Whether a prompt ends inside a block of thinking that it opened."""
+        return self.markers is not None and text.rstrip().endswith(self.markers[0])
 
     def turn_ends(self, request: Request, ids: Sequence[int]) -> list[int]:
         """The ends, in tokens, of the system message and the last earlier turns of the conversation behind `ids`.

@@ -45,8 +45,8 @@ def request_of(options: argparse.Namespace, prompt: str, defaults: MLXNB, chats:
     asked.update({name: _number(name, given[name]) for name in option_fields() if name in given})
     if options.keep_alive is not None:
         asked["keep_alive"] = options.keep_alive
-    if options.adapter is not None:
-        asked["adapter"] = options.adapter
+    if asked["adapter"] == NONE:
+        asked["adapter"] = None
     if asked["quantize"] == NONE:
         asked["quantize"] = None
     stops = [_unescape(text) for text in given.get("stop", ())]

@@ -14,6 +14,7 @@ from ..errors import OptionError
 from ..request import FOREVER
 from .defaults import MLXNB
 from .fail import one_line_errors
+from .history import History
 from .options import NONE, OptionParser
 from .subcommand import read_command
 
@@ -34,11 +35,12 @@ COMMANDS = {
     "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
     "unpin": "let it go: %mlxnb unpin NAME",
     "doctor": "what this machine is, how fast, and what is missing: %mlxnb doctor [--again]",
+    "history": "what was asked in this kernel, to ask again with %generate --last N",
     "config": "every setting, its value and where it came from",
 }
 USAGE = (
     "%mlxnb [status | models | backends [MODEL] | ps | download NAME | load NAME | unload NAME |"
-    " convert NAME [TARGET] | cache [COMMAND] | pin NAME | unpin NAME | doctor | config] [options]"
+    " convert NAME [TARGET] | cache [COMMAND] | pin NAME | unpin NAME | doctor | history | config] [options]"
 )
 MAY_NAME = ("backends",)
 PINNING = ("pin", "unpin")
@@ -78,10 +80,10 @@ def command_parser() -> OptionParser:
 class CommandMagics(Magics):
     """`%mlxnb`."""
 
-    def __init__(self, shell: InteractiveShell, defaults: MLXNB) -> None:
+    def __init__(self, shell: InteractiveShell, defaults: MLXNB, history: History) -> None:
         super().__init__(shell)
         self._parser = command_parser()
-        self._defaults = defaults
+        self._defaults, self._asked = defaults, history
 
     @no_var_expand
     @line_magic
@@ -226,6 +228,11 @@ class CommandMagics(Magics):
 
         for table in doctor_tables(in_a_cell("Measuring this machine", lambda steps: diagnose(options.again))):
             _show(table)
+
+    def _history(self, options: argparse.Namespace) -> None:
+        from .history_table import history_table
+
+        _show(history_table(self._asked))
 
     def _config(self, options: argparse.Namespace) -> None:
         from ..config import settings

@@ -97,6 +97,7 @@ class MLXNB(Configurable):
     model = Name("pocket", help="name of the model").tag(config=True)
     backend = Name("auto", help="auto, or the name of a backend").tag(config=True)
     dtype = Unicode(None, allow_none=True, help="dtype of the weights; None is the model's own").tag(config=True)
+    adapter = Unicode(None, allow_none=True, help="folder of a LoRA adapter on top of the model").tag(config=True)
     quantize = Choice((None, *QUANTIZE), None, help="what weights are quantised to; None is not at all").tag(
         config=True
     )

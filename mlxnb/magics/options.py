@@ -15,10 +15,13 @@ DEFAULT_CHAT = "chat"
 NONE = "none"  # what undoes a default of %config for one cell
 USAGE = """\
 %%generate [options] [NAME <<]        the cell's body is the prompt
-%generate [options] [NAME <<] PROMPT  the rest of the line is the prompt"""
+%generate [options] [NAME <<] PROMPT  the rest of the line is the prompt
+%%generate [options] [NAME <<] @FILE  the file is the prompt, and the cell's body follows it; also with %generate
+%generate --last[=N] [options]        the last request again, or number N of %mlxnb history"""
 NOTES = """\
 In the prompt and in option values, {{ expression }} is replaced by its value (Jinja2, sandboxed, over the notebook's
 variables). Single braces and $ are just text. Options come first, -- ends them, and each may be spelled with - or _.
+A file's {% for %} and {% if %} are templates too. A prompt that begins with @ is written with @@.
 On a %generate line a conversation's name is written --chat=NAME. `NAME <<` is short for --into NAME.
 Defaults are set with %config MLXNB, for example %config MLXNB.temperature = 0.7"""
 
@@ -127,6 +130,9 @@ def _add_prompt(group: argparse._ArgumentGroup) -> None:
         "--think",
         metavar="HOW",
         help=f"{', '.join(THINK)}, or how many tokens a thinking model may think before it answers",
+    )
+    group.add_argument(
+        "--last", metavar="N", nargs="?", const="", help="ask the last request again, or number N of %%mlxnb history"
     )
     group.add_argument("--raw", action="store_true", help="send the prompt as it is, without the chat template")
     group.add_argument("--no-interpolate", action="store_true", help="leave {{ }} as it is")
