@@ -102,7 +102,7 @@ class Provenance:
     `sampling.seed` is the seed really used, also when the request left it open. `passed_over` holds the paths that
     come before this one and were refused, with reasons; an Absent one was merely not installed. `attention_calls`
     counts the attention calls by path while kernels are patched in. `kv_bits` is what the KV cache was really quantised
-    to. `notes` is whatever else a reader should know.
+    to. `notes` is whatever else a reader should know. `adapter` names the LoRA adapter on top of the model, if any.
     """
 
     model: str
@@ -125,6 +125,7 @@ class Provenance:
     kv_group_size: int | None = None
     passed_over: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

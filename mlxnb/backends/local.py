@@ -58,9 +58,10 @@ class LocalModel(ABC):
     # What copies, cuts and stores this model's KV states; None where they cannot be used a second time.
     states: KVStates | None = None
 
-    # Set by whoever keeps states over requests, with what `model_identity` says of the model.
+    # Set by whoever keeps states over requests, with what `model_identity` says of the model, and of its adapter.
     prefixes: Prefixes | None = None
     identity = ""
+    adapter: str | None = None
 
     # What the configuration says of the model, for the size of a KV state where `states` is None.
     checkpoint: Checkpoint | None = None
@@ -136,6 +137,7 @@ class LocalModel(ABC):
             device=info.device,
             dtype=info.dtype,
             quantization=info.quantization,
+            adapter=self.adapter,
             kv_bits=watch.kv_bits if watch else None,
             kv_group_size=watch.kv_group_size if watch else None,
             kernels=self.kernels(),

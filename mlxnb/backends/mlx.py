@@ -6,12 +6,14 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import hardware
 from ..decision import Absent, Accepted, Decision, Rejected
 from ..errors import UnsupportedModelError
 from ..kernels.device import device
+from ..models.adapter import read_adapter
 from ..models.quantization import quantization_of
 from ..quiet import import_transformers
 from ..request import AS_STORED, Precision, Request, Sampling
@@ -19,8 +21,10 @@ from . import mlx_quantize
 from .base import Cancelled, ModelInfo, Watch, in_folder
 from .batch import SUBJECT as BATCH
 from .batch import Batch
+from .adapters import with_adapter
 from .local import LocalModel
 from .memory import release
+from .mlx_adapter import attach
 from .mlx_attention import attention_in_use, counted
 from .mlx_batch import MlxBatch, batchable
 from .mlx_cache import make_cache
@@ -67,6 +71,7 @@ class MlxBackend:
         from mlx_lm.utils import load_model
 
         checkpoint = inspect(source.path)
+        adapter = read_adapter(Path(precision.adapter)) if precision.adapter else None
         overlay = as_mlx_lm_reads_it(checkpoint.config)
         try:
             model, _ = load_model(source.path, lazy=precision.quantize is not None, model_config=overlay)
@@ -85,7 +90,12 @@ class MlxBackend:
             raise UnsupportedModelError(message, "Use --backend torch, --dtype float32, or --quantize int8.")
         mx.eval(model.parameters())
         long_rope = correct(model, checkpoint.config)
+        if adapter is not None:
+            attach(model, adapter, source.name)
+            mx.eval(model.parameters())
         info = _info(source, model, checkpoint)
+        if adapter is not None:
+            info = with_adapter(info, adapter)
         if decision is not None:
             info = with_quantization(info, decision, _said(model, checkpoint) if decision else None)
         made = MlxModel(model, Tokenizer(source.path), info, checkpoint.head_dim, long_rope)

@@ -67,7 +67,8 @@ def items(result: Result, thought: bool = False) -> list[Item]:
     """
     p, t = result.provenance, result.timings
     where = one_row(f"{p.backend} {p.device}").strip()  # nowhere, if it was stopped before it had a backend
-    texts = [model_label(p.model), *filter(None, [where]), plural(result.generation_tokens, "token")]
+    model = f"{model_label(p.model)} + {one_row(p.adapter)}" if p.adapter else model_label(p.model)
+    texts = [model, *filter(None, [where]), plural(result.generation_tokens, "token")]
     if thought and t.thinking_time is not None and not result.cached:
         texts.append(f"thought {plural(t.thinking_tokens, 'token')} in {duration(t.thinking_time)}")
     if t.decode_rate and not result.cached:
@@ -120,6 +121,7 @@ def _kind(rejected: Rejected) -> str:
 def _origin(p: Provenance) -> list[tuple[str, str]]:
     return [
         ("model", model_label(p.model)),
+        *([("adapter", p.adapter)] if p.adapter else []),
         ("source", f"{p.source} @ {p.revision}" if p.revision else p.source),
         ("backend", f"{p.backend} {p.backend_version}"),
         ("device", p.device),

@@ -127,6 +127,7 @@ class Outcome:
             kv_group_size=watch.kv_group_size,
             passed_over=self._passed_over(),
             notes=(*(info.notes if info else ()), *(self.loaded.notes if self.loaded else ()), *watch.notes),
+            adapter=info.adapter if info else "",
         )
 
 
