@@ -315,18 +315,18 @@ def check_keep_alive(value: object, name: str = "keep_alive") -> float | str | N
     return seconds
 
 
-def check_think(value: object) -> str | int | None:
+def check_think(value: Any) -> str | int | None:
     """Whether a model shall think: "on", "off", the tokens that it may take for it, or None for the model's own way.
 
     Raises:
         OptionError: it is none of them.
     """
     if value is None or value in THINK:
-        return value  # type: ignore[return-value]
+        return value
     if isinstance(value, bool):
         return THINK[not value]
     try:
-        tokens = int(value) if isinstance(value, str) else operator.index(value)  # type: ignore[call-overload]
+        tokens = int(value) if isinstance(value, str) else operator.index(value)
     except (TypeError, ValueError):
         tokens = -1
     if tokens < 0:

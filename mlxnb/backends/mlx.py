@@ -18,10 +18,10 @@ from ..models.quantization import quantization_of
 from ..quiet import import_transformers
 from ..request import AS_STORED, Precision, Request, Sampling
 from . import mlx_quantize
+from .adapters import with_adapter
 from .base import Cancelled, ModelInfo, Watch, in_folder
 from .batch import SUBJECT as BATCH
 from .batch import Batch
-from .adapters import with_adapter
 from .local import LocalModel
 from .memory import release
 from .mlx_adapter import attach

@@ -24,7 +24,7 @@ def attach(model: Any, adapter: Adapter, name: str) -> None:
 
     layers = dict(model.named_modules())
     found = [(update, _layer(layers, adapter, update, name)) for update in adapter.updates]
-    stored = mx.load(str(adapter.file))
+    stored: Any = mx.load(str(adapter.file))
     made = []
     for update, layer in found:
         low_rank = LoRALinear.from_base(layer, r=update.rank, dropout=0.0, scale=update.scale)

@@ -36,13 +36,13 @@ def _layer(model: Any, adapter: Adapter, update: Update, name: str) -> Any:
     import torch
 
     try:
-        layer = model.get_submodule(update.module)
+        layer: Any = model.get_submodule(update.module)
     except AttributeError:
         raise UnsupportedModelError(
             f"The adapter {adapter.path.name} updates {update.module}, which {name} has not in torch.",
             "Take --backend mlx, or the model that it was trained on.",
         ) from None
-    weight = getattr(layer, "weight", None)
+    weight: Any = getattr(layer, "weight", None)
     plain = isinstance(layer, torch.nn.Linear) and weight is not None and weight.is_floating_point()
     if not plain or weight.dtype.itemsize < 2 or weight.is_meta:
         where = "is in another place than memory" if plain and weight.is_meta else f"is a {type(layer).__name__}"

@@ -15,7 +15,8 @@ from mlxnb.errors import OptionError
 from mlxnb.runtime import Engine
 from tests.tiny import rope, save
 
-TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>"
+TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+TEMPLATE = TURNS + "<|im_start|>assistant\n<think>"
 MORE = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": 4104, "eos_token_id": 4103}
 LOCAL = [name for name in ("torch", "mlx", "llamacpp", "onnx") if default_backends()[name].available()]
 ASKED = {"max_tokens": 24, "cache": "off"}

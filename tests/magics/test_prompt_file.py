@@ -81,13 +81,13 @@ def test_a_file_with_statements_is_a_whole_template(
     shell: InteractiveShell, script: ScriptedBackend, here: Path
 ) -> None:
     (here / "ask.md").write_text(
-        "{# for people #}\nCompare:\n{% for x in things if x %}\n- {{ x }}\n{% endfor %}\n{% if n % 2 %}odd{% endif %}\n"
+        "{# for people #}\nCompare:\n{% for x in xs if x %}\n- {{ x }}\n{% endfor %}\n{% if n % 2 %}odd{% endif %}\n"
     )
-    shell.user_ns |= {"things": ["a", "", "b"], "n": 3}
+    shell.user_ns |= {"xs": ["a", "", "b"], "n": 3}
     value(shell, "%%generate @ask.md\n{% cell %} text")
     assert said(script) == "Compare:\n- a\n- b\nodd\n\n{% cell %} text"
     value(shell, "%generate --no-interpolate @ask.md")
-    assert "{% for x in things if x %}" in said(script)
+    assert "{% for x in xs if x %}" in said(script)
 
 
 def test_the_ending_says_that_it_is_a_template(shell: InteractiveShell, script: ScriptedBackend, here: Path) -> None:
