@@ -61,6 +61,7 @@ def command_parser() -> OptionParser:
     parser.add_argument("--dtype", metavar="TYPE", help="load, backends: float32, bfloat16 or float16")
     kinds = "load, backends: int8 or int4; none where %%config says otherwise; convert: bits, such as 4"
     parser.add_argument("--quantize", metavar="KIND", help=kinds)
+    parser.add_argument("--adapter", metavar="FOLDER", help="load: a LoRA adapter on top, of mlx-lm or peft")
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
     parser.add_argument("--keep-alive", metavar="SECONDS", help=f"load: how long it stays when idle, or {FOREVER}")
     parser.add_argument("--pin", action="store_true", help="load: keep it when another model needs its memory")
@@ -179,7 +180,9 @@ class CommandMagics(Magics):
         backend = options.backend or self._defaults.backend
         dtype, quantize = options.dtype or self._defaults.dtype, options.quantize or self._defaults.quantize
         quantize, pin = None if quantize == NONE else quantize, _pinned(options)
-        info = load(options.name, backend, dtype, quantize, options.strict, options.keep_alive, pin)
+        adapter = options.adapter or self._defaults.adapter
+        adapter = None if adapter == NONE else adapter
+        info = load(options.name, backend, dtype, quantize, options.strict, options.keep_alive, pin, adapter)
         _show(loaded_table([info], "Loaded"))
         if info.notes:
             _show(notes_table(info))
