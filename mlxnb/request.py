@@ -10,6 +10,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from .errors import EmptyPromptError, OptionError, PromptError
+from .schema import Schema
 
 ROLES = ("system", "user", "assistant", "tool")
 MAX_SEED = 2**63 - 1
@@ -130,6 +131,7 @@ class Request:
     draft: str | None = None
     draft_tokens: int | None = option(None, "tokens that a draft may guess ahead at once", int, 1, 64)
     keep_alive: float | str | None = None
+    schema: Schema | None = None
     think: str | int | None = None
     adapter: str | None = None
 
@@ -166,6 +168,7 @@ class Request:
             raise OptionError(f"think is {self.think!r}, which a model is told by the chat template.", remedy)
         _check_kv(self)
         _check_draft(self)
+        _check_schema(self)
 
     @classmethod
     def of(
@@ -175,9 +178,13 @@ class Request:
         system: str | None = None,
         raw: bool = False,
         stop: str | Iterable[str] | None = None,
+        schema_in_prompt: bool = False,
         **options: Any,
     ) -> Request:
         """Build a Request from what a person passes: a string or messages, and options by the field's names.
+
+        With `schema_in_prompt` the schema is written after the prompt, for the model to read; else it knows nothing of
+        it, and is only held to it.
 
         Raises:
             PromptError: nothing to answer, or a message that is none.
@@ -187,9 +194,11 @@ class Request:
         names = {f.name for f in fields(cls)} - {"messages", "prompt", "sampling"}
         unknown = set(options) - names
         if unknown:
-            known = ", ".join(sorted({*option_fields(), *names, "system", "raw", "stop"}))
+            known = ", ".join(sorted({*option_fields(), *names, "system", "raw", "stop", "schema_in_prompt"}))
             raise OptionError(f"Unknown option {sorted(unknown)[0]!r}.", f"Options are {known}.")
         body = _body(prompt, system, raw)
+        if schema_in_prompt:
+            body = _with_schema(body, options.get("schema"))
         return cls(**body, sampling=Sampling(**sampling), stop=_stops(stop), **options)
 
 
@@ -213,6 +222,19 @@ def _body(prompt: Any, system: str | None, raw: bool) -> dict[str, Any]:
             raise PromptError("There are two system messages.", "Give it once: in the messages or as `system`.")
         messages = (Message("system", system), *messages)
     return {"messages": messages}
+
+
+def _with_schema(body: dict[str, Any], schema: Any) -> dict[str, Any]:
+    """The prompt, or its last message, with the schema after it in words."""
+    if schema is None:
+        raise OptionError("schema_in_prompt is on without a schema.", "Give schema too.")
+    said = f"\n\n{Schema.of(schema).said()}"
+    if "prompt" in body:
+        return {"prompt": body["prompt"] + said}
+    *before, last = body["messages"] or (None,)
+    if last is None or not last.content.strip():
+        return body  # which is refused for having no prompt
+    return {"messages": (*before, Message(last.role, last.content + said))}
 
 
 def _stops(stop: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -349,6 +371,16 @@ def _check_draft(request: Request) -> None:
     if request.draft_tokens is not None and request.draft is None:
         raise OptionError(
             f"draft_tokens is {request.draft_tokens} without a draft.", f"Give draft too: a model's name, or {LOOKUP}."
+        )
+
+
+def _check_schema(request: Request) -> None:
+    if request.schema is None:
+        return
+    object.__setattr__(request, "schema", Schema.of(request.schema))
+    if request.stop:
+        raise OptionError(
+            f"stop is {request.stop[0]!r} with a schema, which says itself where an answer ends.", "Leave out stop."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from .decision import Rejected
 from .request import Sampling
@@ -175,7 +175,9 @@ class Result:
     """One finished generation. `text` is the answer without thinking; `tokens` every generated token id except the
     one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one. A
     `cached` answer was generated earlier, in the time that `original` tells; `timings` are those of finding it again.
-    `speculation` is None where every token was decoded by itself.
+    `speculation` is None where every token was decoded by itself. `parsed` is what an answer that was asked for with a
+    schema says: an instance of the model or dataclass, a value of JSON, the choice, or the text that matched; None
+    where it was cut before its end.
     """
 
     text: str
@@ -188,6 +190,7 @@ class Result:
     cached: bool = False
     original: Timings | None = None
     speculation: Speculation | None = None
+    parsed: Any = None
 
     @property
     def generation_tokens(self) -> int:

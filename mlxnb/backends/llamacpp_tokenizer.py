@@ -26,6 +26,10 @@ class LlamaTokenizer(Tokenizer):
         self.markers = self._thinking_markers()
         self.decode = self.inner.shown(self.markers)
 
+    def for_grammars(self) -> Any:
+        """See Tokenizer.for_grammars."""
+        return self.inner.for_grammars(sorted(self.end_ids))
+
 
 class Inner:
     """The part of transformers' tokenizers that is used here, over llama.cpp's vocabulary."""
@@ -74,6 +78,10 @@ class Inner:
         tokens = {"bos_token": self.bos_token or "", "eos_token": self.eos_token or ""}
         text = render(self.chat_template or "", messages, prompt=add_generation_prompt, **tokens, **variables)
         return self.encode(text, add_special_tokens=False) if tokenize else text
+
+    def for_grammars(self, ends: list[int]) -> Any:
+        """See Tokenizer.for_grammars."""
+        return self._vocabulary.for_grammars(ends)
 
     def shown(self, markers: tuple[str, str] | None) -> Any:
         """What turns ids into text without special tokens, thinking markers excepted."""

@@ -25,6 +25,7 @@ from .reuse import Feed, Reuse
 from .row import Row
 from .speculative import Decoder, checked
 from .steering import Guide, Steering
+from .structure import structure_for
 from .thinking_budget import ThinkingBudget
 from .tokenizer import Prompt, Tokenizer, check_context
 
@@ -213,9 +214,16 @@ class LocalModel(ABC):
         return request, prompt
 
     def guides(self, request: Request, prompt: Prompt, watch: Watch) -> list[Guide]:
-        """What steers the answer to a request, token by token; see Steering."""
-        budget = isinstance(request.think, int) and self.tokenizer.markers is not None
-        return [ThinkingBudget(self.tokenizer, int(request.think or 0), prompt.thinking, watch)] if budget else []
+        """What steers the answer to a request, token by token; see Steering.
+
+        Raises:
+            OptionError: the answer cannot be kept to what is asked of it.
+        """
+        guides: list[Guide] = []
+        if isinstance(request.think, int) and self.tokenizer.markers is not None:
+            guides.append(ThinkingBudget(self.tokenizer, request.think, prompt.thinking, watch))
+        structure = structure_for(self.tokenizer, request, prompt)
+        return guides if structure is None else [*guides, structure]
 
     def batchable(self, request: Request) -> Decision:
         """Whether a request can be computed together with others of this model, in one batch."""

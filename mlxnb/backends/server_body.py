@@ -10,6 +10,7 @@ from ..errors import OptionError
 from ..request import THINK, Request, Sampling
 from .base import Watch
 from .server_kinds import Kind
+from .server_schema import structure_of
 from .tokenizer import check_text
 
 MOST_STOPS = 4  # OpenAI takes no more; the rest is cut here, as every one of them is
@@ -49,7 +50,8 @@ def _extra(request: Request, sampling: Sampling, kind: Kind) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     if given.get("top_k") == 0:
         given["top_k"] = kind.no_top_k
-    return {limit: request.max_tokens, **given, **kind.also, **kind.think.get(str(request.think), {})}
+    think = kind.think.get(str(request.think), {})
+    return {limit: request.max_tokens, **given, **kind.also, **think, **structure_of(request, kind)}
 
 
 def _seeded(sampling: Sampling, kind: Kind) -> Sampling:

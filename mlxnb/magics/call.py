@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import EmptyPromptError, OptionError, PromptError
 from ..request import Request, option_fields
+from ..schema import Schema
 from .chats import Chats
 from .defaults import MLXNB
 from .options import FORMATS, NONE
@@ -32,7 +33,9 @@ def fill_in(options: argparse.Namespace, prompt: str, names: Mapping[str, Any]) 
     return interpolate(prompt, names)
 
 
-def request_of(options: argparse.Namespace, prompt: str, defaults: MLXNB, chats: Chats) -> Request:
+def request_of(
+    options: argparse.Namespace, prompt: str, defaults: MLXNB, chats: Chats, schema: Schema | None = None
+) -> Request:
     """The Request: what the line says, and the defaults for the rest.
 
     Raises:
@@ -49,6 +52,7 @@ def request_of(options: argparse.Namespace, prompt: str, defaults: MLXNB, chats:
         asked["adapter"] = None
     if asked["quantize"] == NONE:
         asked["quantize"] = None
+    asked["schema"], asked["schema_in_prompt"] = schema, options.schema_in_prompt
     stops = [_unescape(text) for text in given.get("stop", ())]
     if not prompt.strip():
         raise EmptyPromptError("There is no prompt.", "Write it in the cell below %%generate, or after %generate.")
@@ -63,13 +67,14 @@ def request_of(options: argparse.Namespace, prompt: str, defaults: MLXNB, chats:
     return Request.of(messages, stop=stops, **asked)
 
 
-def format_of(options: argparse.Namespace, defaults: MLXNB) -> str:
-    """How to show the answer.
+def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | None = None) -> str:
+    """How to show the answer; one that is kept to a schema as what it is, unless the line says otherwise.
 
     Raises:
         OptionError: there is no such format.
     """
-    kind = options.format or defaults.format
+    own = None if schema is None else "json" if schema.kind == "json" else "text"
+    kind = options.format or own or defaults.format
     if kind not in FORMATS:
         raise OptionError(f"format is {kind!r}.", f"Formats are {', '.join(FORMATS)}.")
     return str(kind)

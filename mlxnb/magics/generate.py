@@ -21,12 +21,14 @@ from .history import Asked, History, again
 from .line import read_line
 from .options import generate_parser
 from .place import Place
+from .schema_option import schema_of
 from .shown import Shown
 
 if TYPE_CHECKING:
     from ..request import Request
     from ..result import Result
     from ..runtime import Job
+    from ..schema import Schema
 
 
 @magics_class
@@ -53,8 +55,9 @@ class GenerateMagics(Magics):
         prompt = fill_in(options, rest if cell is None else cell.removesuffix("\n"), names)
         if options.prompt_file is not None:
             prompt = prompt_file.read(options.prompt_file, names, prompt, options.no_interpolate)
-        kind = format_of(options, self._defaults)
-        request = self._request(options, prompt)
+        schema = schema_of(options, names)
+        request = self._request(options, prompt, schema)
+        kind = format_of(options, self._defaults, request.schema)
         result = self._run(request, options, kind)
         self._settle(result, request, options)
         if kind == "code" and not options.quiet:
@@ -63,10 +66,10 @@ class GenerateMagics(Magics):
 
     generate.__doc__ = generate_parser().format_help()
 
-    def _request(self, options: argparse.Namespace, prompt: str) -> Request:
+    def _request(self, options: argparse.Namespace, prompt: str, schema: Schema | None) -> Request:
         if options.last is not None:
-            return again(self._history.request(options.last), options, prompt)
-        return request_of(options, prompt, self._defaults, self._chats)
+            return again(self._history.request(options.last), options, prompt, schema)
+        return request_of(options, prompt, self._defaults, self._chats, schema)
 
     def _run(self, request: Request, options: argparse.Namespace, kind: str) -> Result:
         """Generate and show; an interrupt keeps and shows what there is, and then ends the cell."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError, PromptError
 from ..request import Message, Request, Sampling, option_fields
+from ..schema import Schema
 from .options import NONE
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 KEPT = 1000
 
 # What makes another prompt, so that it would not be the last request again.
-NOT_AGAIN = ("chat", "raw")
+NOT_AGAIN = ("chat", "raw", "schema_in_prompt")
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class History:
         return found.request
 
 
-def again(request: Request, options: argparse.Namespace, prompt: str) -> Request:
+def again(request: Request, options: argparse.Namespace, prompt: str, schema: Schema | None = None) -> Request:
     """A request once more, with the options that the line gives in the place of its own.
 
     Raises:
@@ -87,13 +88,15 @@ def again(request: Request, options: argparse.Namespace, prompt: str) -> Request
     given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
     other = [name for name in NOT_AGAIN if name in given]
     if prompt.strip() or other:
-        what = f"--{other[0]}" if other else f"{prompt.strip()[:40]!r}"
+        what = f"--{other[0].replace('_', '-')}" if other else f"{prompt.strip()[:40]!r}"
         raise PromptError(f"--last asks the same prompt again, and was given {what}.", "Leave out either.")
     numbers = {name: _number(name, given[name]) for name in option_fields() if name in given}
     named = {f.name: given[f.name] for f in fields(Request) if f.name in given and f.name not in numbers}
     named.update({name: None for name in ("quantize", "adapter", "draft") if named.get(name) == NONE})
     sampling = replace(request.sampling, **_of(Sampling, numbers))
     changes = {**named, **_of(Request, numbers), "sampling": sampling}
+    if schema is not None:
+        changes["schema"] = schema
     if "stop" in named:
         changes["stop"] = tuple(named["stop"])
     if options.system:

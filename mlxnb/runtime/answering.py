@@ -177,8 +177,9 @@ class Answering:
             clear(err)
             job.finish(None, ended_by(err, job, outcome))
         else:
-            whole = True
-            job.finish(outcome.result())
+            result, error = outcome.ended()
+            whole = error is None
+            job.finish(result, error)
         finally:
             self.jobs.remove(job)
             job.watch.draft = job.watch.steering = None  # whoever keeps the job must not keep a model
