@@ -6,19 +6,17 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import hardware
 from ..decision import Absent, Accepted, Decision, Rejected
 from ..errors import UnsupportedModelError
 from ..kernels.device import device
-from ..models.adapter import read_adapter
 from ..models.quantization import quantization_of
 from ..quiet import import_transformers
 from ..request import AS_STORED, Precision, Request, Sampling
 from . import mlx_quantize
-from .adapters import with_adapter
+from .adapters import adapter_for, with_adapter
 from .base import Cancelled, ModelInfo, Watch, in_folder
 from .batch import SUBJECT as BATCH
 from .batch import Batch
@@ -71,7 +69,7 @@ class MlxBackend:
         from mlx_lm.utils import load_model
 
         checkpoint = inspect(source.path)
-        adapter = read_adapter(Path(precision.adapter)) if precision.adapter else None
+        adapter = adapter_for(source, checkpoint, precision, in_mlx=True)
         overlay = as_mlx_lm_reads_it(checkpoint.config)
         try:
             model, _ = load_model(source.path, lazy=precision.quantize is not None, model_config=overlay)

@@ -8,17 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..decision import Absent, Accepted, Decision, Rejected
 from ..errors import DamagedModelError, UnsupportedModelError
-from ..models.adapter import read_adapter
 from ..quiet import import_transformers
 from ..request import AS_STORED, DTYPES, Precision, Request
 from . import torch_quantize
-from .adapters import with_adapter
+from .adapters import adapter_for, with_adapter
 from .base import ModelInfo, Watch, in_folder
 from .batch import SUBJECT as BATCH
 from .batch import Batch
@@ -113,7 +111,7 @@ class TorchBackend:
         device, threads_here = plan.device, self._threads or 1
         dtype = getattr(torch, precision.dtype) if precision.dtype else "auto"
 
-        adapter = read_adapter(Path(precision.adapter)) if precision.adapter else None
+        adapter = adapter_for(source, checkpoint, precision, in_mlx=False)
 
         def full() -> Any:
             model = _from_pretrained(source, dtype, stored, plan)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import AdapterError
+from ..errors import AdapterError, UnsupportedModelError
 from .files import read_json
 from .headers import Tensor, read_header
+from .mlx_names import KNOWN
 
 CONFIG = "adapter_config.json"
 MLX, PEFT = "adapters.safetensors", "adapter_model.safetensors"
@@ -69,6 +70,26 @@ class Adapter:
         rank = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
         layers = f"{len(self.updates)} layer{'s' * (len(self.updates) > 1)}"
         return f"adapter {self.path.name}: LoRA of {rank} on {layers}"
+
+    @property
+    def by_mlx_lm(self) -> bool:
+        """Whether mlx-lm wrote it, and not peft."""
+        return self.file.name == MLX
+
+    def check_names(self, model: str, model_type: str, in_mlx: bool) -> None:
+        """Refuse an adapter that was trained in the other library, where it is not known that both name the layers of
+        a family alike, with the same weights in them.
+
+        Raises:
+            UnsupportedModelError: it is not.
+        """
+        if self.by_mlx_lm != in_mlx and model_type not in KNOWN:
+            made, here = ("mlx-lm", "torch") if self.by_mlx_lm else ("peft", "mlx")
+            raise UnsupportedModelError(
+                f"The adapter {self.path.name} was made by {made} for {model}, a {model_type}, whose layers {here} may "
+                "name or order in another way.",
+                f"Take --backend {'mlx' if self.by_mlx_lm else 'torch'}.",
+            )
 
     def misfit(self, model: str, update: Update, outputs: int, inputs: int) -> AdapterError:
         """The error for a layer of a model that has another shape."""

@@ -306,6 +306,18 @@ def test_an_adapter_for_another_model(engine, trained, checkpoint, tmp_path, bac
     assert engine.generate("Hi", **asked).tokens  # the model itself is as good as before
 
 
+def test_a_family_whose_names_are_not_known_takes_its_own_library_s_adapters_only(engine, checkpoint, tmp_path):
+    base = checkpoint("falcon-h1")
+    updates = draw_updates(base, ["model.layers.0.self_attn.q_proj"])
+    of_mlx, of_peft = write_mlx(tmp_path / "a", updates, 4.0), write_peft(tmp_path / "b", updates, 16.0)
+    asked = {"model": str(base), "max_tokens": 4}
+    assert engine.generate("Hi", backend="torch", adapter=of_peft, **asked).tokens
+    with pytest.raises(UnsupportedModelError, match=r"made by mlx-lm for .*a falcon_h1, whose layers torch may name"):
+        engine.generate("Hi", backend="torch", adapter=of_mlx, **asked)
+    with pytest.raises(UnsupportedModelError, match=r"made by peft for .*Take --backend torch"):
+        engine.generate("Hi", backend="mlx", adapter=of_peft, **asked)
+
+
 def test_auto_says_once_what_is_wrong(engine, trained, tmp_path):
     with pytest.raises(AdapterError, match="is not there"):
         engine.generate("Hi", model=str(trained["base"]), adapter=tmp_path / "nowhere")
