@@ -21,7 +21,7 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer, stops: tuple[str, ...], thinking: bool) -> None:
         self._detokenizer = Detokenizer(tokenizer.decode)
-        self._splitter = splitter(tokenizer.markers, inside=thinking)
+        self._splitter = splitter(tokenizer.markers, thinking, tokenizer.wrapping)
         self._cutter = StopCutter(stops)
 
     @property

@@ -64,6 +64,9 @@ FAMILIES = (
     ),
     HARMONY,  # gpt-oss
 )
+# What some families put around the answer once they have thought; their templates take it off earlier turns, or ask
+# for it (Granite 3.3, Hunyuan).
+WRAPPERS = (("<response>", "</response>"), ("<answer>", "</answer>"))
 THINKING_MARKERS = tuple(marks.pair for marks in FAMILIES)
 _DROPPED = {marks.pair: marks.dropped for marks in FAMILIES}
 
@@ -71,6 +74,11 @@ _DROPPED = {marks.pair: marks.dropped for marks in FAMILIES}
 def markers_of(vocabulary: Collection[str], template: str = "") -> tuple[str, str] | None:
     """The texts around a model's thinking; None for one that marks none in a way that is known here."""
     return next((marks.pair for marks in FAMILIES if marks.known_to(vocabulary, template)), None)
+
+
+def wrapping_of(template: str) -> tuple[str, ...]:
+    """The tags around the answers of a model with such a chat template, which are no part of them."""
+    return tuple(tag for pair in WRAPPERS if all(tag in template for tag in pair) for tag in pair)
 
 
 def visible(markers: tuple[str, str] | None, special: Collection[str]) -> set[str]:
@@ -95,11 +103,13 @@ class Splitter(Protocol):
         ...
 
 
-def splitter(markers: tuple[str, str] | None, inside: bool = False) -> Splitter:
-    """What splits the text of a model with such markers; `inside` where its prompt opened the block already."""
+def splitter(markers: tuple[str, str] | None, inside: bool = False, wrapping: tuple[str, ...] = ()) -> Splitter:
+    """What splits the text of a model with such markers; `inside` where its prompt opened the block already. The tags
+    in `wrapping` are left out.
+    """
     if markers == HARMONY.pair:
         return HarmonySplitter(inside)
-    return ThinkingSplitter(markers, inside, _DROPPED.get(markers, ()) if markers else ())
+    return ThinkingSplitter(markers, inside, (*_DROPPED.get(markers, ()), *wrapping) if markers else ())
 
 
 class HarmonySplitter:

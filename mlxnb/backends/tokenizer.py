@@ -13,7 +13,7 @@ from ..errors import OptionError, PromptError, PromptTooLongError, TemplateError
 from ..models.files import read_json
 from ..quiet import import_transformers
 from ..request import Request
-from .thinking import markers_of, visible
+from .thinking import markers_of, visible, wrapping_of
 from .thinking_switch import Told, told
 
 
@@ -46,6 +46,11 @@ class Tokenizer:
 
     def _thinking_markers(self) -> tuple[str, str] | None:
         return markers_of(self.inner.get_vocab(), self._template())
+
+    @cached_property
+    def wrapping(self) -> tuple[str, ...]:
+        """The tags that the model puts around its answers, see `wrapping_of`."""
+        return wrapping_of(self._template())
 
     def _template(self) -> str:
         """The chat template, the default one where there are several; empty where there is none."""

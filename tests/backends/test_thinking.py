@@ -15,6 +15,7 @@ from mlxnb.backends.base import Watch
 from mlxnb.backends.row import TextStream
 from mlxnb.backends.server_body import body_of
 from mlxnb.backends.server_kinds import KINDS
+from mlxnb.backends.structure import structure_for
 from mlxnb.backends.thinking import FAMILIES, HARMONY, HarmonySplitter, markers_of, splitter
 from mlxnb.backends.tokenizer import Tokenizer
 from mlxnb.errors import OptionError
@@ -100,6 +101,17 @@ ANALYSIS, FINAL = HARMONY.begin, "<|start|>assistant<|channel|>final<|message|>"
 )
 def test_each_family_is_split_as_it_marks_its_thinking(tokenizer, family, said, thinking, answer):
     assert split(tokenizer(family), said) == (thinking, answer)
+
+
+GRANITE = TURNS + "{% if thinking %}Think between <think></think> and answer between <response></response>.{% endif %}"
+HUNYUAN = TURNS + "{% if '</answer>' in messages[0].content %}{{ messages[0].content.split('<answer>') }}{% endif %}"
+
+
+@pytest.mark.parametrize(("template", "tag"), [(GRANITE, "response"), (HUNYUAN, "answer")])
+def test_tags_around_the_answer_are_no_part_of_it(tokenizer, template, tag):
+    said = f"<think>Hm.</think>\n<{tag}>\nIt is 4.</{tag}>"
+    assert split(tokenizer("think", template), said) == ("Hm.", "It is 4.")
+    assert split(tokenizer("none", TURNS), f"<{tag}>4</{tag}>") == ("", f"<{tag}>4</{tag}>")
 
 
 def test_a_tool_call_of_gpt_oss_stays_whole(tokenizer):
@@ -194,6 +206,18 @@ def test_a_model_that_cannot_be_told_says_so_or_fails_when_strict(tokenizer, fam
     assert made.prompt(Request.of("Hi", think=think)).note == f"think {think} not used: {why}"
     with pytest.raises(OptionError, match=why):
         made.prompt(Request.of("Hi", think=think, strict=True))
+
+
+@pytest.mark.parametrize("family", ["harmony", "gemma4", "think"])
+def test_a_schema_goes_with_every_kind_of_marker(tokenizer, family):
+    pytest.importorskip("llguidance")
+    made = tokenizer(family)
+    request = Request.of("Hi", schema="regex:[0-9]+")
+    structure = structure_for(made, request, made.prompt(request))
+    assert structure is not None
+    words = structure.allowed([])
+    [digit] = made.inner.encode("7", add_special_tokens=False)
+    assert words[digit // 32] >> digit % 32 & 1
 
 
 def test_nothing_is_told_where_nothing_was_asked(tokenizer):
