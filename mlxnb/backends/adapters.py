@@ -29,7 +29,10 @@ def adapter_for(source: ModelSource, checkpoint: Checkpoint, precision: Precisio
     return adapter
 
 
-def with_adapter(info: ModelInfo, adapter: Adapter) -> ModelInfo:
-    """The info of a model with an adapter; also of what it would be had nobody asked to quantise it."""
-    unasked = with_adapter(info.unasked, adapter) if info.unasked is not None else None
-    return replace(info, adapter=adapter.path.name, notes=(*info.notes, str(adapter)), unasked=unasked)
+def with_adapter(info: ModelInfo, adapter: Adapter, where: str) -> ModelInfo:
+    """The info of a model with an adapter, and `where` it was put; also of what it would be had nobody asked to
+    quantise it.
+    """
+    unasked = with_adapter(info.unasked, adapter, where) if info.unasked is not None else None
+    notes = (*info.notes, f"{adapter}, {where}")
+    return replace(info, adapter=adapter.path.name, notes=notes, unasked=unasked)

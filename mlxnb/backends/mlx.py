@@ -93,7 +93,7 @@ class MlxBackend:
             mx.eval(model.parameters())
         info = _info(source, model, checkpoint)
         if adapter is not None:
-            info = with_adapter(info, adapter)
+            info = with_adapter(info, adapter, "beside the weights")
         if decision is not None:
             info = with_quantization(info, decision, _said(model, checkpoint) if decision else None)
         made = MlxModel(model, Tokenizer(source.path), info, checkpoint.head_dim, long_rope)

@@ -151,7 +151,7 @@ class TorchBackend:
                 larger = "quantised it takes more memory: its embedding stays, beside an int8 copy of it as the head"
                 info = replace(info, notes=(*info.notes, larger))
         if adapter is not None:
-            info = with_adapter(info, adapter)
+            info = with_adapter(info, adapter, "added to the weights")
         made = TorchModel(model, Tokenizer(source.path), info, threads)
         made.checkpoint = checkpoint
         return made

@@ -45,7 +45,7 @@ def request_of(
     given = {name: value for name, value in vars(options).items() if value is not None}
     asked = defaults.request_options([name for name, value in given.items() if value is not False])
     asked.update({name: given[name] for name in asked if name in given and given[name] is not False})
-    asked.update({name: _number(name, given[name]) for name in option_fields() if name in given})
+    asked.update({name: number(name, given[name]) for name in option_fields() if name in given})
     if options.keep_alive is not None:
         asked["keep_alive"] = options.keep_alive
     if asked["adapter"] == NONE:
@@ -53,7 +53,7 @@ def request_of(
     if asked["quantize"] == NONE:
         asked["quantize"] = None
     asked["schema"], asked["schema_in_prompt"] = schema, options.schema_in_prompt
-    stops = [_unescape(text) for text in given.get("stop", ())]
+    stops = [unescape(text) for text in given.get("stop", ())]
     if not prompt.strip():
         raise EmptyPromptError("There is no prompt.", "Write it in the cell below %%generate, or after %generate.")
     if options.raw:
@@ -80,7 +80,7 @@ def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | Non
     return str(kind)
 
 
-def _number(name: str, text: str) -> Any:
+def number(name: str, text: str) -> Any:
     """The option's text as a number; text that is none goes on as it is, and the Request says what it takes."""
     try:
         return option_fields()[name].metadata["kind"](text)
@@ -88,7 +88,8 @@ def _number(name: str, text: str) -> Any:
         return text
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """A stop string with its \\n and \\t as what they stand for."""
     for written, meant in ESCAPES.items():
         text = text.replace(written, meant)
     return text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OptionError, PromptError
 from ..request import Message, Request, Sampling, option_fields
 from ..schema import Schema
+from .call import number, unescape
 from .options import NONE
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def again(request: Request, options: argparse.Namespace, prompt: str, schema: Sc
     if prompt.strip() or other:
         what = f"--{other[0].replace('_', '-')}" if other else f"{prompt.strip()[:40]!r}"
         raise PromptError(f"--last asks the same prompt again, and was given {what}.", "Leave out either.")
-    numbers = {name: _number(name, given[name]) for name in option_fields() if name in given}
+    numbers = {name: number(name, given[name]) for name in option_fields() if name in given}
     named = {f.name: given[f.name] for f in fields(Request) if f.name in given and f.name not in numbers}
     named.update({name: None for name in ("quantize", "adapter", "draft") if named.get(name) == NONE})
     sampling = replace(request.sampling, **_of(Sampling, numbers))
@@ -98,7 +99,7 @@ def again(request: Request, options: argparse.Namespace, prompt: str, schema: Sc
     if schema is not None:
         changes["schema"] = schema
     if "stop" in named:
-        changes["stop"] = tuple(named["stop"])
+        changes["stop"] = tuple(unescape(text) for text in named["stop"])
     if options.system:
         changes["messages"] = _with_system(request, options.system)
     return replace(request, **changes)
@@ -107,14 +108,6 @@ def again(request: Request, options: argparse.Namespace, prompt: str, schema: Sc
 def _of(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
     names = {f.name for f in fields(owner)}
     return {name: value for name, value in values.items() if name in names}
-
-
-def _number(name: str, text: Any) -> Any:
-    """See call.request_of: text that is no number goes on as it is, and the Request says what it takes."""
-    try:
-        return option_fields()[name].metadata["kind"](text)
-    except ValueError:
-        return text
 
 
 def _with_system(request: Request, system: str) -> tuple[Message, ...]:

@@ -16,7 +16,7 @@ from tests.tiny import rope, save
 
 TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 TEMPLATE = TURNS + "<|im_start|>assistant\n<think>"
-MORE = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": 4104, "eos_token_id": 4103}
+MORE = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": 4104}
 LOCAL = [name for name in ("torch", "mlx", "llamacpp", "onnx") if default_backends()[name].available()]
 ASKED = {"max_tokens": 24, "cache": "off"}
 
@@ -114,3 +114,15 @@ def test_a_model_that_marks_no_thinking_says_so(engine: Engine) -> None:
     )
     with pytest.raises(OptionError, match="Think 5 not used by pocket"):
         engine.generate("Hi", backend="torch", think=5, max_tokens=2, strict=True)
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_a_schema_holds_from_where_the_thinking_was_ended(own: Engine, thinker: str, backend: str) -> None:
+    pytest.importorskip("llguidance")
+    asked = {"model": thinker, "backend": backend, "schema": "regex:[0-9]{3}", "strict": True}
+    result = own.generate("Hi", think=4, **asked, **ASKED)
+    assert result.tokens[4] == 4097
+    assert result.thinking
+    assert result.text.isdigit()
+    assert len(result.text) == 3
+    assert result.finish_reason == "stop"

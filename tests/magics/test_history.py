@@ -27,10 +27,12 @@ def test_the_last_request_is_asked_again(shell: InteractiveShell, script: Script
 
 def test_the_line_changes_what_it_names_and_nothing_else(shell: InteractiveShell, script: ScriptedBackend) -> None:
     value(shell, "%%generate --temperature 0.5 --seed 3 --max-tokens 9\nWhat is a list?")
-    result = value(shell, "r = %generate --last --seed 4 --cache off --stop END --system 'Be long.' --strict")
+    result = value(
+        shell, "r = %generate --last --seed 4 --cache off --stop '\\n' --stop END --system 'Be long.' --strict"
+    )
     first, second = script.requests
     assert (second.sampling.temperature, second.sampling.seed, second.max_tokens) == (0.5, 4, 9)
-    assert (second.cache, second.stop, second.strict) == ("off", ("END",), True)
+    assert (second.cache, second.stop, second.strict) == ("off", ("\n", "END"), True)
     assert [(m.role, m.content) for m in second.messages] == [("system", "Be long."), ("user", "What is a list?")]
     assert first.messages == second.messages[1:]
     assert result is None

@@ -24,7 +24,7 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% else %}<think>{% endif %}"
 )
-MORE = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": 4104, "eos_token_id": 4103}
+MORE = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": 4104}
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,8 @@ def test_both_backends_answer_alike(engine, trained):
 def test_it_is_told_with_the_model(engine, trained, backend):
     result = engine.generate("Hi", model=str(trained["base"]), backend=backend, adapter=trained["peft"], max_tokens=2)
     assert result.provenance.adapter == "of-peft"
-    assert "adapter of-peft: LoRA of rank 4 on 6 layers" in result.provenance.notes
+    where = "added to" if backend == "torch" else "beside"
+    assert f"adapter of-peft: LoRA of rank 4 on 6 layers, {where} the weights" in result.provenance.notes
     infos = [info for info in engine.models() if info.backend == backend and info.adapter == "of-peft"]
     assert len(infos) == 1
 
