@@ -14,6 +14,7 @@ from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE, THINK
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
+from .prompt_file import beginning_with
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -102,6 +103,8 @@ def _commands(magic: str, before: list[str], word: str) -> tuple[Iterable[str], 
 def _options(magic: str, before: list[str], word: str) -> tuple[Iterable[str], str]:
     """The same where there are options only; an empty line offers them."""
     parser = PARSERS[magic]()
+    if magic == "generate" and word.startswith("@"):
+        return beginning_with(word), word
     return (parser.options(), word) if not before and not word else _after_dash(parser, before, word)
 
 

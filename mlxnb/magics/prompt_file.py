@@ -35,6 +35,18 @@ def named_in(rest: str) -> tuple[str | None, str]:
     return first_word(rest[1:])
 
 
+def beginning_with(word: str) -> list[str]:
+    """What `@` and the beginning of a path may become: files, and folders with a slash at their end."""
+    begun = word.removeprefix("@")
+    folder = Path(begun if begun.endswith("/") else Path(begun).parent).expanduser()
+    before = begun[: len(begun) - len(Path(begun).name)] if not begun.endswith("/") else begun
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [f"@{before}{each.name}{'/' * each.is_dir()}" for each in found if " " not in each.name]
+
+
 def read(name: str, names: Mapping[str, Any], body: str, plain: bool = False) -> str:
     """The prompt that a file holds, its templates replaced, with `body` below it. `plain` leaves all braces alone.
 

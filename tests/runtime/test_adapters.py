@@ -14,6 +14,8 @@ from mlxnb.models.adapter import read_adapter
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from tests.adapters import draw_updates, merged, write_mlx, write_peft
+from tests.backends.served import ask
+from tests.endpoint import says, serving
 
 BACKENDS = ("torch", "mlx")
 PROMPTS = ("What is a list?", "def f(x):", "Hello")
@@ -237,6 +239,16 @@ def test_one_folder_is_one_adapter_however_it_is_written(trained, monkeypatch):
 def test_other_backends_refuse_by_name(engine, trained, backend):
     with pytest.raises(UnsupportedModelError, match=f"The {backend} backend cannot put an adapter on pocket"):
         engine.generate("Hi", backend=backend, adapter=trained["peft"])
+
+
+def test_a_server_refuses_by_name(trained):
+    pytest.importorskip("openai")
+    with (
+        serving(says("ok")) as endpoint,
+        pytest.raises(UnsupportedModelError, match="The server backend cannot"),
+    ):
+        ask(endpoint, adapter=trained["peft"])
+    assert endpoint.asked == []
 
 
 def test_what_is_in_the_folder_is_said(tmp_path, trained):
