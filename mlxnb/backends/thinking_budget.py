@@ -48,7 +48,7 @@ class ThinkingBudget(Guide):
 
     def _follow(self, made: Sequence[int]) -> None:
         """Take in what is new of an answer; from its beginning where tokens were taken back."""
-        if self._seen != list(made[: len(self._seen)]):
+        if self._seen != made[: len(self._seen)]:
             self._begin_again()
         for token in made[len(self._seen) :]:
             self._take(token)

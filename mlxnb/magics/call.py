@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import EmptyPromptError, OptionError, PromptError
-from ..request import Request, option_fields
+from ..request import THINK, Request, option_fields
 from ..schema import Schema
 from .chats import Chats
 from .defaults import MLXNB
 from .options import FORMATS, NONE
 from .template import interpolate
 
+# Options that have `none` on the line, where %config says otherwise.
+UNDONE = ("quantize", "adapter", "think")
 ESCAPES = {"\\n": "\n", "\\t": "\t"}
 
 
@@ -48,10 +50,9 @@ def request_of(
     asked.update({name: number(name, given[name]) for name in option_fields() if name in given})
     if options.keep_alive is not None:
         asked["keep_alive"] = options.keep_alive
-    if asked["adapter"] == NONE:
-        asked["adapter"] = None
-    if asked["quantize"] == NONE:
-        asked["quantize"] = None
+    asked.update({name: None for name in UNDONE if asked[name] == NONE})
+    if options.raw and options.think is None and asked["think"] in THINK:
+        asked["think"] = None  # a default for chats, which a raw prompt cannot be told
     asked["schema"], asked["schema_in_prompt"] = schema, options.schema_in_prompt
     stops = [unescape(text) for text in given.get("stop", ())]
     if not prompt.strip():

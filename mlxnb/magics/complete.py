@@ -70,7 +70,7 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "dtype": lambda: ("float32", "bfloat16", "float16"),
     "quantize": lambda: (*QUANTIZE, NONE),
     "keep_alive": lambda: (FOREVER,),
-    "think": lambda: THINK,
+    "think": lambda: (*THINK, NONE),
     "recommend": uses,
     "to": lambda: KINDS,
     "mixed": lambda: RECIPES,

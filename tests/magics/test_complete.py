@@ -52,6 +52,7 @@ def test_prompt_files_are_completed(shell: InteractiveShell, tmp_path: Path, mon
     assert completions(shell, "%generate --seed 3 @p") == {"%generate --seed 3 @prompts/"}
     assert completions(shell, "%%generate @prompts/") == {"%%generate @prompts/next.md"}
     assert completions(shell, "%generate --think o") == {"%generate --think on", "%generate --think off"}
+    assert completions(shell, "%generate --think n") == {"%generate --think none"}
 
 
 def test_a_fresh_line_offers_all_options(shell: InteractiveShell) -> None:

@@ -63,6 +63,10 @@ def test_a_default_for_thinking(shell: InteractiveShell, thinker: Path) -> None:
     value(shell, "%config MLXNB.think = 3")
     result = value(shell, f"%generate --model {thinker} --backend torch --max-tokens 12 Hi")
     assert "thinking was ended after 3 tokens" in result.provenance.notes
+    assert value(shell, f"%generate --model {thinker} --backend torch --max-tokens 4 --think none Hi").text == ""
+    value(shell, "%config MLXNB.think = 'off'")
+    assert value(shell, f"%generate --model {thinker} --backend torch --max-tokens 4 --raw Hi").tokens
+    assert value(shell, f"%generate --model {thinker} --backend torch --max-tokens 4 Hi").thinking == ""
     with pytest.raises(TraitError, match="It takes on, off, or how many tokens"):
         MLXNB(think="maybe")
 
