@@ -48,7 +48,9 @@ class ThinkingBudget(Guide):
 
     def _follow(self, made: Sequence[int]) -> None:
         """Take in what is new of an answer; from its beginning where tokens were taken back."""
-        if self._seen != made[: len(self._seen)]:
+        known = len(self._seen)
+        # Whoever takes tokens back asks about the shorter answer first, so that the last one tells.
+        if known > len(made) or (known and self._seen[-1] != made[known - 1]):
             self._begin_again()
         for token in made[len(self._seen) :]:
             self._take(token)
