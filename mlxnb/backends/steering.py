@@ -33,6 +33,10 @@ class Guide:
         """
         return None
 
+    def forced(self, made: Sequence[int]) -> list[int]:
+        """The tokens that come next in any case, as far as that is known; a wrong one costs time and nothing else."""
+        return []
+
     def drew(self, made: Sequence[int], logits: Any) -> None:
         """The last of `made` was drawn where the model gave these logits, before any mask: of the backend's own arrays,
         [1, vocabulary] in torch and mlx, [vocabulary] in numpy. They hold until this returns.
@@ -80,6 +84,11 @@ class Steering:
         if words is not None and not words.any():
             raise GenerationError("No token may follow here: what is asked of this answer contradicts itself.")
         return words
+
+    def forced(self, history: list[int]) -> list[int]:
+        """The tokens that come next in any case, see Guide.forced."""
+        made = history[self._start :]
+        return next((found for guide in self.guides if (found := guide.forced(made))), [])
 
     def drew(self, logits: Any, history: list[int], token: int) -> None:
         """`token` was drawn after `history`; `logits` are the model's own, as `before` got them."""

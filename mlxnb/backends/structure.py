@@ -66,6 +66,13 @@ class Structure(Guide):
             words = words | only([self._opens or 0], words.size * 32)
         return words
 
+    def forced(self, made: Sequence[int]) -> list[int]:
+        """See Guide."""
+        self._follow(made)
+        if self._over or self._thinking or self._may_think:
+            return []
+        return list(self._matcher.compute_ff_tokens())
+
     def drew(self, made: Sequence[int], logits: Any) -> None:
         """See Guide."""
         self._follow(made)
@@ -174,8 +181,8 @@ def _quoted(text: str) -> str:
 
 
 def _reason(said: str) -> str:
-    """llguidance's reason on one line, without the grammar that it made of the schema."""
-    kept = said.split("\n   1 |")[0].split("<state>")[0]
+    """llguidance's reason on one line, without the grammar that it made of the schema, or where in that it is."""
+    kept = said.split("\n   1 |")[0].split("<state>")[0].rpartition("\nerror: ")[2]
     return " ".join(kept.split()).rstrip(".")[:300]
 
 

@@ -42,6 +42,11 @@ class ThinkingBudget(Guide):
         self._follow(made)
         return only(self._left[:1], self._left[0] + 1) if self._left else None
 
+    def forced(self, made: Sequence[int]) -> list[int]:
+        """See Guide.forced."""
+        self._follow(made)
+        return list(self._left)
+
     def drew(self, made: Sequence[int], logits: Any) -> None:
         """See Guide.drew."""
         self._follow(made)

@@ -9,7 +9,6 @@ from hypothesis import given
 from mlxnb.cache import Answerer, prefix_namespace, repeats, result_key
 from mlxnb.errors import OptionError
 from mlxnb.request import Message, Request, Sampling
-from mlxnb.schema import Schema
 from tests.cache import strategies
 
 ANSWERER = Answerer("commit:1", "torch", "torch 2.9", "cpu", "float32")
@@ -20,8 +19,7 @@ KEY = result_key(REQUEST, TOKENS, ANSWERER)
 OTHER: dict[str, Any] = {
     "messages": (Message("user", "Hi"),), "prompt": None, "model": "other", "backend": "torch", "max_tokens": 9,
     "sampling": Sampling(seed=1), "kv_bits": 4, "kv_group_size": 64, "stop": ("x",), "strict": True, "dtype": "float16",
-    "draft": "lookup", "draft_tokens": 2, "think": "off", "adapter": "/somewhere",
-    "schema": Schema.of(r"regex:\d+"),
+    "draft": "lookup", "draft_tokens": 2, "think": "off", "adapter": "/somewhere", "schema": {"type": "array"},
     "quantize": "int8",
 }  # fmt: skip
 NEEDED: dict[str, Any] = {"kv_group_size": {"kv_bits": 8}, "draft_tokens": {"draft": "lookup"}}
