@@ -93,7 +93,7 @@ class Tokenizer:
         asked = self._told(request)
         text = self._render(request, asked)
         ids = self.inner.encode(text, add_special_tokens=False)
-        return Prompt(ids, self._opened(text), uncounted or _refused(request, asked.refused))
+        return Prompt(ids, self._opened(text), uncounted or _refused(request, asked.refused, self.markers is not None))
 
     def _opened(self, text: str) -> bool:
         """Whether a prompt ends inside a block of thinking that it opened."""
@@ -153,8 +153,8 @@ class Tokenizer:
             ) from err
 
 
-def _refused(request: Request, why: str) -> str:
-    """The note of what a model was not told; empty where it was.
+def _refused(request: Request, why: str, marked: bool = False) -> str:
+    """The note of what a model was not told; empty where it was. `marked` where its thinking can be ended by a budget.
 
     Raises:
         OptionError: the request is strict.
@@ -163,7 +163,7 @@ def _refused(request: Request, why: str) -> str:
         return ""
     said = f"think {request.think} not used"
     if request.strict:
-        remedy = "Leave out think, or strict; --think 0 closes every block of thinking at once."
+        remedy = "Leave out think, or strict" + ("; think 0 closes its thinking at once." if marked else ".")
         raise OptionError(f"{said[0].upper()}{said[1:]} by {request.model}: {why}.", remedy)
     return f"{said}: {why}"
 

@@ -204,8 +204,9 @@ def test_a_template_is_told_in_its_own_words(tokenizer, family, template, think,
 def test_a_model_that_cannot_be_told_says_so_or_fails_when_strict(tokenizer, family, template, think, why):
     made = tokenizer(family, template)
     assert made.prompt(Request.of("Hi", think=think)).note == f"think {think} not used: {why}"
-    with pytest.raises(OptionError, match=why):
+    with pytest.raises(OptionError, match=why) as raised:
         made.prompt(Request.of("Hi", think=think, strict=True))
+    assert ("think 0 closes" in str(raised.value)) == (family != "none")
 
 
 @pytest.mark.parametrize("family", ["harmony", "gemma4", "think"])
