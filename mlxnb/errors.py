@@ -13,6 +13,7 @@ MlxnbError
 │   ├── TokenizerMissingError    weights without a tokenizer
 │   ├── ModelTooLargeError       it would not fit into this machine's memory
 │   ├── UnsupportedModelError    a backend does not know the architecture
+│   ├── AdapterError             a LoRA adapter cannot be read, or is for another model
 │   ├── ConversionError          writing it in another format failed
 │   └── DownloadError            fetching it failed
 ├── BackendError               a backend cannot do its work
@@ -94,6 +95,10 @@ class ModelTooLargeError(ModelError):
 
 class UnsupportedModelError(ModelError):
     """A backend does not know the model's architecture."""
+
+
+class AdapterError(ModelError):
+    """A LoRA adapter cannot be read, or is for another model."""
 
 
 class ConversionError(ModelError):

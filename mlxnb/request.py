@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -28,6 +29,9 @@ LOOKUP = "lookup"
 
 # How long a model stays in memory after its last answer where nobody says a number of seconds.
 FOREVER = "forever"
+
+# Whether a model shall think, where a number of tokens does not say how long.
+THINK = ("on", "off")
 
 # What a KV cache can be quantised to, and how many numbers share a scale.
 KV_BITS, KV_GROUP_SIZES = (4, 8), (32, 64, 128)
@@ -84,14 +88,18 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """What a model's weights are loaded in: a `dtype`, None as they are stored, and what they are quantised to."""
+    """What a model's weights are loaded in: a `dtype`, None as they are stored, and what they are quantised to; with
+    the folder of the `adapter` on top of them, which makes another model of them.
+    """
 
     dtype: str | None = None
     quantize: str | None = None
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype)
         check_quantize(self.quantize)
+        object.__setattr__(self, "adapter", check_adapter(self.adapter))
 
     def __str__(self) -> str:
         return " ".join(name for name in (self.dtype, self.quantize) if name)
@@ -124,11 +132,13 @@ class Request:
     draft_tokens: int | None = option(None, "tokens that a draft may guess ahead at once", int, 1, 64)
     keep_alive: float | str | None = None
     schema: Schema | None = None
+    think: str | int | None = None
+    adapter: str | None = None
 
     @property
     def precision(self) -> Precision:
         """What the model is to be loaded in."""
-        return Precision(self.dtype, self.quantize)
+        return Precision(self.dtype, self.quantize, self.adapter)
 
     @property
     def raw(self) -> bool:
@@ -151,6 +161,11 @@ class Request:
             raise OptionError(f"cache is {self.cache!r}.", f"It takes {', '.join(CACHE_MODES)}.")
         check_options(self)
         object.__setattr__(self, "keep_alive", check_keep_alive(self.keep_alive))
+        object.__setattr__(self, "adapter", check_adapter(self.adapter))
+        object.__setattr__(self, "think", check_think(self.think))
+        if self.raw and self.think in THINK:
+            remedy = "Leave out either think or raw; a number of tokens goes with raw."
+            raise OptionError(f"think is {self.think!r}, which a model is told by the chat template.", remedy)
         _check_kv(self)
         _check_draft(self)
         _check_schema(self)
@@ -288,6 +303,19 @@ def check_quantize(quantize: str | None) -> None:
         raise OptionError(f"quantize is {quantize!r}.", f"It takes {' or '.join(QUANTIZE)}.")
 
 
+def check_adapter(value: object) -> str | None:
+    """The absolute path of an adapter's folder, so that one folder is one adapter however it is written.
+
+    Raises:
+        OptionError: it is no path.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike) or not str(value).strip():
+        raise OptionError(f"adapter is {value!r}.", "It takes the folder of a LoRA adapter.")
+    return os.path.abspath(os.path.expanduser(os.fspath(value)))
+
+
 def check_keep_alive(value: object, name: str = "keep_alive") -> float | str | None:
     """How many seconds a model stays in memory after its last answer, "forever", or None for what holds otherwise.
 
@@ -307,6 +335,25 @@ def check_keep_alive(value: object, name: str = "keep_alive") -> float | str | N
     if not 0 <= seconds < math.inf:
         raise OptionError(f"{name} is {value!r}.", f"It takes seconds, 0 for at once, or {FOREVER}.")
     return seconds
+
+
+def check_think(value: Any) -> str | int | None:
+    """Whether a model shall think: "on", "off", the tokens that it may take for it, or None for the model's own way.
+
+    Raises:
+        OptionError: it is none of them.
+    """
+    if value is None or value in THINK:
+        return value
+    if isinstance(value, bool):
+        return THINK[not value]
+    try:
+        tokens = int(value) if isinstance(value, str) else operator.index(value)
+    except (TypeError, ValueError):
+        tokens = -1
+    if tokens < 0:
+        raise OptionError(f"think is {value!r}.", "It takes on, off, or how many tokens the model may think.")
+    return int(tokens)
 
 
 def _check_kv(request: Request) -> None:

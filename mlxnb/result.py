@@ -57,6 +57,14 @@ class Timings:
         return self.token_times[0] - self.accepted if self.token_times else None
 
     @property
+    def thinking_time(self) -> float | None:
+        """Seconds from the first token to the first visible one, where the model thought; to the last where none is."""
+        if not self.token_times or not self.thinking_tokens:
+            return None
+        end = self.first_visible if self.first_visible is not None else self.token_times[-1]
+        return end - self.token_times[0]
+
+    @property
     def tpot(self) -> float | None:
         """Time per output token in seconds, (tn − t1) / (n − 1); None for fewer than two tokens."""
         if len(self.token_times) < 2:
@@ -95,7 +103,7 @@ class Provenance:
     come before this one and were refused, with reasons; an Absent one was merely not installed. `attention_calls`
     counts the attention calls by path while kernels are patched in. `kv_bits` is what the KV cache was really quantised
     to. `schema` is what the answer was kept to, as text: the JSON schema, the regular expression or the choices.
-    `notes` is whatever else a reader should know.
+    `notes` is whatever else a reader should know. `adapter` names the LoRA adapter on top of the model, if any.
     """
 
     model: str
@@ -119,6 +127,7 @@ class Provenance:
     passed_over: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
     schema: str | None = None
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from ..decision import Rejected
-from ..errors import MlxnbError
+from ..errors import MlxnbError, UnsupportedModelError
 from ..request import AS_STORED, Precision
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class ModelInfo:
 
     `refused` is what was asked of it and could not be done, such as quantising it; `notes` say so too. `unasked` is
     what would be said of this very model had nobody asked to quantise it; None where that made another one of it.
+    `adapter` is the name of the LoRA adapter on top, empty where there is none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ModelInfo:
     notes: tuple[str, ...] = ()
     refused: tuple[Rejected, ...] = ()
     unasked: ModelInfo | None = field(default=None, compare=False, repr=False)
+    adapter: str = ""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,19 @@ class Watch:
 
 class Cancelled(Exception):
     """Raised to leave a download or a prefill that was cancelled; it never reaches a front."""
+
+
+def no_adapter(backend: str, source: ModelSource, precision: Precision) -> None:
+    """Refuse an adapter, for a backend that has no way to add one.
+
+    Raises:
+        UnsupportedModelError: one was asked for.
+    """
+    if precision.adapter is not None:
+        raise UnsupportedModelError(
+            f"The {backend} backend cannot put an adapter on {source.name}.",
+            "Use --backend mlx or torch with the model in safetensors, or leave out adapter.",
+        )
 
 
 def in_folder(backend: str, source: ModelSource) -> ModelSource | Rejected:

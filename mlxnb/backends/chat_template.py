@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 from ..errors import in_words
 
 
-def render(template: str, messages: Sequence[dict[str, str]], *, prompt: bool, **tokens: str) -> str:
+def render(template: str, messages: Sequence[dict[str, str]], *, prompt: bool, **tokens: Any) -> str:
     """The text of a conversation; with `prompt` up to where the model's turn begins. `tokens` are the special tokens
-    by the names that templates know them by.
+    by the names that templates know them by, and whatever else they take.
 
     Raises:
         jinja2.TemplateError: the template is no template, or refused the messages.

@@ -22,7 +22,7 @@ from ..models.llama_library import Library, installed, library
 from ..models.llama_vocabulary import LlamaVocabulary
 from ..pocket.build.exports import as_gguf
 from ..request import AS_STORED, Precision, Request
-from .base import Cancelled, ModelInfo, Watch, to_convert
+from .base import Cancelled, ModelInfo, Watch, no_adapter, to_convert
 from .llamacpp_context import BATCH, OUTPUTS, LlamaContext, LlamaState, Settings
 from .llamacpp_states import LlamaStates
 from .llamacpp_threads import Choice, choices, measured
@@ -80,6 +80,7 @@ class LlamaCppBackend:
 
     def load(self, source: ModelSource, precision: Precision = AS_STORED) -> LlamaCppModel:
         """See Backend.load."""
+        no_adapter(self.name, source, precision)
         described = gguf_info(source.path)
         _check_room(described, source.name)
         llama = library()

@@ -9,6 +9,7 @@ from typing import Any
 from ..models.gguf_vocabulary import ENDS, NORMALIZER
 from ..models.llama_vocabulary import LlamaVocabulary
 from .chat_template import render
+from .thinking import visible
 from .tokenizer import Tokenizer
 
 # Vocabularies whose tokenizers normalise text before they split it, which llama.cpp leaves out and no GGUF file says.
@@ -63,15 +64,19 @@ class Inner:
         return text[1:] if self._leading_space and text.startswith(" ") else text
 
     def apply_chat_template(
-        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = False, tokenize: bool = False
+        self,
+        messages: Sequence[dict[str, str]],
+        add_generation_prompt: bool = False,
+        tokenize: bool = False,
+        **variables: Any,
     ) -> Any:
-        """The text of a conversation, or its ids.
+        """The text of a conversation, or its ids; `variables` are what the template takes beside it.
 
         Raises:
             jinja2.TemplateError: the template refused the messages.
         """
         tokens = {"bos_token": self.bos_token or "", "eos_token": self.eos_token or ""}
-        text = render(self.chat_template or "", messages, prompt=add_generation_prompt, **tokens)
+        text = render(self.chat_template or "", messages, prompt=add_generation_prompt, **tokens, **variables)
         return self.encode(text, add_special_tokens=False) if tokenize else text
 
     def for_grammars(self, ends: list[int]) -> Any:
@@ -80,7 +85,9 @@ class Inner:
 
     def shown(self, markers: tuple[str, str] | None) -> Any:
         """What turns ids into text without special tokens, thinking markers excepted."""
-        kept = {self.get_vocab()[marker] for marker in markers} if markers else set()
+        # A piece of text that is part of a marker is shown anyway; here it is only told that it is none of the hidden.
+        tokens = self.get_vocab()
+        kept = {tokens[token] for token in visible(markers, tokens)}
         vocabulary, leading = self._vocabulary, self._leading_space
 
         def decode(ids: Sequence[int]) -> str:

@@ -26,6 +26,7 @@ from .row import Row
 from .speculative import Decoder, checked, forced
 from .steering import Guide, Steering
 from .structure import structure_for
+from .thinking_budget import ThinkingBudget
 from .tokenizer import Prompt, Tokenizer, check_context
 
 # Tokens of a whole prefill from which its rate says something, and of any from which it says enough: below, what a
@@ -58,9 +59,10 @@ class LocalModel(ABC):
     # What copies, cuts and stores this model's KV states; None where they cannot be used a second time.
     states: KVStates | None = None
 
-    # Set by whoever keeps states over requests, with what `model_identity` says of the model.
+    # Set by whoever keeps states over requests, with what `model_identity` says of the model, and of its adapter.
     prefixes: Prefixes | None = None
     identity = ""
+    adapter: str | None = None
 
     # What the configuration says of the model, for the size of a KV state where `states` is None.
     checkpoint: Checkpoint | None = None
@@ -136,6 +138,7 @@ class LocalModel(ABC):
             device=info.device,
             dtype=info.dtype,
             quantization=info.quantization,
+            adapter=self.adapter,
             kv_bits=watch.kv_bits if watch else None,
             kv_group_size=watch.kv_group_size if watch else None,
             kernels=self.kernels(),
@@ -217,8 +220,11 @@ class LocalModel(ABC):
         Raises:
             OptionError: the answer cannot be kept to what is asked of it.
         """
+        guides: list[Guide] = []
+        if isinstance(request.think, int) and self.tokenizer.markers is not None:
+            guides.append(ThinkingBudget(self.tokenizer, request.think, prompt.thinking, watch))
         structure = structure_for(self.tokenizer, request, prompt)
-        return [structure] if structure is not None else []
+        return guides if structure is None else [*guides, structure]
 
     def batchable(self, request: Request) -> Decision:
         """Whether a request can be computed together with others of this model, in one batch."""

@@ -17,11 +17,13 @@ from ..models.quantization import quantization_of
 from ..quiet import import_transformers
 from ..request import AS_STORED, Precision, Request, Sampling
 from . import mlx_quantize
+from .adapters import adapter_for, with_adapter
 from .base import Cancelled, ModelInfo, Watch, in_folder
 from .batch import SUBJECT as BATCH
 from .batch import Batch
 from .local import LocalModel
 from .memory import release
+from .mlx_adapter import attach
 from .mlx_attention import attention_in_use, counted
 from .mlx_batch import MlxBatch, batchable
 from .mlx_cache import make_cache
@@ -68,6 +70,7 @@ class MlxBackend:
         from mlx_lm.utils import load_model
 
         checkpoint = inspect(source.path)
+        adapter = adapter_for(source, checkpoint, precision, in_mlx=True)
         overlay = as_mlx_lm_reads_it(checkpoint.config)
         try:
             model, _ = load_model(source.path, lazy=precision.quantize is not None, model_config=overlay)
@@ -86,7 +89,12 @@ class MlxBackend:
             raise UnsupportedModelError(message, "Use --backend torch, --dtype float32, or --quantize int8.")
         mx.eval(model.parameters())
         long_rope = correct(model, checkpoint.config)
+        if adapter is not None:
+            attach(model, adapter, source.name)
+            mx.eval(model.parameters())
         info = _info(source, model, checkpoint)
+        if adapter is not None:
+            info = with_adapter(info, adapter, "beside the weights")
         if decision is not None:
             info = with_quantization(info, decision, _said(model, checkpoint) if decision else None)
         made = MlxModel(model, Tokenizer(source.path), info, checkpoint.head_dim, long_rope)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..decision import Absent, Accepted, Decision, Rejected
 from ..request import AS_STORED, DTYPES, Precision
-from .base import ModelInfo, to_convert
+from .base import ModelInfo, no_adapter, to_convert
 from .onnx_model import OnnxModel
 from .onnx_session import Session, open_session
 from .quantization import as_it_is, with_quantization
@@ -62,6 +62,7 @@ class OnnxBackend:
         from ..models.fit import KV_ALLOWANCE, check_fits
         from ..models.onnx_folder import inspect_onnx
 
+        no_adapter(self.name, source, precision)
         checkpoint = inspect_onnx(source.path)
         tokens = min(checkpoint.context_length or KV_ALLOWANCE, KV_ALLOWANCE)
         check_fits(checkpoint, tokens=tokens, bytes_per_key=DTYPES.get(checkpoint.dtype, 4))

@@ -9,7 +9,8 @@ from ..request import Request
 from ..result import Chunk
 from .base import Watch
 from .detokenize import Detokenizer
-from .split import StopCutter, ThinkingSplitter
+from .split import StopCutter
+from .thinking import splitter
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
@@ -20,7 +21,7 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer, stops: tuple[str, ...], thinking: bool) -> None:
         self._detokenizer = Detokenizer(tokenizer.decode)
-        self._splitter = ThinkingSplitter(tokenizer.markers, inside=thinking)
+        self._splitter = splitter(tokenizer.markers, thinking, tokenizer.wrapping)
         self._cutter = StopCutter(stops)
 
     @property

@@ -13,7 +13,7 @@ from ..decision import Absent, Accepted, Decision, Rejected
 from ..errors import ServerError
 from ..request import AS_STORED, Precision, Request
 from ..result import Chunk
-from .base import Cancelled, ModelInfo, Watch
+from .base import Cancelled, ModelInfo, Watch, no_adapter
 from .server_address import parse
 from .server_answer import Answer
 from .server_body import body_of
@@ -48,6 +48,7 @@ class ServerBackend:
 
     def load(self, source: ModelSource, precision: Precision = AS_STORED) -> ServerModel:
         """See Backend.load. Nothing is loaded here: the server may do so with the first request."""
+        no_adapter(self.name, source, precision)
         address = parse(source.url)
         server = known.look(address, True)
         if isinstance(server, Rejected):
@@ -142,4 +143,4 @@ def _refusing(plain: ModelInfo, precision: Precision) -> ModelInfo:
     refused = tuple(Rejected(value, "a server loads its models in its own precision") for value in asked)
     said = tuple(f"{r.subject} not used: {r.reason}" for r in refused)
     info = replace(plain, refused=refused, notes=(*plain.notes, *said))
-    return replace(info, unasked=_refusing(plain, Precision(precision.dtype))) if precision.quantize else info
+    return replace(info, unasked=_refusing(plain, replace(precision, quantize=None))) if precision.quantize else info

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import OptionError
-from ..request import Request, Sampling
+from ..request import THINK, Request, Sampling
 from .base import Watch
 from .server_kinds import Kind
 from .server_schema import structure_of
@@ -50,7 +50,8 @@ def _extra(request: Request, sampling: Sampling, kind: Kind) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     if given.get("top_k") == 0:
         given["top_k"] = kind.no_top_k
-    return {limit: request.max_tokens, **given, **kind.also, **structure_of(request, kind)}
+    think = kind.think.get(str(request.think), {})
+    return {limit: request.max_tokens, **given, **kind.also, **think, **structure_of(request, kind)}
 
 
 def _seeded(sampling: Sampling, kind: Kind) -> Sampling:
@@ -70,6 +71,9 @@ def _refuse(request: Request, kind: Kind, watch: Watch) -> None:
     """
     asked = [name for name in kind.untaken if getattr(request.sampling, name) != getattr(OFF, name)]
     refused = [f"{name} {getattr(request.sampling, name):g} not used: {kind.label} takes none" for name in asked]
+    if request.think is not None and str(request.think) not in kind.think:
+        what = f"{kind.label} is not told whether to think" if request.think in THINK else "a server counts no thinking"
+        refused.append(f"think {request.think} not used: {what}")
     if request.kv_bits is not None:
         refused.append(f"kv_bits {request.kv_bits} not used: a server keeps its KV cache as it was started")
     if request.cache == "always":

@@ -27,8 +27,9 @@ EXTRA = ("top_k", "min_p", "repetition_penalty")
 class Kind:
     """One kind of server. `takes` maps an option of Sampling to the server's name for it; `also` goes with every
     request, `limit` is what it calls max_tokens, `stops` whether it can be trusted with stop strings,
-    `no_top_k` a top_k that is off. `schemas` is the type of `response_format` by which it takes a JSON schema, and
-    `patterns` what it takes choices or a regular expression in; empty where it does not.
+    `no_top_k` a top_k that is off, `think` what tells a model to think ("on") or not to ("off"). `schemas` is the type
+    of `response_format` by which it takes a JSON schema, and `patterns` what it takes choices or a regular expression
+    in; empty where it does not.
     """
 
     label: str
@@ -39,6 +40,7 @@ class Kind:
     no_top_k: int = 0
     schemas: str = "json_schema"
     patterns: str = ""
+    think: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def untaken(self) -> tuple[str, ...]:
@@ -50,17 +52,25 @@ SEED = {"seed": "seed"}
 ALL = {**SEED, **{name: name for name in EXTRA}}
 LLAMA_CPP = {**ALL, "repetition_penalty": "repeat_penalty"}
 
+# Each template takes the name that it knows, and none minds the other.
+TEMPLATE = {
+    how: {"chat_template_kwargs": {"enable_thinking": how == "on", "thinking": how == "on"}} for how in ("on", "off")
+}
+EFFORT = {"on": {"reasoning_effort": "medium"}, "off": {"reasoning_effort": "none"}}
+
 KINDS: Mapping[str, Kind] = {
-    "openai": Kind("OpenAI", SEED, limit="max_completion_tokens"),
-    "ollama": Kind("Ollama", SEED),
+    "openai": Kind("OpenAI", SEED, limit="max_completion_tokens", think=EFFORT),
+    "ollama": Kind("Ollama", SEED, think=EFFORT),
     "lmstudio": Kind("LM Studio", {**SEED, "top_k": "top_k", "repetition_penalty": "repeat_penalty"}),
     # As many tokens as Sampling looks back.
-    "llama-server": Kind("llama-server", LLAMA_CPP, {"repeat_last_n": 20}, patterns="grammar"),
+    "llama-server": Kind("llama-server", LLAMA_CPP, {"repeat_last_n": 20}, patterns="grammar", think=TEMPLATE),
     "llama-cpp-python": Kind("llama-cpp-python", LLAMA_CPP, schemas="json_object", patterns="grammar"),
-    "vllm": Kind("vLLM", ALL, no_top_k=-1, patterns="structured_outputs"),  # older versions refuse a top_k of 0
+    "vllm": Kind(
+        "vLLM", ALL, no_top_k=-1, patterns="structured_outputs", think=TEMPLATE
+    ),  # older versions refuse a top_k of 0
     # It takes a stop string out of the text wherever it stands, but ends only where the model wrote it in the very
     # tokens that the string has alone (mlx-lm 0.32.2, generate.make_stop_sequences): the rest would be glued together.
-    "mlx-lm": Kind("mlx_lm.server", ALL, stops=False, schemas=""),
+    "mlx-lm": Kind("mlx_lm.server", ALL, stops=False, schemas="", think=TEMPLATE),
     "other": Kind("the server", SEED),
 }
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .split import ThinkingSplitter
-from .tokenizer import THINKING_MARKERS
+from .thinking import THINKING_MARKERS, Splitter, splitter
 
 
 class Opening:
@@ -13,7 +12,7 @@ class Opening:
     """
 
     def __init__(self) -> None:
-        self._splitter: ThinkingSplitter | None = None
+        self._splitter: Splitter | None = None
         self._held = ""
 
     def feed(self, text: str) -> tuple[str, str]:
@@ -26,7 +25,7 @@ class Opening:
             return "", ""
         pair = next((pair for pair in THINKING_MARKERS if begin.startswith(pair[0])), None)
         text, self._held = begin if pair else self._held, ""
-        self._splitter = ThinkingSplitter(pair)
+        self._splitter = splitter(pair)
         return self._splitter.feed(text)
 
     def finish(self) -> tuple[str, str]:

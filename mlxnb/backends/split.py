@@ -45,11 +45,13 @@ class StopCutter:
 class ThinkingSplitter:
     """Splits text into thinking and answer at a pair of markers such as `<think>` and `</think>`.
 
-    `inside` tells that the prompt already opened the thinking block. White space around the markers goes with them.
+    `inside` tells that the prompt already opened the thinking block. White space around the markers goes with them, and
+    so do the texts in `dropped`, wherever they stand.
     """
 
-    def __init__(self, markers: tuple[str, str] | None, inside: bool = False) -> None:
+    def __init__(self, markers: tuple[str, str] | None, inside: bool = False, dropped: Sequence[str] = ()) -> None:
         self._markers = markers
+        self._dropped = tuple(dropped)
         self.inside = inside and markers is not None
         self._held = ""
         self._trim = self.inside
@@ -61,14 +63,16 @@ class ThinkingSplitter:
         self._held += text
         parts = {True: "", False: ""}
         while True:
-            marker = self._markers[1 if self.inside else 0]
-            at = self._held.find(marker)
-            if at < 0:
+            turning = self._markers[1 if self.inside else 0]
+            met = (turning, *self._dropped)
+            found = [(at, marker) for marker in met if (at := self._held.find(marker)) >= 0]
+            if not found:
                 break
+            at, marker = min(found)
             parts[self.inside] += self._take(at)
             self._held = self._held[len(marker) :]
-            self.inside, self._trim = not self.inside, True
-        parts[self.inside] += self._take(len(self._held) - held_length(self._held, [marker]))
+            self.inside, self._trim = self.inside != (marker == turning), True
+        parts[self.inside] += self._take(len(self._held) - held_length(self._held, met))
         return parts[True], parts[False]
 
     def finish(self) -> tuple[str, str]:

@@ -187,8 +187,8 @@ def _reason(said: str) -> str:
 
 
 def _ids(tokenizer: Tokenizer) -> tuple[int | None, int | None]:
-    """The tokens that open and close the thinking, where the model marks it."""
+    """The tokens that open and close the thinking, where the model marks it by one each."""
     if tokenizer.markers is None:
         return None, None
     vocabulary = tokenizer.inner.get_vocab()
-    return vocabulary[tokenizer.markers[0]], vocabulary[tokenizer.markers[1]]
+    return vocabulary.get(tokenizer.markers[0]), vocabulary.get(tokenizer.markers[1])

@@ -5,21 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import PromptError, PromptTooLongError, TemplateError, TokenizerMissingError
+from ..errors import OptionError, PromptError, PromptTooLongError, TemplateError, TokenizerMissingError
 from ..models.files import read_json
 from ..quiet import import_transformers
 from ..request import Request
-
-THINKING_MARKERS = (
-    ("<think>", "</think>"),
-    ("<longcat_think>", "</longcat_think>"),
-    ("<|think:start|>", "<|think:end|>"),
-    ("[THINK]", "[/THINK]"),
-)
+from .thinking import markers_of, visible, wrapping_of
+from .thinking_switch import Told, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +45,18 @@ class Tokenizer:
         self.decode = _decoder(self.inner, self.markers)
 
     def _thinking_markers(self) -> tuple[str, str] | None:
-        vocabulary = self.inner.get_vocab()
-        return next((pair for pair in THINKING_MARKERS if pair[0] in vocabulary and pair[1] in vocabulary), None)
+        return markers_of(self.inner.get_vocab(), self._template())
+
+    @cached_property
+    def wrapping(self) -> tuple[str, ...]:
+        """The tags that the model puts around its answers, see `wrapping_of`."""
+        return wrapping_of(self._template())
+
+    def _template(self) -> str:
+        """The chat template, the default one where there are several; empty where there is none."""
+        template = self.inner.chat_template
+        template = template.get("default") if isinstance(template, dict) else template
+        return template if isinstance(template, str) else ""
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -75,16 +80,24 @@ class Tokenizer:
         Raises:
             TemplateError: the chat template refused the messages.
             PromptError: a conversation for a model without a chat template, or text that is not all characters.
+            OptionError: a strict request tells a model to think, or not to, that cannot be told.
         """
         for text in (request.prompt or "", *(message.content for message in request.messages)):
             check_text(text)
+        unmarked = isinstance(request.think, int) and self.markers is None
+        uncounted = _refused(request, "how this model would mark its thinking is not known") if unmarked else ""
         if request.prompt is not None:
-            return Prompt(self._encode(request.prompt))
+            return Prompt(self._encode(request.prompt), self._opened(request.prompt), uncounted)
         if not self.inner.chat_template:
             return self._without_template(request)
-        text = self._render(request)
+        asked = self._told(request)
+        text = self._render(request, asked)
         ids = self.inner.encode(text, add_special_tokens=False)
-        return Prompt(ids, thinking=bool(self.markers) and text.rstrip().endswith(self.markers[0]))  # type: ignore[index]
+        return Prompt(ids, self._opened(text), uncounted or _refused(request, asked.refused, self.markers is not None))
+
+    def _opened(self, text: str) -> bool:
+        """Whether a prompt ends inside a block of thinking that it opened."""
+        return self.markers is not None and text.rstrip().endswith(self.markers[0])
 
     def turn_ends(self, request: Request, ids: Sequence[int]) -> list[int]:
         """The ends, in tokens, of the system message and the last earlier turns of the conversation behind `ids`.
@@ -111,6 +124,8 @@ class Tokenizer:
                 "Give a single prompt, or use an instruction-tuned model.",
             )
         note = "no chat template: the prompt went to the model as it is"
+        if request.think in ("on", "off"):
+            note = f"{note}; {_refused(request, 'it has no chat template')}"
         return Prompt(self._encode(request.messages[0].content), note=note)
 
     def _encode(self, text: str) -> list[int]:
@@ -118,18 +133,39 @@ class Tokenizer:
         bos = self.inner.bos_token
         return self.inner.encode(text, add_special_tokens=not (bos and text.startswith(bos)))
 
-    def _render(self, request: Request) -> str:
+    def _told(self, request: Request) -> Told:
+        """The conversation as it tells the model whether to think."""
+        render = partial(self.inner.apply_chat_template, add_generation_prompt=True, tokenize=False)
+        messages = [{"role": m.role, "content": m.content} for m in request.messages]
+        return told(request.think, messages, self._template(), self.markers, render)
+
+    def _render(self, request: Request, asked: Told) -> str:
         import jinja2
 
-        messages = [{"role": m.role, "content": m.content} for m in request.messages]
+        how = {"add_generation_prompt": True, "tokenize": False, **asked.variables}
         try:
-            return self.inner.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            return self.inner.apply_chat_template(asked.messages, **how)
         except jinja2.TemplateError as err:
             roles = ", ".join(m.role for m in request.messages)
             raise TemplateError(
                 f"The chat template of {request.model} refused the messages ({roles}): {err}.",
                 "Change the roles, or send the text with `raw`.",
             ) from err
+
+
+def _refused(request: Request, why: str, marked: bool = False) -> str:
+    """The note of what a model was not told; empty where it was. `marked` where its thinking can be ended by a budget.
+
+    Raises:
+        OptionError: the request is strict.
+    """
+    if not why:
+        return ""
+    said = f"think {request.think} not used"
+    if request.strict:
+        remedy = "Leave out think, or strict" + ("; think 0 closes its thinking at once." if marked else ".")
+        raise OptionError(f"{said[0].upper()}{said[1:]} by {request.model}: {why}.", remedy)
+    return f"{said}: {why}"
 
 
 def check_text(text: str, what: str = "The prompt") -> None:
@@ -189,7 +225,8 @@ def _decoder(inner: Any, markers: tuple[str, str] | None) -> Callable[[Sequence[
     """Ids to text without special tokens, thinking markers excepted, and without a clean-up that moves spaces."""
     fast = getattr(inner, "backend_tokenizer", None)
     special = {i for i, token in inner.added_tokens_decoder.items() if token.special}
-    kept = set(inner.convert_tokens_to_ids(list(markers))) if markers else set()
+    shown = visible(markers, [token.content for i, token in inner.added_tokens_decoder.items() if token.special])
+    kept = set(inner.convert_tokens_to_ids(sorted(shown)))
     if fast is not None and special & kept:
         hidden = special - kept
         return lambda ids: fast.decode([i for i in ids if i not in hidden], skip_special_tokens=False)

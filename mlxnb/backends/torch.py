@@ -16,6 +16,7 @@ from ..errors import DamagedModelError, UnsupportedModelError
 from ..quiet import import_transformers
 from ..request import AS_STORED, DTYPES, Precision, Request
 from . import torch_quantize
+from .adapters import adapter_for, with_adapter
 from .base import ModelInfo, Watch, in_folder
 from .batch import SUBJECT as BATCH
 from .batch import Batch
@@ -27,6 +28,7 @@ from .reuse import Feed
 from .speculative import proposer, speculate
 from .steering import steered
 from .tokenizer import Tokenizer
+from .torch_adapter import merge
 from .torch_attention import take_packed
 from .torch_batch import TorchBatch, batchable
 from .torch_blocking import blocked, bytes_in_blocks
@@ -109,8 +111,12 @@ class TorchBackend:
         device, threads_here = plan.device, self._threads or 1
         dtype = getattr(torch, precision.dtype) if precision.dtype else "auto"
 
+        adapter = adapter_for(source, checkpoint, precision, in_mlx=False)
+
         def full() -> Any:
             model = _from_pretrained(source, dtype, stored, plan)
+            if adapter is not None:
+                merge(model, adapter, source.name)
             return (model if plan.device_map or plan.in_parts else model.to(device)).eval()
 
         # What MLX stored quantised is unpacked by now, so that it can be quantised for torch.
@@ -144,6 +150,8 @@ class TorchBackend:
             if decision and info.memory >= checkpoint.parameters * DTYPES.get(info.dtype, 2):
                 larger = "quantised it takes more memory: its embedding stays, beside an int8 copy of it as the head"
                 info = replace(info, notes=(*info.notes, larger))
+        if adapter is not None:
+            info = with_adapter(info, adapter, "added to the weights")
         made = TorchModel(model, Tokenizer(source.path), info, threads)
         made.checkpoint = checkpoint
         return made

@@ -24,15 +24,16 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from .commands import CommandMagics
     from .defaults import MLXNB
     from .generate import GenerateMagics
+    from .history import History
     from .metal_kernel import MetalMagics
     from .patch_kernels import KernelMagics
     from .profile_model import ProfileMagics
     from .shown import Shown
 
-    defaults, shown = MLXNB(parent=shell), Shown(shell)
+    defaults, shown, history = MLXNB(parent=shell), Shown(shell), History()
     magics = (
-        GenerateMagics(shell, defaults, shown),
-        CommandMagics(shell, defaults),
+        GenerateMagics(shell, defaults, shown, history),
+        CommandMagics(shell, defaults, history),
         KernelMagics(shell, defaults),
         MetalMagics(shell),
         ProfileMagics(shell, defaults),

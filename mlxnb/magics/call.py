@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import EmptyPromptError, OptionError, PromptError
-from ..request import Request, option_fields
+from ..request import THINK, Request, option_fields
 from ..schema import Schema
 from .chats import Chats
 from .defaults import MLXNB
 from .options import FORMATS, NONE
 from .template import interpolate
 
+# Options that have `none` on the line, where %config says otherwise.
+UNDONE = ("quantize", "adapter", "think")
 ESCAPES = {"\\n": "\n", "\\t": "\t"}
 
 
@@ -45,13 +47,14 @@ def request_of(
     given = {name: value for name, value in vars(options).items() if value is not None}
     asked = defaults.request_options([name for name, value in given.items() if value is not False])
     asked.update({name: given[name] for name in asked if name in given and given[name] is not False})
-    asked.update({name: _number(name, given[name]) for name in option_fields() if name in given})
+    asked.update({name: number(name, given[name]) for name in option_fields() if name in given})
     if options.keep_alive is not None:
         asked["keep_alive"] = options.keep_alive
-    if asked["quantize"] == NONE:
-        asked["quantize"] = None
+    asked.update({name: None for name in UNDONE if asked[name] == NONE})
+    if options.raw and options.think is None and asked["think"] in THINK:
+        asked["think"] = None  # a default for chats, which a raw prompt cannot be told
     asked["schema"], asked["schema_in_prompt"] = schema, options.schema_in_prompt
-    stops = [_unescape(text) for text in given.get("stop", ())]
+    stops = [unescape(text) for text in given.get("stop", ())]
     if not prompt.strip():
         raise EmptyPromptError("There is no prompt.", "Write it in the cell below %%generate, or after %generate.")
     if options.raw:
@@ -78,7 +81,7 @@ def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | Non
     return str(kind)
 
 
-def _number(name: str, text: str) -> Any:
+def number(name: str, text: str) -> Any:
     """The option's text as a number; text that is none goes on as it is, and the Request says what it takes."""
     try:
         return option_fields()[name].metadata["kind"](text)
@@ -86,7 +89,8 @@ def _number(name: str, text: str) -> Any:
         return text
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """A stop string with its \\n and \\t as what they stand for."""
     for written, meant in ESCAPES.items():
         text = text.replace(written, meant)
     return text

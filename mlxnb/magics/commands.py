@@ -14,6 +14,7 @@ from ..errors import OptionError
 from ..request import FOREVER
 from .defaults import MLXNB
 from .fail import one_line_errors
+from .history import History
 from .options import NONE, OptionParser
 from .subcommand import read_command
 
@@ -34,11 +35,12 @@ COMMANDS = {
     "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
     "unpin": "let it go: %mlxnb unpin NAME",
     "doctor": "what this machine is, how fast, and what is missing: %mlxnb doctor [--again]",
+    "history": "what was asked in this kernel, to ask again with %generate --last N",
     "config": "every setting, its value and where it came from",
 }
 USAGE = (
     "%mlxnb [status | models | backends [MODEL] | ps | download NAME | load NAME | unload NAME |"
-    " convert NAME [TARGET] | cache [COMMAND] | pin NAME | unpin NAME | doctor | config] [options]"
+    " convert NAME [TARGET] | cache [COMMAND] | pin NAME | unpin NAME | doctor | history | config] [options]"
 )
 MAY_NAME = ("backends",)
 PINNING = ("pin", "unpin")
@@ -59,6 +61,7 @@ def command_parser() -> OptionParser:
     parser.add_argument("--dtype", metavar="TYPE", help="load, backends: float32, bfloat16 or float16")
     kinds = "load, backends: int8 or int4; none where %%config says otherwise; convert: bits, such as 4"
     parser.add_argument("--quantize", metavar="KIND", help=kinds)
+    parser.add_argument("--adapter", metavar="FOLDER", help="load: a LoRA adapter on top, of mlx-lm or peft")
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
     parser.add_argument("--keep-alive", metavar="SECONDS", help=f"load: how long it stays when idle, or {FOREVER}")
     parser.add_argument("--pin", action="store_true", help="load: keep it when another model needs its memory")
@@ -78,10 +81,10 @@ def command_parser() -> OptionParser:
 class CommandMagics(Magics):
     """`%mlxnb`."""
 
-    def __init__(self, shell: InteractiveShell, defaults: MLXNB) -> None:
+    def __init__(self, shell: InteractiveShell, defaults: MLXNB, history: History) -> None:
         super().__init__(shell)
         self._parser = command_parser()
-        self._defaults = defaults
+        self._defaults, self._asked = defaults, history
 
     @no_var_expand
     @line_magic
@@ -177,7 +180,9 @@ class CommandMagics(Magics):
         backend = options.backend or self._defaults.backend
         dtype, quantize = options.dtype or self._defaults.dtype, options.quantize or self._defaults.quantize
         quantize, pin = None if quantize == NONE else quantize, _pinned(options)
-        info = load(options.name, backend, dtype, quantize, options.strict, options.keep_alive, pin)
+        adapter = options.adapter or self._defaults.adapter
+        adapter = None if adapter == NONE else adapter
+        info = load(options.name, backend, dtype, quantize, options.strict, options.keep_alive, pin, adapter)
         _show(loaded_table([info], "Loaded"))
         if info.notes:
             _show(notes_table(info))
@@ -226,6 +231,11 @@ class CommandMagics(Magics):
 
         for table in doctor_tables(in_a_cell("Measuring this machine", lambda steps: diagnose(options.again))):
             _show(table)
+
+    def _history(self, options: argparse.Namespace) -> None:
+        from .history_table import history_table
+
+        _show(history_table(self._asked))
 
     def _config(self, options: argparse.Namespace) -> None:
         from ..config import settings

@@ -10,11 +10,12 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 
 from ..conversion import GROUPS, KINDS, RECIPES
 from ..errors import MlxnbError
-from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE
+from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE, THINK
 from . import commands, kernel_options
 from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
 from .profile_options import profile_parser
+from .prompt_file import beginning_with
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -89,6 +90,7 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "dtype": lambda: ("float32", "bfloat16", "float16"),
     "quantize": lambda: (*QUANTIZE, NONE),
     "keep_alive": lambda: (FOREVER,),
+    "think": lambda: (*THINK, NONE),
     "recommend": uses,
     "to": lambda: KINDS,
     "mixed": lambda: RECIPES,
@@ -124,6 +126,8 @@ def _commands(magic: str, before: list[str], word: str) -> tuple[Iterable[str], 
 def _options(magic: str, before: list[str], word: str) -> tuple[Iterable[str], str]:
     """The same where there are options only; an empty line offers them."""
     parser = PARSERS[magic]()
+    if magic == "generate" and word.startswith("@"):
+        return beginning_with(word), word
     if not before and not word:
         return [*(model_names() if magic in OF_MODELS else ()), *parser.options()], word
     candidates, begun = _after_dash(parser, before, word)

@@ -11,7 +11,7 @@ from traitlets.config import Config, Configurable
 
 from ..config import KERNEL, SETTINGS, Settings, set_for_kernel, settings
 from ..errors import OptionError
-from ..request import CACHE_MODES, QUANTIZE, check_option, option_fields
+from ..request import CACHE_MODES, QUANTIZE, check_option, check_think, option_fields
 from .options import FORMATS
 
 # Settings of the engine, which no Request carries: what %config says of them goes to `config`.
@@ -74,6 +74,19 @@ class Given(TraitType[Any, Any]):
         set_for_kernel(self.name or "", self._validate(obj, value))
 
 
+class Thinking(TraitType[Any, Any]):
+    """A trait that takes what the Request's `think` takes."""
+
+    def __init__(self, help: str) -> None:
+        super().__init__(None, allow_none=True, help=help)
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        try:
+            return check_think(value)
+        except OptionError as error:
+            raise TraitError(str(error)) from None
+
+
 class MLXNB(Configurable):
     """Defaults of %generate and %%generate, until the kernel ends or `%config MLXNB.name = value` changes them.
 
@@ -84,12 +97,14 @@ class MLXNB(Configurable):
     model = Name("pocket", help="name of the model").tag(config=True)
     backend = Name("auto", help="auto, or the name of a backend").tag(config=True)
     dtype = Unicode(None, allow_none=True, help="dtype of the weights; None is the model's own").tag(config=True)
+    adapter = Unicode(None, allow_none=True, help="folder of a LoRA adapter on top of the model").tag(config=True)
     quantize = Choice((None, *QUANTIZE), None, help="what weights are quantised to; None is not at all").tag(
         config=True
     )
     system = Unicode(None, allow_none=True, help="system message before every prompt").tag(config=True)
     strict = Bool(False, help="fail where a path that was asked for is not taken").tag(config=True)
     cache = Enum(CACHE_MODES, "auto", help="use and keep finished answers and KV states").tag(config=True)
+    think = Thinking(help="on, off, or tokens that a thinking model may think; None is its own way").tag(config=True)
     format = Enum(FORMATS, "markdown", help="how an answer is shown").tag(config=True)
     max_tokens = Option("max_tokens").tag(config=True)
     temperature = Option("temperature").tag(config=True)

@@ -11,11 +11,13 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 
 from ..errors import EmptyAnswerError, GenerationError
 from ..render.numbers import plural
+from . import prompt_file
 from .call import fill_in, format_of, request_of
 from .chats import Chats
 from .defaults import MLXNB
 from .fail import interrupted, one_line_errors
 from .follow import follow, stop
+from .history import Asked, History, again
 from .line import read_line
 from .options import generate_parser
 from .place import Place
@@ -26,17 +28,18 @@ if TYPE_CHECKING:
     from ..request import Request
     from ..result import Result
     from ..runtime import Job
+    from ..schema import Schema
 
 
 @magics_class
 class GenerateMagics(Magics):
     """`%generate` and `%%generate`."""
 
-    def __init__(self, shell: InteractiveShell, defaults: MLXNB, shown: Shown) -> None:
+    def __init__(self, shell: InteractiveShell, defaults: MLXNB, shown: Shown, history: History) -> None:
         super().__init__(shell)
         self._ip = shell
         self._parser = generate_parser()
-        self._defaults, self._shown, self._chats = defaults, shown, Chats()
+        self._defaults, self._shown, self._chats, self._history = defaults, shown, Chats(), history
 
     # IPython would replace {x} and $x on the line only, and not in the body; `{{ x }}` works alike in both.
     @no_var_expand
@@ -44,15 +47,17 @@ class GenerateMagics(Magics):
     @line_cell_magic
     @one_line_errors
     def generate(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
-        options, rest = read_line(self._parser, line, in_cell=cell is not None)
+        options, rest = read_line(self._parser, line, in_cell=cell is not None, file=prompt_file.named_in)
         if options.help:
             print(self._parser.format_help())
             return None
         names = {**self._ip.user_ns, **(local_ns or {})}
         prompt = fill_in(options, rest if cell is None else cell.removesuffix("\n"), names)
+        if options.prompt_file is not None:
+            prompt = prompt_file.read(options.prompt_file, names, prompt, options.no_interpolate)
         schema = schema_of(options, names)
-        kind = format_of(options, self._defaults, schema)
-        request = request_of(options, prompt, self._defaults, self._chats, schema)
+        request = self._request(options, prompt, schema)
+        kind = format_of(options, self._defaults, request.schema)
         result = self._run(request, options, kind)
         self._settle(result, request, options)
         if kind == "code" and not options.quiet:
@@ -61,29 +66,37 @@ class GenerateMagics(Magics):
 
     generate.__doc__ = generate_parser().format_help()
 
+    def _request(self, options: argparse.Namespace, prompt: str, schema: Schema | None) -> Request:
+        if options.last is not None:
+            return again(self._history.request(options.last), options, prompt, schema)
+        return request_of(options, prompt, self._defaults, self._chats, schema)
+
     def _run(self, request: Request, options: argparse.Namespace, kind: str) -> Result:
         """Generate and show; an interrupt keeps and shows what there is, and then ends the cell."""
         from .. import engine
 
+        asked = self._history.add(request)
         with Place(kind, request.model, stream=not options.no_stream, quiet=options.quiet) as place:
             job = engine().submit(request)
             try:
                 result = follow(job, place)
             except KeyboardInterrupt:
-                raise self._stopped(job, place, options) from None
+                raise self._stopped(job, place, options, asked) from None
             except GenerationError as error:
                 if error.partial is not None:
                     place.finish(error.partial)
                 raise
+            asked.came_to(result)
             place.finish(result)
         self._shown.add(result)
         return result
 
-    def _stopped(self, job: Job, place: Place, options: argparse.Namespace) -> KeyboardInterrupt:
+    def _stopped(self, job: Job, place: Place, options: argparse.Namespace, asked: Asked) -> KeyboardInterrupt:
         """Keep and show the partial answer; the error to end the cell with."""
         result = stop(job)
         if result is None:
             return interrupted("stopped without an answer; what the engine was doing ends in the background.")
+        asked.came_to(result)
         place.finish(result)
         self._keep(result, options.into)
         count = plural(result.generation_tokens, "token")

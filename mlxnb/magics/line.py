@@ -7,18 +7,27 @@ import io
 import keyword
 import re
 import shlex
+from collections.abc import Callable
 
 from ..errors import OptionError
 from .options import OptionParser
 
 OPTION = re.compile(r"--?[A-Za-z]|--(\s|$)")
+NUMBER = re.compile(r"\d+(\s|$)")
 INTO = re.compile(r"(\S+?)\s*<<(?=\s|$)\s*")
 
 
-def read_line(parser: OptionParser, text: str, *, in_cell: bool) -> tuple[argparse.Namespace, str]:
+def read_line(
+    parser: OptionParser,
+    text: str,
+    *,
+    in_cell: bool,
+    file: Callable[[str], tuple[str | None, str]] = lambda rest: (None, rest),
+) -> tuple[argparse.Namespace, str]:
     """The options of `text` and the prompt that follows them; `options.into` also holds the NAME of `NAME <<`.
 
-    `in_cell` says that the prompt is in the cell's body: the line must hold options only.
+    `in_cell` says that the prompt is in the cell's body: the line must hold options only. `file` takes the name of a
+    prompt's file off the text after the options, which goes into `options.prompt_file`; options may follow it too.
 
     Raises:
         OptionError: an unknown option, a missing value, an open quote, stray words, or a NAME that is no variable.
@@ -28,7 +37,14 @@ def read_line(parser: OptionParser, text: str, *, in_cell: bool) -> tuple[argpar
     if into:
         more, rest = _scan(parser, rest[len(into) :], in_cell)
         tokens += more
+    name = None
+    if tokens[-1:] != ["--"]:
+        name, rest = file(rest)
+    if name is not None:
+        more, rest = _scan(parser, rest, in_cell)
+        tokens += more
     options = parser.parse_args([token for token in tokens if token != "--"])
+    options.prompt_file = name
     options.into = _one_name(options.into, into.partition("<<")[0].strip())
     if in_cell and rest.strip() and not options.help:
         remedy = "Text belongs in the cell's body, below the first line."
@@ -83,8 +99,12 @@ def _scan(parser: OptionParser, text: str, in_cell: bool) -> tuple[list[str], st
 
 
 def _takes_value(action: argparse.Action, after: str, in_cell: bool) -> bool:
-    """Whether the next word is this option's value. `--chat NAME` in words works only where no prompt can follow."""
+    """Whether the next word is this option's value. `--chat NAME` in words works only where no prompt can follow, as
+    none does behind `--last`.
+    """
     after = after.lstrip()
+    if action.dest == "last":
+        return NUMBER.match(after) is not None
     if not after or action.nargs == 0 or OPTION.match(after):
         return False
     return action.nargs is None or (in_cell and not INTO.match(after))

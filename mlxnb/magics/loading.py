@@ -20,6 +20,7 @@ def load(
     strict: bool = False,
     keep_alive: float | str | None = None,
     pin: bool | None = None,
+    adapter: str | None = None,
 ) -> ModelInfo:
     """What `engine().load` gives; an interrupt stops a download, and leaves a load to end by itself.
 
@@ -37,7 +38,7 @@ def load(
 
     live.start()
     try:
-        asked = (name, backend, dtype, quantize, steps.report, strict, keep_alive, pin)
+        asked = (name, backend, dtype, quantize, steps.report, strict, keep_alive, pin, adapter)
         return followed(steps, lambda: engine().load(*asked), show)
     except KeyboardInterrupt:
         done, total, _ = steps.now

@@ -8,17 +8,20 @@ import sys
 from typing import Any, NoReturn
 
 from ..errors import OptionError
-from ..request import CACHE_MODES, FOREVER, LOOKUP, option_fields
+from ..request import CACHE_MODES, FOREVER, LOOKUP, THINK, option_fields
 
 FORMATS = ("markdown", "text", "code", "json", "html")
 DEFAULT_CHAT = "chat"
 NONE = "none"  # what undoes a default of %config for one cell
 USAGE = """\
 %%generate [options] [NAME <<]        the cell's body is the prompt
-%generate [options] [NAME <<] PROMPT  the rest of the line is the prompt"""
+%generate [options] [NAME <<] PROMPT  the rest of the line is the prompt
+%%generate [options] [NAME <<] @FILE  the file is the prompt, and the cell's body follows it; also with %generate
+%generate --last[=N] [options]        the last request again, or number N of %mlxnb history"""
 NOTES = """\
 In the prompt and in option values, {{ expression }} is replaced by its value (Jinja2, sandboxed, over the notebook's
 variables). Single braces and $ are just text. Options come first, -- ends them, and each may be spelled with - or _.
+A file's {% for %} and {% if %} are templates too. A prompt that begins with @ is written with @@.
 On a %generate line a conversation's name is written --chat=NAME. `NAME <<` is short for --into NAME.
 Defaults are set with %config MLXNB, for example %config MLXNB.temperature = 0.7"""
 
@@ -105,6 +108,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         metavar="KIND",
         help="int8 or int4: load the weights in so many bits; none where %%config says otherwise",
     )
+    group.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter on top of the model, of mlx-lm or peft")
     group.add_argument(
         "--draft", metavar="NAME", help=f"speculative decoding: a smaller model of the same vocabulary, or {LOOKUP}"
     )
@@ -121,6 +125,14 @@ def _add_prompt(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
     group.add_argument(
         "--chat", metavar="NAME", nargs="?", const=DEFAULT_CHAT, help="go on with a conversation (default name: chat)"
+    )
+    group.add_argument(
+        "--think",
+        metavar="HOW",
+        help=f"{', '.join(THINK)}, or how many tokens a thinking model may think before it answers",
+    )
+    group.add_argument(
+        "--last", metavar="N", nargs="?", const="", help="ask the last request again, or number N of %%mlxnb history"
     )
     group.add_argument("--raw", action="store_true", help="send the prompt as it is, without the chat template")
     group.add_argument("--no-interpolate", action="store_true", help="leave {{ }} as it is")

@@ -1,7 +1,10 @@
-"""Lets a prompt on a `%generate` line end in a question mark, which IPython reads as a request for help."""
+"""Lets a prompt on a `%generate` line end in a question mark, which IPython reads as a request for help, and lets
+`%%generate` stand alone where it needs no body, which IPython takes for a mistake.
+"""
 
 from __future__ import annotations
 
+import re
 import tokenize
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 Line = list[tokenize.TokenInfo]
+ALONE = re.compile(r"\s*%(%generate\s(?:.*\s)?(?:@[^\s@]|--last\b).*)", re.DOTALL)
 INDENTS = (tokenize.INDENT, tokenize.DEDENT)
 
 
@@ -51,11 +55,20 @@ def _generate(line: Line) -> TokenTransformBase | None:
     return MagicAssign(line[at].start) if words[at - 1] == "=" else None
 
 
+def alone(lines: list[str]) -> list[str]:
+    """A cell of one line, `%%generate @file.md` or `%%generate --last`, as the line magic that does the same."""
+    rest = "".join(lines[1:])
+    found = ALONE.fullmatch(lines[0]) if lines and not rest.strip() else None
+    return [found[1]] if found else lines
+
+
 def install(shell: InteractiveShell) -> None:
     """Have the shell read such lines."""
     shell.input_transformer_manager.token_transformers.append(Question)
+    shell.input_transformer_manager.cleanup_transforms.insert(0, alone)
 
 
 def uninstall(shell: InteractiveShell) -> None:
     """Have it read them as before."""
     shell.input_transformer_manager.token_transformers.remove(Question)
+    shell.input_transformer_manager.cleanup_transforms.remove(alone)

@@ -10,7 +10,7 @@ from ..config import SETTINGS, Settings
 from ..errors import OptionError
 from ..render import Table
 from ..render.cells import Cell, Dot
-from ..render.models import NOTHING, precision
+from ..render.models import NOTHING, precision, with_adapter
 from ..render.numbers import size
 from ..runtime import Status
 from .defaults import MLXNB
@@ -46,7 +46,7 @@ def notes_table(info: ModelInfo) -> Table:
 def _loaded_row(info: ModelInfo) -> tuple[str | float | None, ...]:
     # A server keeps its models elsewhere, and does not tell how large they are.
     sizes = (info.parameters / 1e6 or None, info.memory / 1e6 or None, info.context_length)
-    return (info.name, info.backend, info.device, precision(info), *sizes)
+    return (with_adapter(info), info.backend, info.device, precision(info), *sizes)
 
 
 def config_table(defaults: MLXNB, environment: Settings) -> Table:

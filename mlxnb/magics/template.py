@@ -26,16 +26,17 @@ BUILTINS = (abs, enumerate, float, int, len, list, max, min, repr, round, sorted
 Place = tuple[int, str]
 
 
-def interpolate(text: str, names: Mapping[str, Any]) -> str:
-    """`text` with its templates replaced; text without `{{` comes back as it is.
+def interpolate(text: str, names: Mapping[str, Any], statements: bool = False) -> str:
+    """`text` with its templates replaced; text without `{{` comes back as it is. With `statements` it is a whole
+    template of Jinja2's, `{% %}` and `{# #}` included, whose lines go without their line ends.
 
     Raises:
         TemplateError: a mistake in the template, an unknown name, a refused attribute, or an expression that raised;
             the message names the expression and its line.
     """
-    if not OPENING.search(text):
+    if not statements and not OPENING.search(text):
         return text
-    env = _environment()
+    env = _environment(statements)
     from jinja2 import TemplateSyntaxError
 
     places: list[Place] = []
@@ -51,11 +52,12 @@ def interpolate(text: str, names: Mapping[str, Any]) -> str:
         raise _failed(*_guilty(error, places), _reason(error)) from error
 
 
-def _environment() -> SandboxedEnvironment:
+def _environment(statements: bool) -> SandboxedEnvironment:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
-    env = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, **NEVER)
+    how: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True} if statements else NEVER
+    env = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, **how)
     env.globals.update({function.__name__: function for function in BUILTINS})
     return env
 

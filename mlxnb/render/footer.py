@@ -42,7 +42,7 @@ def footer_text(result: Result) -> str:
 
 def footer_html(result: Result) -> str:
     """The footer as HTML, with everything that `describe` says in its tooltip."""
-    return line(items(result), describe(result))
+    return line(items(result, thought=True), describe(result))
 
 
 def line(entries: list[Item], title: str = "") -> str:
@@ -61,11 +61,16 @@ def thought_text(result: Result) -> str:
     return f"Thought for {duration(end - t.token_times[0])}{tokens}"
 
 
-def items(result: Result) -> list[Item]:
-    """The footer's entries in order; a figure that is undefined is left out, never zero."""
+def items(result: Result, thought: bool = False) -> list[Item]:
+    """The footer's entries in order; a figure that is undefined is left out, never zero. With `thought` they tell of
+    thinking too, which stands on a line of its own in the plain twin.
+    """
     p, t = result.provenance, result.timings
     where = one_row(f"{p.backend} {p.device}").strip()  # nowhere, if it was stopped before it had a backend
-    texts = [model_label(p.model), *filter(None, [where]), plural(result.generation_tokens, "token")]
+    model = f"{model_label(p.model)} + {one_row(p.adapter)}" if p.adapter else model_label(p.model)
+    texts = [model, *filter(None, [where]), plural(result.generation_tokens, "token")]
+    if thought and t.thinking_time is not None and not result.cached:
+        texts.append(f"thought {plural(t.thinking_tokens, 'token')} in {duration(t.thinking_time)}")
     if t.decode_rate and not result.cached:
         texts.append(rate(t.decode_rate))
     if t.ttft is not None:
@@ -116,6 +121,7 @@ def _kind(rejected: Rejected) -> str:
 def _origin(p: Provenance) -> list[tuple[str, str]]:
     return [
         ("model", model_label(p.model)),
+        *([("adapter", p.adapter)] if p.adapter else []),
         ("source", f"{p.source} @ {p.revision}" if p.revision else p.source),
         ("backend", f"{p.backend} {p.backend_version}"),
         ("device", p.device),

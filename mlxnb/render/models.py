@@ -138,12 +138,17 @@ def _caption(entries: Sequence[Entry], context: int | None) -> str:
     return "" if free is None else f"{size(free)} of memory free, held against {tokens}"
 
 
+def with_adapter(info: ModelInfo) -> str:
+    """A model in memory by its name, and that of the adapter on it."""
+    return f"{info.name} + {info.adapter}" if info.adapter else info.name
+
+
 def _memory_row(resident: Resident) -> tuple[Cell, ...]:
     info = resident.info
     idle = "in use" if resident.in_use else duration(resident.idle)
     goes = "stays" if resident.goes is None else f"in {duration(resident.goes)}"
     return (
-        info.name,
+        with_adapter(info),
         info.backend,
         info.device,
         precision(info),

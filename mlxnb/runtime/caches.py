@@ -166,7 +166,11 @@ class Caches:
             return
         try:
             loaded_in = f" as {precision}" if str(precision) else ""
-            model.identity = model_identity(source.path, source.revision) + loaded_in
+            identity = model_identity(source.path, source.revision) + loaded_in
+            if precision.adapter is not None:
+                model.adapter = model_identity(Path(precision.adapter))
+                identity += f" with {model.adapter}"  # in it too, so that one adapter's states go without the other's
+            model.identity = identity
         except OSError:
             return  # without a name for its content nothing of it may be kept
         model.prefixes = self.prefixes

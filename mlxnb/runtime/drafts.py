@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from ..backends.local import LocalModel
 from ..backends.speculative import refuse
@@ -30,7 +31,8 @@ def draft_for(models: LoadedModels, job: Job, loaded: Loaded) -> float:
     if request.draft == LOOKUP:
         return 0.0
     try:
-        asked = (request.draft, loaded.info.backend, request.precision, request.strict)
+        own = replace(request.precision, adapter=None)  # an adapter is the model's, not the draft's
+        asked = (request.draft, loaded.info.backend, own, request.strict)
         found = models.get(*asked, job.loading, keep_alive=request.keep_alive)
     except (ModelTooLargeError, UnsupportedModelError) as err:
         refuse(request, job.watch, err.message.rstrip("."))

@@ -186,11 +186,12 @@ class Engine:
         strict: bool = False,
         keep_alive: float | str | None = None,
         pin: bool | None = None,
+        adapter: str | None = None,
     ) -> ModelInfo:
         """Load a model ahead of its first request. `progress` hears of a download: bytes done and in all.
 
         `keep_alive`: seconds that it stays when idle, or "forever". `pin`: whether it stays when another model needs
-        its memory, see `keep`; None leaves what holds.
+        its memory, see `keep`; None leaves what holds. `adapter`: the folder of a LoRA adapter to put on it.
 
         What could not be done as asked is in the `refused` and the `notes` of what it gives; with `strict` it raises.
 
@@ -200,7 +201,7 @@ class Engine:
                 where the model could not be quantised as asked, and then it is not kept.
         """
         self._check_open()
-        precision, keep_alive = Precision(dtype, quantize), check_keep_alive(keep_alive)
+        precision, keep_alive = Precision(dtype, quantize, adapter), check_keep_alive(keep_alive)
 
         def watched(done: int, total: int) -> None:
             if self._closed:
@@ -273,6 +274,7 @@ class Engine:
         backend: str = "auto",
         dtype: str | None = None,
         quantize: str | None = None,
+        adapter: str | None = None,
     ) -> T:
         """`call` for a function of a model, which is loaded if it is not.
 
@@ -280,7 +282,7 @@ class Engine:
             ModelError, BackendError: it cannot be loaded.
             OptionError: there is no such backend or dtype, or nothing to quantise to by that name.
         """
-        precision = Precision(dtype, quantize)
+        precision = Precision(dtype, quantize, adapter)
 
         def used() -> T:
             with self._answering.using():

@@ -39,6 +39,7 @@ class InMemory:
     `slower` are the backends that it was measured to be faster than; `only_named` tells that `auto` would not have
     found it there, as with a model that was exported for a person who named the backend; `unseen` are the backends on
     which `auto` would not have found it, so that they are not told of. Both are asked once: a look may read headers.
+    `adapter_mark` is of the folder of its adapter, where it has one.
     """
 
     model: LoadedModel
@@ -50,6 +51,7 @@ class InMemory:
     slower: frozenset[str] = frozenset()
     only_named: bool = False
     unseen: frozenset[str] = frozenset()
+    adapter_mark: Mark = ()
 
     @property
     def info(self) -> ModelInfo:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ..errors import (
     UnsupportedModelError,
 )
 from ..models import ModelSource, inspect, resolve
+from ..models.adapter import read_adapter
 from ..models.mark import mark_of
 from ..quiet import LOADING
 from ..request import AS_STORED, Precision, Request
@@ -38,6 +40,7 @@ from .residency import Clock, Residency, Resident, in_seconds
 # What sends a request on to the next backend of its chain; anything else is wrong with the model wherever it runs.
 LEAD_ON = (UnsupportedModelError, ModelNotFoundError, ModelTooLargeError, BackendError)
 CHANGED = "its folder has changed since it was loaded, so it was loaded anew"
+RETRAINED = "its adapter has changed since it was loaded, so it was loaded anew"
 MOVED = "the name leads to another server by now"
 
 Progress = Callable[[int, int], None]
@@ -92,12 +95,16 @@ class LoadedModels:
             ModelError: it cannot be found, read, or does not fit.
             BackendError: no backend takes it.
             OptionError: with `strict`, it could not be quantised as asked.
+            AdapterError: the adapter cannot be read, or is for another model.
         """
+        if precision.adapter is not None:
+            read_adapter(Path(precision.adapter))  # what is wrong with it is so on every backend
         chain, before = candidates(backend, self._backends, strict, name).without(tried), self._loaded
         here = once(lambda: resolve(name, progress=progress))
         if strict and not chain.named:
             chain = first_that_has(chain, name, here)
         notes = (*self._leave_changed(folder := folder_named(name)), *self._leave_moved(name, here))
+        notes = (*notes, *self._leave_retrained(precision.adapter))
         found = self._in_memory(name, folder, chain, precision)
         loaded = found or self._load_fastest(name, here, chain, precision, strict, notes, progress)
         if strict:
@@ -137,7 +144,7 @@ class LoadedModels:
     def ran(self, loaded: Loaded, request: Request, result: Result) -> None:
         """A generation came to its end: remember how fast it was, where it was a plain one on this machine."""
         plain = request.draft is None and request.kv_bits is None and request.schema is None
-        plain = plain and not result.provenance.attention_calls
+        plain = plain and request.adapter is None and not result.provenance.attention_calls
         if self.rates is None or loaded.source.format == "served" or not plain:
             return
         rates = of_run(result.timings, loaded.info.device)
@@ -174,6 +181,18 @@ class LoadedModels:
         self._leave(changed)
         return (CHANGED,) if changed else ()
 
+    def _leave_retrained(self, adapter: str | None) -> tuple[str, ...]:
+        """Give back what was loaded with an adapter whose folder holds something else by now; what to say of it."""
+        if adapter is None or (self._checked is not None and adapter in self._checked):
+            return ()
+        if self._checked is not None:
+            self._checked.add(adapter)
+        here = [copy for copy in self._loaded if any(each.adapter == adapter for each in copy.serves)]
+        now = mark_of(Path(adapter)) if here else ()
+        changed = [copy for copy in here if now and copy.adapter_mark != now]
+        self._leave(changed)
+        return (RETRAINED,) if changed else ()
+
     def _leave_moved(self, name: str, here: Callable[[], ModelSource]) -> tuple[str, ...]:
         """Give back what a server has under a name that leads elsewhere by now, or prompts would go to where they are
         no longer meant to; what to say of it.
@@ -207,7 +226,7 @@ class LoadedModels:
         progress: Progress | None,
     ) -> Loaded:
         """`_load` along a chain in the order of speed, as far as that is known."""
-        if self.rates is None:
+        if self.rates is None or precision.adapter is not None:  # what is measured is remembered of the model alone
             return self._load(name, here, chain, precision, strict, notes)
         with self.contest(name, here, precision, progress) as contest:
             chain = contest.in_order(chain)
@@ -264,6 +283,7 @@ class LoadedModels:
             try:
                 source = found_by(backend, name, here, chain.named)
                 mark = mark_of(source.path) if source.format != "served" else ()
+                adapter_mark = mark_of(Path(precision.adapter)) if precision.adapter else ()
                 load = partial(self._load_on, backend, source, precision, strict)
                 size = sum(nbytes for _, nbytes, *_ in mark)
                 model, went = self._room.for_model(
@@ -283,6 +303,7 @@ class LoadedModels:
                 if each.name == SERVER or is_unseen(each, name, partial(_same, source))
             )
             new = InMemory(model, source, mark, passed_over, {}, stay, only_named=only_named, unseen=unseen)
+            new.adapter_mark = adapter_mark
             copy = self._kept(new, precision)
             return Loaded(copy.model, copy.serves[precision], source, precision, copy.passed_over, (*notes, *went))
         raise _none_could(name, errors, refused)
@@ -294,7 +315,7 @@ class LoadedModels:
         if unasked is None:
             new.serves[precision] = said
         else:
-            asked, precision = precision, Precision(precision.dtype)
+            asked, precision = precision, replace(precision, quantize=None)
             folder = new.source.path if is_folder(new.source) else None
             for copy in self._loaded:
                 same = copy.info.backend == said.backend and copy.goes_by(new.source.name, folder)

@@ -141,6 +141,7 @@ class Outcome:
             passed_over=self._passed_over(),
             schema=request.schema.source if request.schema is not None else None,
             notes=(*(info.notes if info else ()), *(self.loaded.notes if self.loaded else ()), *watch.notes),
+            adapter=info.adapter if info else "",
         )
 
 

@@ -11,6 +11,7 @@ import mlxnb
 import mlxnb.lm
 from mlxnb.errors import ModelNotFoundError, OptionError, UnsupportedModelError
 from mlxnb.lm.on_torch.tokenizer import TokenizerWrapper
+from tests.adapters import draw_updates, write_mlx
 from tests.models.stand_in_hub import Repository, serve
 
 pytest.importorskip("torch")
@@ -34,7 +35,6 @@ def test_what_was_unloaded_is_loaded_again(ours, pocket32):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"adapter_path": "adapters"}, "adapter_path is 'adapters': no LoRA adapter is read on torch"),
         ({"model_config": {"rope_scaling": None}}, "model_config is {'rope_scaling': None}"),
         ({"revision": "main"}, "no revisions"),
     ],
@@ -42,6 +42,26 @@ def test_what_was_unloaded_is_loaded_again(ours, pocket32):
 def test_options_that_torch_does_not_have_are_refused_by_name(options, said, pocket32):
     with pytest.raises(ValueError, match=said):
         mlxnb.lm.load(str(pocket32), **options)
+
+
+def test_an_adapter_is_merged_on_torch(tmp_path, pocket32):
+    """Another model of the same name, which says what mlx-lm says with the same folder."""
+    updates = draw_updates(pocket32, ["model.layers.1.mlp.down_proj"], seed=2)
+    adapter = write_mlx(tmp_path / "adapter", updates, 20.0)
+    model, tokenizer = mlxnb.lm.load(str(pocket32), adapter_path=str(adapter))
+    plain, _ = mlxnb.lm.load(str(pocket32))
+    theirs = mlx_lm.load(str(pocket32), adapter_path=str(adapter))
+    prompt = "<|im_start|>user\nWhat is a list?<|im_end|>\n<|im_start|>assistant\n"
+    said = mlxnb.lm.generate(model, tokenizer, prompt, max_tokens=12)
+    assert said == mlx_lm.generate(*theirs, prompt, max_tokens=12)
+    assert said != mlxnb.lm.generate(plain, tokenizer, prompt, max_tokens=12)
+
+
+def test_an_adapter_s_mistakes_are_of_mlx_lm_s_types(tmp_path, pocket32):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        mlxnb.lm.load(str(pocket32), adapter_path=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="is no adapter"):
+        mlxnb.lm.load(str(pocket32), adapter_path=str(tmp_path))
 
 
 def test_options_without_an_effect_are_taken(pocket32):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
@@ -45,6 +47,19 @@ def completions(shell: InteractiveShell, text: str) -> set[str]:
 )
 def test_options_values_and_commands(shell: InteractiveShell, text: str, expected: set[str]) -> None:
     assert completions(shell, text) == expected
+
+
+def test_prompt_files_are_completed(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    (here / "prompts").mkdir(parents=True)
+    for name in ("ask.md", "prompts/ask again.md", "prompts/next.md"):
+        (here / name).write_text("Hi")
+    monkeypatch.chdir(here)
+    assert completions(shell, "%generate @as") == {"%generate @ask.md"}
+    assert completions(shell, "%generate --seed 3 @p") == {"%generate --seed 3 @prompts/"}
+    assert completions(shell, "%%generate @prompts/") == {"%%generate @prompts/next.md"}
+    assert completions(shell, "%generate --think o") == {"%generate --think on", "%generate --think off"}
+    assert completions(shell, "%generate --think n") == {"%generate --think none"}
 
 
 def test_a_fresh_line_offers_all_options(shell: InteractiveShell) -> None:

@@ -28,6 +28,8 @@ def test_every_option_of_a_request_has_a_default() -> None:
         "strict": False,
         "cache": "auto",
         "draft": None,
+        "think": None,
+        "adapter": None,
     }
 
 

@@ -107,6 +107,15 @@ def test_plain_twin() -> None:
     assert plain == f"Hi.\n{RULE}\nThought for 94.3 ms (20 tokens)\n{FOOTER}"
 
 
+def test_the_footer_tells_how_long_it_thought() -> None:
+    footer = soup(thoughtful("Hi.")).select_one(".mlxnb-footer")
+    assert footer is not None
+    assert "48 tokens · thought 20 tokens in 94.3 ms · 212 tok/s" in footer.text
+    plain = soup(make_result("Hi.")).select_one(".mlxnb-footer")
+    assert plain is not None
+    assert plain.text == FOOTER
+
+
 def test_unknown_format() -> None:
     with pytest.raises(ValueError, match="markdown, text, code, json, html"):
         mimebundle(make_result(), "pdf")

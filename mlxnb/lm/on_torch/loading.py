@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ...decision import Accepted
-from ...errors import NotAModelError, OptionError, UnsupportedModelError
+from ...errors import AdapterError, NotAModelError, OptionError, UnsupportedModelError
 from ...models import ModelSource, resolve
+from ...models.adapter import read_adapter
 from ...models.catalogue import original
 from ...models.files import read_json
+from ...request import check_adapter
 from .model import Model
 from .refusals import refuse
 from .tokenizer import load_tokenizer
@@ -29,29 +31,47 @@ def load(
     """The model and tokenizer of a folder or a repository; with `return_config` the configuration too.
 
     `lazy` changes nothing: weights are read at once. An MLX conversion that torch cannot read is replaced by the
-    repository it was made from where that is certain, with a warning. No code of a model's folder is run for the
-    model; `tokenizer_config` goes to transformers, `trust_remote_code` in it included.
+    repository it was made from where that is certain, with a warning. An adapter, of mlx-lm or of peft, is merged into
+    the weights. No code of a model's folder is run for the model; `tokenizer_config` goes to transformers,
+    `trust_remote_code` in it included.
 
     Raises:
         ModelError: it cannot be found or read.
         FileNotFoundError: the folder holds no model.
         ValueError: the architecture is not known, or an option is not for torch.
     """
-    refuse(adapter_path=adapter_path, model_config=_changes(model_config))
+    refuse(model_config=_changes(model_config))
+    adapter = _adapter(adapter_path)
     source = resolve(path_or_hf_repo, revision=revision)
     config = _config(source.path)
     if config.get("model_file"):
         raise OptionError(f"{path_or_hf_repo} wants {config['model_file']!r} run.", "torch runs no code of a model.")
     try:
-        model = Model(_key(source, revision), config)
+        model = Model(_key(source, revision), config, adapter)
     except NotAModelError as err:
         raise FileNotFoundError(str(err)) from err
+    except AdapterError as err:
+        raise ValueError(str(err)) from err
     except UnsupportedModelError as err:
         source = _instead(source, err)
         config = _config(source.path)
-        model = Model(_key(source, None), config)
+        model = Model(_key(source, None), config, adapter)
     tokenizer = load_tokenizer(source.path, tokenizer_config, config.get("eos_token_id"))
     return (model, tokenizer, config) if return_config else (model, tokenizer)
+
+
+def _adapter(path: str | None) -> str | None:
+    """The folder of an adapter, of mlx-lm's or peft's, whose own mistakes are of mlx-lm's types."""
+    if path is None:
+        return None
+    folder = Path(check_adapter(path) or "")
+    if not folder.exists():
+        raise FileNotFoundError(f"The adapter path does not exist: {path}")
+    try:
+        read_adapter(folder)
+    except AdapterError as err:
+        raise ValueError(str(err)) from err
+    return str(folder)
 
 
 def _changes(model_config: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -24,10 +24,10 @@ T = TypeVar("T")
 class Model:
     """A model on torch, for the other calls. Handles of one name share one copy; `%mlxnb unload` gives it back."""
 
-    def __init__(self, name: str, config: dict[str, Any]) -> None:
-        self.name, self.config = name, config
+    def __init__(self, name: str, config: dict[str, Any], adapter: str | None = None) -> None:
+        self.name, self.config, self.adapter = name, config, adapter
         self._mark = self._now()
-        shared_engine().load(name, backend="torch")
+        shared_engine().load(name, backend="torch", adapter=adapter)
 
     def _now(self) -> Mark:
         folder = folder_of(self.name)
@@ -41,7 +41,7 @@ class Model:
         """
         if (now := self._now()) and now != self._mark:
             raise DamagedModelError(f"The files of {self.name} have changed since it was loaded.", "Call load again.")
-        return shared_engine().call_with(self.name, function, backend="torch")  # type: ignore[arg-type]
+        return shared_engine().call_with(self.name, function, backend="torch", adapter=self.adapter)  # type: ignore[arg-type]
 
     @property
     def info(self) -> ModelInfo:
@@ -50,7 +50,7 @@ class Model:
 
     def request(self) -> Request:
         """A request that asks nothing, where the backend wants one."""
-        return Request.of("-", model=self.name, backend="torch")
+        return Request.of("-", model=self.name, backend="torch", adapter=self.adapter)
 
     def fresh(self, loaded: TorchModel) -> Any:
         """A KV state without tokens; on the engine's thread."""

@@ -8,7 +8,6 @@ from ...errors import OptionError
 
 # Why torch does not take an option, and what to do.
 WHY = {
-    "adapter_path": ("no LoRA adapter is read on torch", "Fuse it into the model first"),
     "model_config": ("a model is loaded as its config.json says", "Change that file in a copy of the folder"),
     "max_kv_size": ("a rotating KV cache of a chosen size is mlx-lm's own", "Leave it out"),
     "kv_bits": ("the KV cache is kept in the model's dtype on torch", "Leave it out"),

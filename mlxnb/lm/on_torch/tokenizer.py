@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...backends.tokenizer import THINKING_MARKERS
 from ...errors import TokenizerMissingError, UnsupportedModelError
 from ...models.files import read_json
 from ...quiet import import_transformers
@@ -102,10 +101,16 @@ class TokenizerWrapper:
             setattr(self._tokenizer, name, value)
 
 
+# The pairs that mlx-lm knows, in its order; the engine knows more.
+THINKING_MARKERS = (
+    ("<think>", "</think>"),
+    ("<longcat_think>", "</longcat_think>"),
+    ("<|think:start|>", "<|think:end|>"),
+)
+
+
 def _thinking(vocabulary: dict[str, int]) -> tuple[str, str] | None:
-    # [THINK] is the engine's own addition to mlx-lm's pairs.
-    pairs = [pair for pair in THINKING_MARKERS if pair[0] != "[THINK]"]
-    return next((pair for pair in pairs if pair[0] in vocabulary and pair[1] in vocabulary), None)
+    return next((pair for pair in THINKING_MARKERS if pair[0] in vocabulary and pair[1] in vocabulary), None)
 
 
 def load_tokenizer(path: Path, options: dict[str, Any] | None, eos_token_ids: Any) -> TokenizerWrapper:

@@ -1,0 +1,116 @@
+"""What was asked in this kernel, to look up with `%mlxnb history` and to ask again with `%generate --last`."""
+
+from __future__ import annotations
+
+import argparse
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError, PromptError
+from ..request import Message, Request, Sampling, option_fields
+from ..schema import Schema
+from .call import UNDONE, number, unescape
+from .options import NONE
+
+if TYPE_CHECKING:
+    from ..result import Result
+
+# A kernel may run for weeks: older requests go.
+KEPT = 1000
+
+# What makes another prompt, so that it would not be the last request again.
+NOT_AGAIN = ("chat", "raw", "schema_in_prompt")
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request and what came of it: figures are None, and `finish` "failed", until it came to something."""
+
+    number: int
+    request: Request
+    tokens: int | None = None
+    rate: float | None = None
+    finish: str = "failed"
+
+    def came_to(self, result: Result) -> None:
+        """Take in what is shown of a Result, which itself may be large."""
+        self.tokens = result.generation_tokens
+        self.rate = None if result.cached else result.timings.decode_rate
+        self.finish = "cached" if result.cached else result.finish_reason
+
+    @property
+    def prompt(self) -> str:
+        """What the person said last."""
+        return self.request.prompt if self.request.prompt is not None else self.request.messages[-1].content
+
+
+class History:
+    """The requests of this kernel by number, from 1."""
+
+    def __init__(self) -> None:
+        self._asked: deque[Asked] = deque(maxlen=KEPT)
+        self._count = 0
+
+    def __iter__(self) -> Any:
+        return iter(self._asked)
+
+    def add(self, request: Request) -> Asked:
+        """Take in a request that is about to be asked."""
+        self._count += 1
+        self._asked.append(Asked(self._count, request))
+        return self._asked[-1]
+
+    def request(self, number: str) -> Request:
+        """The request of a number, or the last for an empty one.
+
+        Raises:
+            OptionError: there is none.
+        """
+        if not self._asked:
+            raise OptionError("Nothing was asked in this kernel yet.", "Ask something first, then --last.")
+        if not number:
+            return self._asked[-1].request
+        found = next((each for each in self._asked if str(each.number) == number), None)
+        if found is None:
+            here = f"{self._asked[0].number} to {self._asked[-1].number}"
+            raise OptionError(f"There is no request {number}.", f"There are {here}: see %mlxnb history.")
+        return found.request
+
+
+def again(request: Request, options: argparse.Namespace, prompt: str, schema: Schema | None = None) -> Request:
+    """A request once more, with the options that the line gives in the place of its own.
+
+    Raises:
+        PromptError: the line has a prompt, or an option that belongs to one.
+        OptionError: a value outside its range.
+    """
+    given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
+    other = [name for name in NOT_AGAIN if name in given]
+    if prompt.strip() or other:
+        what = f"--{other[0].replace('_', '-')}" if other else f"{prompt.strip()[:40]!r}"
+        raise PromptError(f"--last asks the same prompt again, and was given {what}.", "Leave out either.")
+    numbers = {name: number(name, given[name]) for name in option_fields() if name in given}
+    named = {f.name: given[f.name] for f in fields(Request) if f.name in given and f.name not in numbers}
+    named.update({name: None for name in UNDONE if named.get(name) == NONE})
+    sampling = replace(request.sampling, **_of(Sampling, numbers))
+    changes = {**named, **_of(Request, numbers), "sampling": sampling}
+    if schema is not None:
+        changes["schema"] = schema
+    if "stop" in named:
+        changes["stop"] = tuple(unescape(text) for text in named["stop"])
+    if options.system:
+        changes["messages"] = _with_system(request, options.system)
+    return replace(request, **changes)
+
+
+def _of(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(owner)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _with_system(request: Request, system: str) -> tuple[Message, ...]:
+    if request.raw:
+        raise PromptError("A system message needs the chat template.", "The request was made with --raw: leave it out.")
+    return Message("system", system), *(message for message in request.messages if message.role != "system")

@@ -1,0 +1,128 @@
+"""A budget ends thinking by the marker that ends it, at the token that it says, on every backend that runs here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlxnb.backends import default_backends
+from mlxnb.backends.base import Watch
+from mlxnb.backends.local import LocalModel
+from mlxnb.backends.thinking_budget import ThinkingBudget
+from mlxnb.backends.tokenizer import Tokenizer
+from mlxnb.errors import OptionError
+from mlxnb.runtime import Engine
+from tests.tiny import rope, save
+
+TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+TEMPLATE = TURNS + "<|im_start|>assistant\n<think>"
+MORE = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": 4104}
+LOCAL = [name for name in ("torch", "mlx", "llamacpp", "onnx") if default_backends()[name].available()]
+ASKED = {"max_tokens": 24, "cache": "off"}
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random model whose template opens a block of thinking, which it would never close."""
+    path = save("LlamaConfig", MORE, tmp_path_factory.mktemp("thinker"), seed=3)
+    tokenizer = Tokenizer(path)
+    tokenizer.inner.add_tokens(["<think>", "</think>"], special_tokens=True)
+    tokenizer.inner.chat_template = TEMPLATE
+    tokenizer.inner.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Engine]:
+    """An engine whose models a test may change."""
+    made = Engine(caching=False)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+@pytest.mark.parametrize("budget", [0, 1, 7])
+def test_thinking_ends_at_its_budget(own: Engine, thinker: str, backend: str, budget: int) -> None:
+    plain = own.generate("Hi", model=thinker, backend=backend, **ASKED)
+    assert plain.thinking
+    assert plain.text == ""
+    ended = own.generate("Hi", model=thinker, backend=backend, think=budget, strict=True, **ASKED)
+    end = 4097
+    assert ended.tokens[: budget + 1] == [*plain.tokens[:budget], end]
+    assert end not in ended.tokens[budget + 1 :]
+    assert ended.text
+    assert ended.timings.thinking_tokens <= budget
+    assert ended.timings.first_visible is not None
+    assert ended.timings.token_times[budget] < ended.timings.first_visible
+    assert f"thinking was ended after {budget} tokens" in ended.provenance.notes
+
+
+def test_both_backends_end_it_alike_also_in_a_batch_and_with_a_draft(own: Engine, thinker: str) -> None:
+    for how in ({}, {"temperature": 0.8, "seed": 4}):
+        found = {}
+        for backend in ("torch", "mlx"):
+            asked = {"model": thinker, "backend": backend, "think": 5, **how, **ASKED}
+            alone = own.generate("Hi", **asked)
+            guessed = own.generate("Hi", draft="lookup", **asked)
+            batch = own.batch(["Hi", "What is a list?", "Hi"], progress=False, **asked)
+            assert guessed.tokens == alone.tokens == batch[0].tokens == batch[2].tokens
+            assert batch[1].tokens[5] == 4097
+            found[backend] = alone.tokens
+        if not how:
+            assert found["torch"] == found["mlx"]
+
+
+@pytest.mark.parametrize("backend", LOCAL)
+def test_a_marker_of_several_tokens_is_forced_on_every_backend(own: Engine, backend: str) -> None:
+    """The pocket model marks no thinking, so that it is given a marker that is ordinary text."""
+
+    def mark(loaded: LocalModel) -> list[int]:
+        loaded.tokenizer.markers = ("<q>", "</q>")
+        return loaded.tokenizer.inner.encode("</q>", add_special_tokens=False)
+
+    end = own.call_with("pocket", mark, backend=backend)
+    assert len(end) > 1
+    asked = {"backend": backend, "raw": True, "strict": True, **ASKED}
+    plain = own.generate("What is a list? <q>", **asked)
+    ended = own.generate("What is a list? <q>", think=4, **asked)
+    assert ended.tokens[: 4 + len(end)] == [*plain.tokens[:4], *end]
+    assert ended.thinking
+    assert "</q>" not in ended.thinking + ended.text
+
+
+def test_tokens_that_are_taken_back_are_forgotten(thinker: str) -> None:
+    tokenizer = Tokenizer(Path(thinker))
+    guide = ThinkingBudget(tokenizer, 3, True, Watch())
+    word = tokenizer.inner.encode(" a", add_special_tokens=False)[0]
+    assert guide.allowed([]) is None
+    guide.drew([word] * 3, None)
+    assert guide.allowed([word] * 3) is not None
+    assert guide.allowed([word] * 2) is None
+    guide.drew([word, word, 4097], None)
+    assert guide.allowed([word, word, 4097]) is None
+    guide.drew([word, word, 4097, 4096], None)  # what is left holds for a block that is opened again
+    assert guide.allowed([word, word, 4097, 4096]) is None
+    words = guide.allowed([word, word, 4097, 4096, word])
+    assert words is not None
+    assert words[4097 // 32] == 1 << 4097 % 32
+
+
+def test_a_model_that_marks_no_thinking_says_so(engine: Engine) -> None:
+    result = engine.generate("Hi", backend="torch", think=5, max_tokens=2)
+    assert any(
+        "think 5 not used: how this model would mark its thinking is not known" in n for n in result.provenance.notes
+    )
+    with pytest.raises(OptionError, match="Think 5 not used by pocket"):
+        engine.generate("Hi", backend="torch", think=5, max_tokens=2, strict=True)
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_a_schema_holds_from_where_the_thinking_was_ended(own: Engine, thinker: str, backend: str) -> None:
+    pytest.importorskip("llguidance")
+    asked = {"model": thinker, "backend": backend, "schema": "regex:[0-9]{3}", "strict": True}
+    result = own.generate("Hi", think=4, **asked, **ASKED)
+    assert result.tokens[4] == 4097
+    assert result.thinking
+    assert result.text.isdigit()
+    assert len(result.text) == 3
+    assert result.finish_reason == "stop"

@@ -1,0 +1,105 @@
+"""What was asked is listed, and asked again, in a real shell over a scripted backend."""
+
+from __future__ import annotations
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from mlxnb.errors import MlxnbError, OptionError, PromptError
+from tests.magics.test_generate import value
+from tests.scripted import ScriptedBackend
+
+pytestmark = pytest.mark.usefixtures("script")
+
+
+def shown(shell: InteractiveShell) -> str:
+    with capture_output() as out:
+        value(shell, "%mlxnb history")
+    return "\n".join(output.data["text/plain"] for output in out.outputs)
+
+
+def test_the_last_request_is_asked_again(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    value(shell, "%%generate --temperature 0.5 --seed 3 --stop END --system 'Be brief.'\nWhat is a list?")
+    value(shell, "%generate --last")
+    assert script.requests[1] == script.requests[0]
+
+
+def test_the_line_changes_what_it_names_and_nothing_else(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    value(shell, "%%generate --temperature 0.5 --seed 3 --max-tokens 9\nWhat is a list?")
+    result = value(
+        shell, "r = %generate --last --seed 4 --cache off --stop '\\n' --stop END --system 'Be long.' --strict"
+    )
+    first, second = script.requests
+    assert (second.sampling.temperature, second.sampling.seed, second.max_tokens) == (0.5, 4, 9)
+    assert (second.cache, second.stop, second.strict) == ("off", ("\n", "END"), True)
+    assert [(m.role, m.content) for m in second.messages] == [("system", "Be long."), ("user", "What is a list?")]
+    assert first.messages == second.messages[1:]
+    assert result is None
+    assert shell.user_ns["r"].text == "Hello, world."
+
+
+def test_an_earlier_one_by_its_number(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    for prompt in ("one", "two", "three"):
+        value(shell, f"%generate {prompt}")
+    for line, prompt in (
+        ("--last 2", "two"),
+        ("--last=1 --seed 1", "one"),
+        ("--last 4 --seed 2", "two"),
+        ("--last", "two"),
+    ):
+        value(shell, f"%generate {line}")
+        assert script.requests[-1].messages[-1].content == prompt
+    assert script.requests[-1].sampling.seed == 2
+
+
+def test_history_lists_what_was_asked_the_newest_first(shell: InteractiveShell) -> None:
+    assert "nothing in this kernel yet" in shown(shell)
+    value(shell, "%generate What is a list?")
+    value(shell, f"%%generate --max-tokens 3\n{'Tell me more. ' * 20}\n")
+    lines = shown(shell).splitlines()
+    assert lines[0] == "Asked in this kernel; %generate --last N asks again"
+    assert lines[1].split() == ["number", "prompt", "model", "answer", "(tokens)", "decode", "(tok/s)", "finish"]
+    assert lines[3].startswith("     2  Tell me more. Tell me more.")
+    assert "…  pocket model" in lines[3]
+    assert lines[4].split()[:6] == ["1", "What", "is", "a", "list?", "pocket"]
+    assert lines[4].endswith("stop")
+
+
+def test_what_failed_is_listed_too(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    script.fail_after = 0
+    with pytest.raises(MlxnbError):
+        value(shell, "%generate Hi")
+    assert shown(shell).splitlines()[-1].endswith("failed")
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "says"),
+    [
+        ("--last 7", OptionError, "There is no request 7. There are 1 to 1"),
+        ("--last Hello", PromptError, "--last asks the same prompt again, and was given 'Hello'"),
+        ("--last --raw", PromptError, "was given --raw"),
+        ("--last --chat=c", PromptError, "was given --chat"),
+        ("--last --seed x", OptionError, "seed is 'x'"),
+        ("--last --think maybe", OptionError, "think is 'maybe'"),
+        ("--last=x", OptionError, "There is no request x"),
+    ],
+)
+def test_what_cannot_be_asked_again(
+    shell: InteractiveShell, script: ScriptedBackend, line: str, kind: type[MlxnbError], says: str
+) -> None:
+    value(shell, "%generate Hi")
+    with pytest.raises(kind, match=says):
+        value(shell, f"%generate {line}")
+    assert len(script.requests) == 1
+
+
+def test_nothing_to_ask_again(shell: InteractiveShell) -> None:
+    with pytest.raises(OptionError, match="Nothing was asked in this kernel yet"):
+        value(shell, "%generate --last")
+
+
+def test_a_raw_prompt_takes_no_system_message_later(shell: InteractiveShell) -> None:
+    value(shell, "%generate --raw def f")
+    with pytest.raises(PromptError, match="A system message needs the chat template"):
+        value(shell, "%generate --last --system x")

@@ -1,0 +1,112 @@
+"""Thinking models and adapters from a cell, in a real shell over the real backends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from traitlets import TraitError
+
+import mlxnb
+from mlxnb.backends.tokenizer import Tokenizer
+from mlxnb.errors import AdapterError, OptionError
+from mlxnb.magics.defaults import MLXNB
+from mlxnb.render import mimebundle
+from mlxnb.runtime import Engine
+from tests.adapters import draw_updates, write_peft
+from tests.magics.kernel import Kernel
+from tests.magics.test_generate import value
+from tests.tiny import Maker, rope, save
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% else %}<think>{% endif %}"
+)
+MORE = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": 4104}
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model whose template has a switch for thinking, and otherwise opens a block that is never closed."""
+    path = save("LlamaConfig", MORE, tmp_path_factory.mktemp("thinker"), seed=3)
+    tokenizer = Tokenizer(path)
+    tokenizer.inner.add_tokens(["<think>", "</think>"], special_tokens=True)
+    tokenizer.inner.chat_template = TEMPLATE
+    tokenizer.inner.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def real(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlxnb, "engine", lambda: engine)
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_a_model_thinks_does_not_or_for_so_long(shell: InteractiveShell, thinker: Path, backend: str) -> None:
+    line = f"%generate --model {thinker} --backend {backend} --max-tokens 16 --strict"
+    on, off = value(shell, f"{line} --think on Hi"), value(shell, f"{line} --think off Hi")
+    assert on.thinking
+    assert on.text == ""
+    assert off.thinking == ""
+    assert off.text
+    some = value(shell, "%generate --last --think 6")
+    assert some.text
+    assert 1 < some.timings.thinking_tokens <= 6
+    page = mimebundle(some)["text/html"]
+    assert '<details class="mlxnb-thought"><summary>Thought for' in page
+    assert f"thought {some.timings.thinking_tokens} tokens in" in page
+
+
+def test_a_default_for_thinking(shell: InteractiveShell, thinker: Path) -> None:
+    value(shell, "%config MLXNB.think = 3")
+    result = value(shell, f"%generate --model {thinker} --backend torch --max-tokens 12 Hi")
+    assert "thinking was ended after 3 tokens" in result.provenance.notes
+    assert value(shell, f"%generate --model {thinker} --backend torch --max-tokens 4 --think none Hi").text == ""
+    value(shell, "%config MLXNB.think = 'off'")
+    assert value(shell, f"%generate --model {thinker} --backend torch --max-tokens 4 --raw Hi").tokens
+    assert value(shell, f"%generate --model {thinker} --backend torch --max-tokens 4 Hi").thinking == ""
+    with pytest.raises(TraitError, match="It takes on, off, or how many tokens"):
+        MLXNB(think="maybe")
+
+
+def test_a_model_without_a_switch_fails_when_strict(shell: InteractiveShell) -> None:
+    result = value(shell, "%generate --backend torch --max-tokens 2 --think off Hi")
+    assert "think off not used: its chat template has no switch for thinking" in result.provenance.notes
+    with pytest.raises(OptionError, match="Think off not used by pocket: its chat template has no switch"):
+        value(shell, "%generate --backend torch --max-tokens 2 --think off --strict Hi")
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_an_adapter_from_a_cell(shell: InteractiveShell, checkpoint: Maker, tmp_path: Path, backend: str) -> None:
+    base = checkpoint("llama")
+    adapter = write_peft(tmp_path / "mine", draw_updates(base, ["model.layers.1.mlp.up_proj"]), 8.0)
+    line = f"--model {base} --backend {backend} --max-tokens 8"
+    plain = value(shell, f"%generate {line} Hello")
+    other = value(shell, f"%generate --last --adapter {adapter}")
+    again = value(shell, "%generate --last --adapter none")
+    assert other.tokens != plain.tokens
+    assert again.tokens == plain.tokens
+    assert other.provenance.adapter == "mine"
+    with capture_output() as out:
+        value(shell, f"%mlxnb load {base} --backend {backend} --adapter {adapter}")
+        value(shell, "%mlxnb history")
+    text = "\n".join(output.data["text/plain"] for output in out.outputs)
+    assert f"{base} + mine" in text
+    with pytest.raises(AdapterError, match="is not there"):
+        value(shell, f"%generate {line} --adapter {tmp_path}/nowhere Hello")
+
+
+def test_cells_without_a_body_in_a_real_kernel(kernel: Kernel, tmp_path: Path) -> None:
+    """IPython refuses a cell magic without a body, before any magic is asked."""
+    (tmp_path / "ask.md").write_text("What is {{ 1 + 1 }}?")
+    kernel.run("script('One', ' answer.')")
+    ran = kernel.run(f"%%generate --backend scripted @{tmp_path}/ask.md")
+    assert ran.reply["status"] == "ok", ran.reply
+    again = kernel.run("%%generate --last --seed 4\n")
+    assert again.reply["status"] == "ok"
+    assert kernel.run("print(_.text)").printed == "One answer.\n"
+    missing = kernel.run("%%generate @nowhere.md")
+    assert missing.reply["ename"] == "PromptError"
+    assert kernel.run("%%generate --seed 4").reply["ename"] == "UsageError"
