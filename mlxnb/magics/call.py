@@ -9,10 +9,10 @@ from typing import Any
 from ..errors import EmptyPromptError, OptionError, PromptError
 from ..request import Request, option_fields
 from ..schema import Schema
+from ..template import interpolate
 from .chats import Chats
 from .defaults import MLXNB
 from .options import FORMATS, NONE
-from .template import interpolate
 
 ESCAPES = {"\\n": "\n", "\\t": "\t"}
 

@@ -14,6 +14,7 @@ from ..render.numbers import plural
 from .call import fill_in, format_of, request_of
 from .chats import Chats
 from .defaults import MLXNB
+from .each import Answers, TableCell, refuse_alone
 from .fail import interrupted, one_line_errors
 from .follow import follow, stop
 from .line import read_line
@@ -49,6 +50,9 @@ class GenerateMagics(Magics):
             print(self._parser.format_help())
             return None
         names = {**self._ip.user_ns, **(local_ns or {})}
+        if options.each is not None:
+            return self._each(options, rest if cell is None else cell.removesuffix("\n"), names)
+        refuse_alone(options)
         prompt = fill_in(options, rest if cell is None else cell.removesuffix("\n"), names)
         schema = schema_of(options, names)
         kind = format_of(options, self._defaults, schema)
@@ -60,6 +64,21 @@ class GenerateMagics(Magics):
         return result
 
     generate.__doc__ = generate_parser().format_help()
+
+    def _each(self, options: argparse.Namespace, body: str, names: dict[str, Any]) -> Answers:
+        """Ask for every row; an interrupt keeps what is answered, and then ends the cell."""
+        fill_in(options, "", names)
+        schema = schema_of(options, names)
+        format_of(options, self._defaults, schema)  # refused where it is wrong, though rows are shown as a table
+        table = TableCell(options, body, names, self._ip.push)
+        answers = table.run(lambda prompt: request_of(options, prompt, self._defaults, self._chats, schema))
+        if options.quiet:
+            self._shown.add(answers)
+        if not table.whole:
+            if not options.into:
+                self._ip.displayhook.update_user_ns(answers)
+            raise interrupted(table.stopped())
+        return answers
 
     def _run(self, request: Request, options: argparse.Namespace, kind: str) -> Result:
         """Generate and show; an interrupt keeps and shows what there is, and then ends the cell."""

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TemplateError
+from .errors import TemplateError
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -43,8 +43,7 @@ def interpolate(text: str, names: Mapping[str, Any]) -> str:
         spread = _spread(env, text, places)
         template = env.from_string(spread)
     except TemplateSyntaxError as error:
-        line, expression = places[error.lineno - 1] if error.lineno <= len(places) else (error.lineno, "")
-        raise _failed(expression or text.splitlines()[line - 1].strip(), line, error.message or "") from None
+        raise fault(error, text, places) from None
     try:
         return template.render(names)
     except Exception as error:  # the person's own code ran inside the template, and may raise anything
@@ -101,3 +100,17 @@ def _reason(error: Exception) -> str:
 
 def _failed(expression: str, line: int, reason: str) -> TemplateError:
     return TemplateError(f"{expression} on line {line} of the prompt failed: {reason.rstrip('.')}.", REMEDY)
+
+
+def fault(error: Exception, text: str, places: list[Place]) -> TemplateError:
+    """The error for a template that `spread` has read, with the line and tag: it could not be read, or filled in."""
+    from jinja2 import TemplateSyntaxError
+
+    if not isinstance(error, TemplateSyntaxError):
+        return _failed(*_guilty(error, places), _reason(error))
+    line, expression = places[error.lineno - 1] if error.lineno <= len(places) else (error.lineno, "")
+    return _failed(expression or text.splitlines()[line - 1].strip(), line, error.message or "")
+
+
+# For templates that are filled in more than once, see `runtime.row_template`.
+environment, spread = _environment, _spread
