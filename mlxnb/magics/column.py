@@ -9,9 +9,10 @@ from typing import Any
 from ..errors import OptionError
 from ..render.numbers import plural
 from ..runtime.rows import kind_of
+from .line import check_name
 from .variables import path_of, variable
 
-REMEDY = "It takes a variable's name, or a column: df.answer. A name that Python has a use for is no variable's."
+REMEDY = "It takes a variable's name, or a column: df.answer."
 
 
 class Column:
@@ -25,6 +26,7 @@ class Column:
         self, into: str, source: Any, labels: Sequence[Any], names: Mapping[str, Any], push: Callable[[Any], object]
     ) -> None:
         self._name, keys = path_of(into, "--into")
+        check_name(self._name, REMEDY)
         self._push, self._labels = push, labels
         self._as_mapping = isinstance(source, Mapping)
         self._column = keys[0] if keys else None
@@ -80,7 +82,7 @@ class Column:
             self._check_length(len(own))
         elif not self._index.equals(own):
             if not self._index.is_unique:
-                twice = self._index[self._index.duplicated()][0]
+                twice = self._index[self._index.duplicated()].tolist()[0]
                 raise OptionError(
                     f"--into {self._name}: the rows' index is not that of {self._name}, and holds {twice!r} twice.",
                     "Take rows whose labels are there once, or all rows of the frame itself.",

@@ -41,8 +41,10 @@ class Answers(list[Any]):
 
     @property
     def texts(self) -> list[str | None]:
-        """The answers as a column has them: None where a row failed, or was not answered to its end."""
-        return [one.text if _whole(one) else None for one in self]
+        """The answers as a column has them: None where a row failed, or was not answered to its end. Half a surrogate
+        pair, which no column of text takes, is a question mark.
+        """
+        return [one.text.encode("utf-8", "replace").decode() if _whole(one) else None for one in self]
 
     def table(self) -> Table:
         """The first rows, those that failed before all others."""
@@ -62,6 +64,9 @@ class Answers(list[Any]):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return self.table().mimebundle()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(self.table().text())
 
     def __repr__(self) -> str:
         return f"<Answers: {self.summary()}>"

@@ -57,7 +57,7 @@ def variable(name: str, names: Mapping[str, Any], option: str) -> Any:
         OptionError: there is none by that name.
     """
     if name not in names:
-        raise OptionError(f"{option} names {name!r}, and no variable goes by that name.", _near(name, names))
+        raise OptionError(f"{option} names {name!r}, and no variable goes by that name.", _near(name, _rowlike(names)))
     return names[name]
 
 
@@ -85,6 +85,11 @@ def _step(value: Any, key: Key, said: str, option: str) -> Any:
     except Exception as error:  # whatever a person's own class raises
         why = f"{type(error).__name__}: {error}"
         raise OptionError(f"{option}: {said} has no {key!r} ({why}).", TAKES) from error
+
+
+def _rowlike(names: Mapping[str, Any]) -> list[str]:
+    """Variables that may hold rows: a notebook's names are full of functions."""
+    return [name for name, value in names.items() if isinstance(value, Iterable) and not isinstance(value, str | type)]
 
 
 def _near(name: str, known: Iterable[str]) -> str:

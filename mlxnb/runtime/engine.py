@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -207,7 +208,8 @@ class Engine:
         kept = KeptRows(self.cache.journals if self.cache is not None else None, asked)
         if fresh:
             kept.forget()
-        return MapJob(asked, kept, self.submit_batch, lambda: shown(progress, self.bar))
+        submit = partial(self.submit_batch, **options)  # which holds the options against what is here
+        return MapJob(asked, kept, submit, lambda: shown(progress, self.bar))
 
     def load(
         self,

@@ -10,6 +10,7 @@ from ..template import environment, fault, spread
 from .rows import Row, is_missing
 
 ROW = "Write {{ row }} where its value belongs, or {{ row.x }} for column x."
+MEND = "Mend it; braces that are just text are written {{ '{{' }}."
 DEFAULT = "Fill it in, or write what stands for it: {{ row or 'nothing' }}, {{ row.x or 'nothing' }}."
 
 
@@ -32,7 +33,7 @@ class RowTemplate:
             asked = meta.find_undeclared_variables(env.parse(source))
             self._template = env.from_string(source)
         except TemplateSyntaxError as error:
-            raise fault(error, text, self._places) from None
+            raise self._failed(error, text) from None
         if "row" not in asked:
             raise TemplateError("The prompt has no {{ row }} in it, so that every row would ask the same.", ROW)
 
@@ -49,7 +50,10 @@ class RowTemplate:
         except _Empty:
             raise EmptyPromptError("A cell that the prompt takes is empty.", DEFAULT) from None
         except Exception as error:  # the person's own code ran inside the template, and may raise anything
-            raise fault(error, "", self._places) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception, text: str = "") -> TemplateError:
+        return TemplateError(fault(error, text, self._places).message, MEND)
 
 
 def text_of(cell: Any) -> str:
