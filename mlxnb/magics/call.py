@@ -78,6 +78,16 @@ def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | Non
     return str(kind)
 
 
+def refuse_alone(options: argparse.Namespace) -> None:
+    """Refuse what only goes with `--each`.
+
+    Raises:
+        OptionError: naming it.
+    """
+    if options.fresh:
+        raise OptionError("--fresh begins a table anew, and there is no --each.", "Give --each too, or leave it out.")
+
+
 def _number(name: str, text: str) -> Any:
     """The option's text as a number; text that is none goes on as it is, and the Request says what it takes."""
     try:

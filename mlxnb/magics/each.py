@@ -137,16 +137,6 @@ class TableCell:
             return
 
 
-def refuse_alone(options: argparse.Namespace) -> None:
-    """Refuse what only goes with `--each`.
-
-    Raises:
-        OptionError: naming it.
-    """
-    if options.fresh:
-        raise OptionError("--fresh begins a table anew, and there is no --each.", "Give --each too, or leave it out.")
-
-
 def _whole(answer: Any) -> bool:
     return isinstance(answer, Result) and answer.finish_reason != "interrupted"
 

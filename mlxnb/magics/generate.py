@@ -11,10 +11,9 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 
 from ..errors import EmptyAnswerError, GenerationError
 from ..render.numbers import plural
-from .call import fill_in, format_of, request_of
+from .call import fill_in, format_of, refuse_alone, request_of
 from .chats import Chats
 from .defaults import MLXNB
-from .each import Answers, TableCell, refuse_alone
 from .fail import interrupted, one_line_errors
 from .follow import follow, stop
 from .line import read_line
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from ..request import Request
     from ..result import Result
     from ..runtime import Job
+    from .each import Answers
 
 
 @magics_class
@@ -67,6 +67,8 @@ class GenerateMagics(Magics):
 
     def _each(self, options: argparse.Namespace, body: str, names: dict[str, Any]) -> Answers:
         """Ask for every row; an interrupt keeps what is answered, and then ends the cell."""
+        from .each import TableCell
+
         fill_in(options, "", names)
         schema = schema_of(options, names)
         format_of(options, self._defaults, schema)  # refused where it is wrong, though rows are shown as a table

@@ -99,6 +99,11 @@ class BatchJob:
             return part
         return None
 
+    @property
+    def more(self) -> bool:
+        """Whether another one has finished that no loop had yet."""
+        return not self._finished.empty()
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all are done, at most `timeout` seconds; whether they are."""
         end = None if timeout is None else time.monotonic() + timeout

@@ -54,7 +54,7 @@ class KeptRows:
             journal.forget({self._key(row) for row in self._nth})
 
     def keep(self, row: int, answer: Result) -> None:
-        """Keep a row's answer on disk; one that is not whole is none."""
+        """Keep a row's answer; one that is not whole is none."""
         if row not in self._nth or answer.finish_reason == "interrupted":
             return
         if not self._certain and not self._kept_any:
@@ -68,6 +68,12 @@ class KeptRows:
         verdict = journal.put(self._key(row), _as_kept(answer), as_asked(request))
         if isinstance(verdict, Rejected):
             self.refused[verdict.reason] += 1
+
+    def sync(self) -> None:
+        """Have on the disk what was kept."""
+        journal = self._journal
+        if journal is not None:
+            journal.sync()
 
     @cached_property
     def _journal(self) -> Journal | None:

@@ -115,11 +115,13 @@ class MapJob:
                 self._settled.notify_all()
 
     def _settle(self, row: int, answer: Answer) -> None:
-        if isinstance(answer, Result):
-            try:
+        try:
+            if isinstance(answer, Result):
                 self._rows.keep(row, answer)
-            except Exception:  # noqa: BLE001 - an edge: it is answered, and what cannot be kept of it hurts no other
-                report()
+            if not self._batch.more:
+                self._rows.sync()
+        except Exception:  # noqa: BLE001 - an edge: it is answered, and what cannot be kept of it hurts no other
+            report()
         with self._settled:
             self._answers[row] = answer
             self._settled.notify_all()

@@ -121,6 +121,21 @@ def test_a_file_that_cannot_be_used_is_told_of_once(tmp_path: Path) -> None:
     assert len(said) == 1
 
 
+def test_rows_are_synced_once_for_all_that_were_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append("x"), real(file))[1])
+    journal = journal_in(tmp_path)
+    journal.sync()
+    fill(journal)
+    assert synced == []
+    journal.sync()
+    once = len(synced)
+    assert once > 0
+    journal.sync()
+    assert len(synced) == once
+
+
 def test_several_writers_lose_nothing(tmp_path: Path) -> None:
     first, second = journal_in(tmp_path), journal_in(tmp_path)
     for number, key in enumerate(KEYS):

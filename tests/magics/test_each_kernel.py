@@ -18,7 +18,8 @@ TABLE = """
 import pandas, mlxnb
 from tests.echo import EchoBackend
 echo = mlxnb.engine().backends["scripted"] = EchoBackend(delay={delay})
-df = pandas.DataFrame({{"question": [f"{name} {{i % 190}}" for i in range({rows})]}}, index=[i // 2 for i in range({rows})])
+asked = [f"{name} {{i % 190}}" for i in range({rows})]
+df = pandas.DataFrame({{"question": asked}}, index=[i // 2 for i in range({rows})])
 """
 CELL = "%%generate --each df.question --into df.answer --temperature 1\nSay {{ row }}"
 CHECK = (
