@@ -92,7 +92,7 @@ class TableCell:
         self._prompt: Callable[[Any], str] = RowTemplate(body, names) if body.strip() else text_of
         self._into = options.into
         self._column = Column(self._into, source, self._rows.labels, names, push) if self._into else None
-        self._fresh, self._quiet, self._resumes = options.fresh, options.quiet, True
+        self._fresh, self._quiet, self._resumes = options.fresh, options.quiet, False
         self.whole = False
         self._answered = 0
 
@@ -114,6 +114,7 @@ class TableCell:
             self.whole = True
         except KeyboardInterrupt:
             self._settle(job)
+        self._resumes = job.keeps
         answers = Answers(job.so_far(), self._rows.labels, job.kept, job.notes)
         self._answered = sum(map(_whole, answers))
         if self.whole and not self._answered and answers.errors:
@@ -126,7 +127,8 @@ class TableCell:
         """How an interrupted cell ends."""
         where = f"the answers so far are in `{self._into or '_'}`"
         total = plural(len(self._rows.cells), "row")
-        return f"stopped after {count(self._answered)} of {total}; {where}. Run the cell again to go on from there."
+        then = " Run the cell again to go on from there." if self._resumes else ""
+        return f"stopped after {count(self._answered)} of {total}; {where}.{then}"
 
     def _settle(self, job: MapJob) -> None:
         """Wait for the rows that are being finished just now, unless the kernel is interrupted once more."""

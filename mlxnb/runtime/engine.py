@@ -198,9 +198,8 @@ class Engine:
             **options: as for `generate`.
 
         Raises:
-            OptionError: `rows` has none, or an option is wrong.
+            OptionError: `rows` has none, an option is wrong, or with `fresh` the rows cannot be forgotten.
             TemplateError: a mistake in the template, or nothing of the row in it. What fails for one row is its answer.
-            OSError: with `fresh`, the rows cannot be forgotten.
         """
         self._check_open()
         check_wanted(progress)

@@ -11,7 +11,7 @@ from functools import cached_property
 from ..cache import Journal, Journals, as_asked, model_identity, replay, row_key, run_key
 from ..config import settings
 from ..decision import Rejected
-from ..errors import GenerationError, MlxnbError
+from ..errors import GenerationError, MlxnbError, OptionError
 from ..models import resolve
 from ..request import Request
 from ..result import Result
@@ -47,11 +47,25 @@ class KeptRows:
                 found[row] = answer
         return found
 
+    @property
+    def keeps(self) -> bool:
+        """Whether rows are kept at all."""
+        return self._journals is not None and bool(self._nth)
+
     def forget(self) -> None:
-        """Forget these rows, and no others."""
+        """Forget these rows, and no others.
+
+        Raises:
+            OptionError: their file cannot be written.
+        """
         journal = self._journal
-        if journal is not None:
+        if journal is None:
+            return
+        try:
             journal.forget({self._key(row) for row in self._nth})
+        except OSError as err:
+            remedy = f"See to {journal.path.parent}, or ask with cache off."
+            raise OptionError(f"fresh: the rows of earlier runs cannot be forgotten ({err}).", remedy) from err
 
     def keep(self, row: int, answer: Result) -> None:
         """Keep a row's answer; one that is not whole is none."""

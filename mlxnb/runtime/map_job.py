@@ -89,6 +89,11 @@ class MapJob:
         return now._replace(done=now.done + before, total=len(self), failed=now.failed + self._unasked, kept=self.kept)
 
     @property
+    def keeps(self) -> bool:
+        """Whether a later run goes on where this one stops."""
+        return self._rows.keeps
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Why rows are not kept on disk, where some are not."""
         return tuple(f"{number} not kept on disk: {why}" for why, number in self._rows.refused.items())

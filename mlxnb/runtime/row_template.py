@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Number
 from typing import Any
 
 from ..errors import EmptyPromptError, MlxnbError, PromptError, TemplateError
@@ -69,7 +70,7 @@ def text_of(cell: Any) -> str:
         raise PromptError("The row of a frame is no prompt by itself.", ROW)
     if isinstance(cell, str):
         return cell
-    if isinstance(cell, bool | int | float):
+    if isinstance(cell, Number):
         return str(cell)
     raise PromptError(f"The cell is a {type(cell).__name__}, not text.", f"Make text of it. {ROW}")
 

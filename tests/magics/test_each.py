@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -139,6 +140,14 @@ def test_a_generator_is_gone_through_once(shell: InteractiveShell, echo: EchoBac
     run(shell, "%%generate --each rows --into got\n", rows=rows())
     assert taken == [0, 1, 2, 3, 4]
     assert [one.text for one in shell.user_ns["got"]] == [f"<row {number}>" for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    "rows", [numpy.array([1, 2]), pandas.Series([1, 2], dtype="Int64"), polars.Series([1, 2]), range(1, 3)]
+)
+def test_numbers_are_asked_as_they_are_written(shell: InteractiveShell, echo: EchoBackend, rows: Any) -> None:
+    assert run(shell, "%%generate --each rows\n", rows=rows).texts == ["<1>", "<2>"]
+    assert run(shell, "%%generate --each rows\n{{ row + 1 }}").texts == ["<2>", "<3>"]
 
 
 def test_a_mapping_gives_a_mapping(shell: InteractiveShell, echo: EchoBackend) -> None:

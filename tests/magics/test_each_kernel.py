@@ -72,6 +72,18 @@ def test_an_interrupted_table_goes_on_where_it_stopped(journals: Path) -> None:
         assert kernel.run("print(list(df.index[:3]), len(df))").printed == f"[0, 0, 1] {ROWS}\n"
 
 
+def test_without_the_cache_an_interrupt_promises_nothing(journals: Path) -> None:
+    with Kernel() as kernel:
+        kernel.run(table("off", 0.02))
+        sent = kernel.send(CELL.replace("--temp", "--cache off --temp"))
+        kernel.wait_for(sent, "update_display_data", "2 of 200 prompts")
+        kernel.interrupt()
+        [line] = kernel.collect(sent).reply["traceback"]
+        assert "of 200 rows" in line
+        assert "Run the cell again" not in line
+        assert not journals.exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_a_killed_kernel_costs_the_row_that_was_under_way(journals: Path) -> None:
     with Kernel() as kernel:
