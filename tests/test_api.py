@@ -14,7 +14,7 @@ PUBLIC = {
     "mlxnb.models": "Checkpoint ModelSource check_fits find_models fits inspect kv_bytes_per_token resolve",
     "mlxnb.profiling": "Limits Plan Report profile",
     "mlxnb.render": "LiveCell Table clean describe footer_text mimebundle one_line to_html",
-    "mlxnb.runtime": "BatchJob Engine Job Status shared_engine",
+    "mlxnb.runtime": "BatchJob Engine Job MapJob Status shared_engine",
 }
 
 

@@ -13,6 +13,7 @@ LAYERS = [
         "request",
         "result",
         "schema",
+        "template",
         "config",
         "conversion",
         "profile_options",

@@ -2,7 +2,8 @@
 
 from .disk import PrefixDisk
 from .identity import model_identity
-from .key import Answerer, prefix_namespace, repeats, result_key
+from .journal import Journal, Journals
+from .key import Answerer, as_asked, prefix_namespace, repeats, result_key, row_key, run_key
 from .places import snapshot_places
 from .prefix import Lookup, Pin, PrefixCache, Shrunk
 from .pressure import Pressure, budget, pressure
@@ -17,6 +18,8 @@ __all__ = [
     "Answerer",
     "CacheWarning",
     "HostArray",
+    "Journal",
+    "Journals",
     "KVStates",
     "Ledger",
     "Lookup",
@@ -32,6 +35,7 @@ __all__ = [
     "Tally",
     "Usage",
     "WarnOnce",
+    "as_asked",
     "budget",
     "model_identity",
     "prefix_namespace",
@@ -39,5 +43,7 @@ __all__ = [
     "repeats",
     "replay",
     "result_key",
+    "row_key",
+    "run_key",
     "snapshot_places",
 ]

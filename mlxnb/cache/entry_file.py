@@ -97,7 +97,7 @@ def write(entry: Entry, path: Path) -> int:
         with contextlib.suppress(OSError):
             aside.unlink()
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return len(header) + sum(array.nbytes for array in parts.values())
 
 
@@ -228,7 +228,7 @@ def _head(raw: bytes, size: int) -> Head:
     )
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself last; Windows has no such call and needs none."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)

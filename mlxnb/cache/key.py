@@ -15,10 +15,12 @@ from ..request import CACHE_MODES, Request
 from .states import key_of
 
 PREFIX_FORMAT = 1
+ROWS_FORMAT = 1
 
 # Options of a Request that say what to do with an answer or its model, not what the answer is. `strict` is none of
 # them: a strict request must not be answered by a path that it would have refused.
 NOT_DECIDING = frozenset({"cache", "keep_alive"})
+PROMPT = frozenset({"messages", "prompt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,42 @@ def result_key(request: Request, prompt_tokens: Sequence[int], answerer: Answere
         "answerer": _plain(answerer),
     }
     return hashlib.sha256(_canonical(parts).encode()).hexdigest()
+
+
+def run_key(request: Request, identity: str) -> str:
+    """The name of the journal that the rows of a table go to, 64 hexadecimal digits: sha256 over the model's identity
+    and all of a row's request but its messages. Rows that differ in them alone share a journal.
+
+    Raises:
+        TypeError: as for `result_key`.
+    """
+    parts = {"format": ROWS_FORMAT, "identity": identity, "options": _plain(request, leave_out=NOT_DECIDING | PROMPT)}
+    return hashlib.sha256(_canonical(parts).encode()).hexdigest()
+
+
+def row_key(request: Request, identity: str, nth: int) -> str:
+    """A row's key in its journal: sha256 over the model's identity, the request, and how many rows before it ask the
+    very same, so that a row is known wherever it stands, and two that sampling made differ stay two.
+
+    Raises:
+        TypeError: as for `result_key`.
+    """
+    parts = {
+        "format": ROWS_FORMAT,
+        "identity": identity,
+        "request": _plain(request, leave_out=NOT_DECIDING),
+        "nth": nth,
+    }
+    return hashlib.sha256(_canonical(parts).encode()).hexdigest()
+
+
+def as_asked(request: Request) -> bytes:
+    """A request as ASCII JSON, for a look at what is in it.
+
+    Raises:
+        TypeError: as for `result_key`.
+    """
+    return _canonical(_plain(request)).encode()
 
 
 def prefix_namespace(answerer: Answerer) -> str:

@@ -20,7 +20,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     if id(shell) in _loaded:
         return
     from ..config import forget_kernel
-    from . import complete, question
+    from . import complete, lone_line, question
     from .commands import CommandMagics
     from .defaults import MLXNB
     from .generate import GenerateMagics
@@ -39,7 +39,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         ProfileMagics(shell, defaults),
     )
     undo = _loaded[id(shell)] = ExitStack()
-    for part in (complete, question):
+    for part in (complete, lone_line, question):
         part.install(shell)
         undo.callback(part.uninstall, shell)
     shown.install()

@@ -9,10 +9,10 @@ from typing import Any
 from ..errors import EmptyPromptError, OptionError, PromptError
 from ..request import THINK, Request, option_fields
 from ..schema import Schema
+from ..template import interpolate
 from .chats import Chats
 from .defaults import MLXNB
 from .options import FORMATS, NONE
-from .template import interpolate
 
 # Options that have `none` on the line, where %config says otherwise.
 UNDONE = ("quantize", "adapter", "think")
@@ -79,6 +79,16 @@ def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | Non
     if kind not in FORMATS:
         raise OptionError(f"format is {kind!r}.", f"Formats are {', '.join(FORMATS)}.")
     return str(kind)
+
+
+def refuse_alone(options: argparse.Namespace) -> None:
+    """Refuse what only goes with `--each`.
+
+    Raises:
+        OptionError: naming it.
+    """
+    if options.fresh:
+        raise OptionError("--fresh begins a table anew, and there is no --each.", "Give --each too, or leave it out.")
 
 
 def number(name: str, text: str) -> Any:

@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 from ..errors import EmptyAnswerError, GenerationError
 from ..render.numbers import plural
 from . import prompt_file
-from .call import fill_in, format_of, request_of
+from .call import fill_in, format_of, refuse_alone, request_of
 from .chats import Chats
 from .defaults import MLXNB
 from .fail import interrupted, one_line_errors
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..result import Result
     from ..runtime import Job
     from ..schema import Schema
+    from .each import Answers
 
 
 @magics_class
@@ -52,6 +53,9 @@ class GenerateMagics(Magics):
             print(self._parser.format_help())
             return None
         names = {**self._ip.user_ns, **(local_ns or {})}
+        if options.each is not None:
+            return self._each(options, rest if cell is None else cell.removesuffix("\n"), names)
+        refuse_alone(options)
         prompt = fill_in(options, rest if cell is None else cell.removesuffix("\n"), names)
         if options.prompt_file is not None:
             prompt = prompt_file.read(options.prompt_file, names, prompt, options.no_interpolate)
@@ -70,6 +74,23 @@ class GenerateMagics(Magics):
         if options.last is not None:
             return again(self._history.request(options.last), options, prompt, schema)
         return request_of(options, prompt, self._defaults, self._chats, schema)
+
+    def _each(self, options: argparse.Namespace, body: str, names: dict[str, Any]) -> Answers:
+        """Ask for every row; an interrupt keeps what is answered, and then ends the cell."""
+        from .each import TableCell
+
+        fill_in(options, "", names)
+        schema = schema_of(options, names)
+        format_of(options, self._defaults, schema)  # refused where it is wrong, though rows are shown as a table
+        table = TableCell(options, body, names, self._ip.push)
+        answers = table.run(lambda prompt: request_of(options, prompt, self._defaults, self._chats, schema))
+        if options.quiet:
+            self._shown.add(answers)
+        if not table.whole:
+            if not options.into:
+                self._ip.displayhook.update_user_ns(answers)
+            raise interrupted(table.stopped())
+        return answers
 
     def _run(self, request: Request, options: argparse.Namespace, kind: str) -> Result:
         """Generate and show; an interrupt keeps and shows what there is, and then ends the cell."""

@@ -45,7 +45,11 @@ def read_line(
         tokens += more
     options = parser.parse_args([token for token in tokens if token != "--"])
     options.prompt_file = name
-    options.into = _one_name(options.into, into.partition("<<")[0].strip())
+    into = into.partition("<<")[0].strip()
+    if getattr(options, "each", None) is None:
+        options.into = _one_name(options.into, into)
+    else:
+        options.into = _one_place(options.into, into)
     if in_cell and rest.strip() and not options.help:
         remedy = "Text belongs in the cell's body, below the first line."
         raise OptionError(f"There is text after the options: {rest.strip()!r}.", remedy)
@@ -128,10 +132,15 @@ def first_word(text: str) -> tuple[str, str]:
     return held + word, text[len(held) + stream.tell() :]
 
 
-def _one_name(option: str | None, arrow: str) -> str | None:
+def _one_place(option: str | None, arrow: str) -> str | None:
+    """The same where it may be a column too, which whoever fills it checks."""
     if option is not None and arrow and option != arrow:
         raise OptionError(f"There are two names for the answer, {option} and {arrow}.", "Give one.")
-    name = option if option is not None else arrow or None
+    return option if option is not None else arrow or None
+
+
+def _one_name(option: str | None, arrow: str) -> str | None:
+    name = _one_place(option, arrow)
     check_name(
         name, "Write -- before a prompt that contains <<." if arrow else "It takes a Python name, such as answer."
     )

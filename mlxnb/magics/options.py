@@ -134,12 +134,23 @@ def _add_prompt(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--last", metavar="N", nargs="?", const="", help="ask the last request again, or number N of %%mlxnb history"
     )
+    group.add_argument(
+        "--each",
+        metavar="ROWS",
+        help="ask for every row of a column, frame or list, such as df.question; {{ row }} in the prompt is the row, "
+        "{{ row.x }} its column x; without a prompt the row is the prompt",
+    )
+    group.add_argument("--fresh", action="store_true", help="with --each: begin anew, also rows that were answered")
     group.add_argument("--raw", action="store_true", help="send the prompt as it is, without the chat template")
     group.add_argument("--no-interpolate", action="store_true", help="leave {{ }} as it is")
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--into", metavar="NAME", help="put the Result into this variable")
+    group.add_argument(
+        "--into",
+        metavar="NAME",
+        help="put the Result into this variable; with --each also into a column, such as df.answer",
+    )
     group.add_argument("--format", metavar="KIND", help=f"{', '.join(FORMATS)} (default markdown)")
     group.add_argument(
         "--schema",

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EmptyPromptError, PromptError
+from ..template import interpolate
 from .line import first_word
-from .template import interpolate
 
 LITERAL = "Write @@ for a prompt that begins with @."
 # In a cell `{%` is just text, since LaTeX and shells write it. In a file it is too, but for a whole statement of

@@ -77,7 +77,8 @@ def summary(progress: Progress) -> str:
 def _figures(progress: Progress) -> list[str]:
     speed = progress.tokens_per_second
     failed = f"{count(progress.failed)} failed" if progress.failed else ""
-    parts = [_done(progress), failed, plural(progress.tokens, "token"), rate(speed) if speed else ""]
+    kept = f"{count(progress.kept)} kept from before" if progress.kept else ""
+    parts = [_done(progress), kept, failed, plural(progress.tokens, "token"), rate(speed) if speed else ""]
     return [part for part in parts if part]
 
 

@@ -3,6 +3,7 @@
 from .batch import BatchJob
 from .engine import Engine, Status
 from .job import Job
+from .map_job import MapJob
 from .shared import shared_engine
 
-__all__ = ["BatchJob", "Engine", "Job", "Status", "shared_engine"]
+__all__ = ["BatchJob", "Engine", "Job", "MapJob", "Status", "shared_engine"]

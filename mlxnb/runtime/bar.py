@@ -37,11 +37,10 @@ def shown(wanted: Wanted, make: Callable[[], Bar] | None) -> Iterator[Callable[[
     Raises:
         OptionError: `wanted` is something else.
     """
+    check_wanted(wanted)
     if callable(wanted):
         yield wanted
         return
-    if wanted is not None and not isinstance(wanted, bool):
-        raise OptionError(f"progress is {wanted!r}.", "It takes True, False, or a function of a Progress.")
     if wanted is False or make is None:
         yield None
         return
@@ -50,6 +49,16 @@ def shown(wanted: Wanted, make: Callable[[], Bar] | None) -> Iterator[Callable[[
         yield late
     finally:
         late.close()
+
+
+def check_wanted(wanted: Wanted) -> None:
+    """Refuse what nobody can be told by.
+
+    Raises:
+        OptionError: naming it.
+    """
+    if not callable(wanted) and wanted is not None and not isinstance(wanted, bool):
+        raise OptionError(f"progress is {wanted!r}.", "It takes True, False, or a function of a Progress.")
 
 
 class _Late:

@@ -26,7 +26,8 @@ class Progress(NamedTuple):
 
     `failed`: how many of `done` have no answer. `seconds` since the first prompt began to be computed, until now or
     the end. `share` of the work that is behind, from 0 to 1: a row that is not done counts as if it took all of its
-    `max_tokens`, so that what is left is seldom underestimated.
+    `max_tokens`, so that what is left is seldom underestimated. `kept`: how many of `done` an earlier run answered,
+    which count in no share.
     """
 
     done: int
@@ -35,6 +36,7 @@ class Progress(NamedTuple):
     failed: int = 0
     seconds: float = 0.0
     share: float = 0.0
+    kept: int = 0
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -96,6 +98,11 @@ class BatchJob:
                 self._given += 1
             return part
         return None
+
+    @property
+    def more(self) -> bool:
+        """Whether another one has finished that no loop had yet."""
+        return not self._finished.empty()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all are done, at most `timeout` seconds; whether they are."""

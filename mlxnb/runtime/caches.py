@@ -12,6 +12,7 @@ from weakref import WeakSet, ref
 from .. import hardware
 from ..backends.local import LocalModel
 from ..cache import (
+    Journals,
     Ledger,
     Pin,
     Pinned,
@@ -90,6 +91,7 @@ class Caches:
         lifetime = None if limits.cache_days is None else limits.cache_days * 86400.0
         answers, states = limits.cache_answers_mb * 1_000_000, limits.cache_states_mb * 1_000_000
         self._results = ResultCache(self.folder / "results.sqlite", answers, lifetime, warn, stats=self._ledger)
+        self.journals = Journals(self.folder / "rows", answers, lifetime, warn)
         self._memory = PrefixCache(self._budget, self._ledger)
         self._disk = PrefixDisk(self.folder / "prefixes", states, warn, lifetime=lifetime)
         self.prefixes = Prefixes(self._memory, self._disk, self._ledger)
@@ -142,9 +144,11 @@ class Caches:
         return self._ledger.hit_rates(kind, window)
 
     def clear(self) -> int:
-        """Drop every answer and every KV state that is not pinned, in memory and on disk; how many went."""
+        """Drop every answer, the rows of tables too, and every KV state that is not pinned, in memory and on disk; how
+        many went.
+        """
         in_memory = self._call(lambda: self._noted(self._memory.clear)).entries
-        return int(in_memory) + self._results.clear() + self._disk.clear()
+        return int(in_memory) + self._results.clear() + self.journals.clear() + self._disk.clear()
 
     def pin(self, name: str) -> Decision:
         """Keep the KV state of the last prompt, whatever else comes, also across restarts."""

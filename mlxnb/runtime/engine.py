@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,14 +28,17 @@ from ..models.recommended import Recommended
 from ..request import Message, Precision, Request, check_keep_alive
 from ..result import Result
 from .answering import Answering
-from .bar import Bar, Wanted, shown
+from .bar import Bar, Wanted, check_wanted, shown
 from .batch import Answer, BatchJob, as_jobs
 from .caches import Caches
 from .conversion import ConversionReport, Order, convert
 from .finding import once
 from .here import models_here, recommended_here
 from .job import Job
+from .kept_rows import KeptRows
 from .loaded import LoadedModels
+from .map_job import MapJob
+from .mapping import Asking, requests_of
 from .outcome import Outcome
 from .remedies import Recommendation, recommendations
 from .residency import Resident
@@ -175,6 +179,37 @@ class Engine:
                 self._jobs.remove(job)
             raise
         return batch
+
+    @names_its_options
+    def map(
+        self, template: Asking, rows: Any, *, fresh: bool = False, progress: Wanted = None, **options: Any
+    ) -> MapJob:
+        """Answer every row of a table at once; iterate the MapJob for the answers in order, or make a list of it.
+
+        Each row is kept on disk as it finishes, and not computed again by a later run that asks the same of the same
+        model, in this process or another: an interrupt or a crash costs the rows that were under way. That goes for
+        answers that sampling made too. Rows that failed are asked again. With `cache="off"` nothing is kept.
+
+        Args:
+            template: text with `{{ row }}`, or `{{ row.x }}` for a column, a key or an attribute; or a function that
+                makes a prompt of a row, as `batch` takes it.
+            rows: a pandas or polars frame or Series, a mapping, whose values they are, or anything else to go through.
+            fresh: forget what earlier runs kept of these rows.
+            progress: as for `batch`; shown while the MapJob is iterated.
+            **options: as for `generate`.
+
+        Raises:
+            OptionError: `rows` has none, an option is wrong, or with `fresh` the rows cannot be forgotten.
+            TemplateError: a mistake in the template, or nothing of the row in it. What fails for one row is its answer.
+        """
+        self._check_open()
+        check_wanted(progress)
+        asked = requests_of(template, rows, options)
+        kept = KeptRows(self.cache.journals if self.cache is not None else None, asked)
+        if fresh:
+            kept.forget()
+        submit = partial(self.submit_batch, **options)  # which holds the options against what is here
+        return MapJob(asked, kept, submit, lambda: shown(progress, self.bar))
 
     def load(
         self,

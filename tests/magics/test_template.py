@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxnb.errors import TemplateError
-from mlxnb.magics.template import OPENING, interpolate
+from mlxnb.template import OPENING, interpolate
 
 
 def boom() -> None:

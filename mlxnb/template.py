@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TemplateError
+from .errors import TemplateError
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -36,23 +36,21 @@ def interpolate(text: str, names: Mapping[str, Any], statements: bool = False) -
     """
     if not statements and not OPENING.search(text):
         return text
-    env = _environment(statements)
+    env = environment(statements)
     from jinja2 import TemplateSyntaxError
 
     places: list[Place] = []
     try:
-        spread = _spread(env, text, places)
-        template = env.from_string(spread)
+        template = env.from_string(spread(env, text, places))
     except TemplateSyntaxError as error:
-        line, expression = places[error.lineno - 1] if error.lineno <= len(places) else (error.lineno, "")
-        raise _failed(expression or text.splitlines()[line - 1].strip(), line, error.message or "") from None
+        raise fault(error, text, places) from None
     try:
         return template.render(names)
     except Exception as error:  # the person's own code ran inside the template, and may raise anything
         raise _failed(*_guilty(error, places), _reason(error)) from error
 
 
-def _environment(statements: bool) -> SandboxedEnvironment:
+def environment(statements: bool = False) -> SandboxedEnvironment:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
@@ -62,7 +60,7 @@ def _environment(statements: bool) -> SandboxedEnvironment:
     return env
 
 
-def _spread(env: SandboxedEnvironment, text: str, places: list[Place]) -> str:
+def spread(env: SandboxedEnvironment, text: str, places: list[Place]) -> str:
     """The same template with every tag on a line of its own, and in `places` each new line's old line and tag.
 
     Jinja2 knows only the line where an expression failed; a line break inside a tag changes nothing but that.
@@ -103,3 +101,13 @@ def _reason(error: Exception) -> str:
 
 def _failed(expression: str, line: int, reason: str) -> TemplateError:
     return TemplateError(f"{expression} on line {line} of the prompt failed: {reason.rstrip('.')}.", REMEDY)
+
+
+def fault(error: Exception, text: str, places: list[Place]) -> TemplateError:
+    """The error for a template that `spread` has read, with the line and tag: it could not be read, or filled in."""
+    from jinja2 import TemplateSyntaxError
+
+    if not isinstance(error, TemplateSyntaxError):
+        return _failed(*_guilty(error, places), _reason(error))
+    line, expression = places[error.lineno - 1] if error.lineno <= len(places) else (error.lineno, "")
+    return _failed(expression or text.splitlines()[line - 1].strip(), line, error.message or "")
