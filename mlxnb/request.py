@@ -9,6 +9,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from .errors import EmptyPromptError, OptionError, PromptError
+from .tools import Tool, ToolCall, in_json
 
 ROLES = ("system", "user", "assistant", "tool")
 MAX_SEED = 2**63 - 1
@@ -34,10 +35,20 @@ KV_BITS, KV_GROUP_SIZES = (4, 8), (32, 64, 128)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. An assistant's may hold `tool_calls`; a tool's answers the one of `call_id` and
+    `name`.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    call_id: str = ""
+
+    @property
+    def said(self) -> str:
+        """All the text in it."""
+        return "\n".join([self.content, *(in_json(call.arguments) for call in self.tool_calls)])
 
     @classmethod
     def of(cls, value: Message | Mapping[str, Any]) -> Message:
@@ -122,6 +133,7 @@ class Request:
     draft: str | None = None
     draft_tokens: int | None = option(None, "tokens that a draft may guess ahead at once", int, 1, 64)
     keep_alive: float | str | None = None
+    tools: tuple[Tool, ...] = ()
 
     @property
     def precision(self) -> Precision:
@@ -137,7 +149,7 @@ class Request:
         if self.raw == bool(self.messages):
             raise EmptyPromptError("There is no prompt.", "Give a string or a list of messages.")
         text = self.prompt if self.prompt is not None else self.messages[-1].content
-        if not text.strip():
+        if not text.strip() and (self.raw or self.messages[-1].role != "tool"):
             raise EmptyPromptError("The prompt is empty.", "Write what the model should answer.")
         for name in ("model", "backend", "dtype", "quantize", "draft"):
             value = getattr(self, name)
@@ -151,6 +163,7 @@ class Request:
         object.__setattr__(self, "keep_alive", check_keep_alive(self.keep_alive))
         _check_kv(self)
         _check_draft(self)
+        _check_tools(self)
 
     @classmethod
     def of(
@@ -160,22 +173,24 @@ class Request:
         system: str | None = None,
         raw: bool = False,
         stop: str | Iterable[str] | None = None,
+        tools: Iterable[Any] = (),
         **options: Any,
     ) -> Request:
-        """Build a Request from what a person passes: a string or messages, and options by the field's names.
+        """Build a Request from what a person passes: a string or messages, and options by the field's names. `tools`
+        are functions, which are only described: what the model calls is in the Result, and nothing is run.
 
         Raises:
             PromptError: nothing to answer, or a message that is none.
             OptionError: an unknown option, or a value outside its range.
         """
         sampling = {f.name: options.pop(f.name) for f in fields(Sampling) if f.name in options}
-        names = {f.name for f in fields(cls)} - {"messages", "prompt", "sampling"}
+        names = {f.name for f in fields(cls)} - {"messages", "prompt", "sampling", "tools"}
         unknown = set(options) - names
         if unknown:
-            known = ", ".join(sorted({*option_fields(), *names, "system", "raw", "stop"}))
+            known = ", ".join(sorted({*option_fields(), *names, "system", "raw", "stop", "tools"}))
             raise OptionError(f"Unknown option {sorted(unknown)[0]!r}.", f"Options are {known}.")
         body = _body(prompt, system, raw)
-        return cls(**body, sampling=Sampling(**sampling), stop=_stops(stop), **options)
+        return cls(**body, sampling=Sampling(**sampling), stop=_stops(stop), tools=_tools(tools), **options)
 
 
 def _body(prompt: Any, system: str | None, raw: bool) -> dict[str, Any]:
@@ -208,6 +223,14 @@ def _stops(stop: str | Iterable[str] | None) -> tuple[str, ...]:
         if not isinstance(text, str) or not text:
             raise OptionError(f"stop is {text!r}.", "A stop string is text of at least one character.")
     return stops
+
+
+def _tools(tools: Iterable[Any]) -> tuple[Tool, ...]:
+    from .toolbox import as_tool
+
+    if not isinstance(tools, Iterable) or isinstance(tools, str | Mapping):
+        raise OptionError(f"tools is {tools!r}.", "It takes a list of functions.")
+    return tuple(as_tool(tool) for tool in tools)
 
 
 def option_fields() -> dict[str, Field[Any]]:
@@ -303,6 +326,15 @@ def _check_draft(request: Request) -> None:
         raise OptionError(
             f"draft_tokens is {request.draft_tokens} without a draft.", f"Give draft too: a model's name, or {LOOKUP}."
         )
+
+
+def _check_tools(request: Request) -> None:
+    names = [tool.name for tool in request.tools]
+    if request.raw and names:
+        raise PromptError("Tools need the chat template.", "Leave out either `raw` or `tools`.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise OptionError(f"Two tools are called {twice}.", "Give one of them another name.")
 
 
 def _range(low: float | None, high: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from .decision import Rejected
 from .request import Sampling
+from .tools import ToolCall
 
 FinishReason = Literal["stop", "length", "interrupted"]
 
@@ -167,6 +168,10 @@ class Result:
     one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one. A
     `cached` answer was generated earlier, in the time that `original` tells; `timings` are those of finding it again.
     `speculation` is None where every token was decoded by itself.
+
+    `tool_calls` are those that the model asked for, and of a conversation all on the way to the answer, each with what
+    came back. `before` are the generations that it took before its own: rounds of tools, a summary of earlier turns;
+    no figure here counts them. `left_out` is how many of the conversation's oldest turns the model was not given.
     """
 
     text: str
@@ -179,6 +184,9 @@ class Result:
     cached: bool = False
     original: Timings | None = None
     speculation: Speculation | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    before: tuple[Result, ...] = ()
+    left_out: int = 0
 
     @property
     def generation_tokens(self) -> int:

@@ -23,7 +23,13 @@ class LlamaTokenizer(Tokenizer):
         stated = metadata.get(ENDS)
         self.end_ids = frozenset(stated if isinstance(stated, tuple) else vocabulary.ends())
         self.markers = self._thinking_markers()
-        self.decode = self.inner.shown(self.markers)
+        self.decode = self.decode_with(())
+
+    def decode_with(self, shown: tuple[str, ...]) -> Any:
+        """See Tokenizer.decode_with."""
+        vocabulary = self.inner.get_vocab() if shown else {}
+        own = tuple(marker for marker in shown if marker in vocabulary)
+        return self.inner.shown((*(self.markers or ()), *own))
 
 
 class Inner:
@@ -59,7 +65,11 @@ class Inner:
         return text[1:] if self._leading_space and text.startswith(" ") else text
 
     def apply_chat_template(
-        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = False, tokenize: bool = False
+        self,
+        messages: Sequence[dict[str, Any]],
+        add_generation_prompt: bool = False,
+        tokenize: bool = False,
+        tools: Sequence[dict[str, Any]] | None = None,
     ) -> Any:
         """The text of a conversation, or its ids.
 
@@ -67,12 +77,12 @@ class Inner:
             jinja2.TemplateError: the template refused the messages.
         """
         tokens = {"bos_token": self.bos_token or "", "eos_token": self.eos_token or ""}
-        text = render(self.chat_template or "", messages, prompt=add_generation_prompt, **tokens)
+        text = render(self.chat_template or "", messages, prompt=add_generation_prompt, tools=tools, **tokens)
         return self.encode(text, add_special_tokens=False) if tokenize else text
 
-    def shown(self, markers: tuple[str, str] | None) -> Any:
-        """What turns ids into text without special tokens, thinking markers excepted."""
-        kept = {self.get_vocab()[marker] for marker in markers} if markers else set()
+    def shown(self, markers: tuple[str, ...]) -> Any:
+        """What turns ids into text without special tokens, those in `markers` excepted."""
+        kept = {self.get_vocab()[marker] for marker in markers}
         vocabulary, leading = self._vocabulary, self._leading_space
 
         def decode(ids: Sequence[int]) -> str:

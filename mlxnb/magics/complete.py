@@ -12,6 +12,7 @@ from ..conversion import GROUPS, KINDS, RECIPES
 from ..errors import MlxnbError
 from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE
 from . import commands, kernel_options
+from .chat_line import CHAT_COMMANDS
 from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
 
@@ -31,6 +32,7 @@ PARSERS: dict[str, Callable[[], OptionParser]] = {
 # Magics whose first word is a command, and the commands that a model's name follows.
 COMMANDS: dict[str, Iterable[str]] = {"mlxnb": commands.COMMANDS, "patch_kernels": kernel_options.COMMANDS}
 NAMING = ("load", "unload", "convert")
+OVERFLOWS = ("error", "drop", "summarise")  # spelled out: importing the engine for them would make %load_ext slow
 
 
 def model_names() -> list[str]:
@@ -52,6 +54,13 @@ def backend_names() -> list[str]:
     return ["auto", *engine().backends]
 
 
+def chat_names() -> list[str]:
+    """The conversations."""
+    from .. import engine
+
+    return list(engine().chats)
+
+
 def uses() -> Iterable[str]:
     """What `--recommend` takes."""
     from ..models.uses import USES
@@ -63,6 +72,8 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "model": model_names,
     "draft": lambda: [LOOKUP, *model_names()],
     "backend": backend_names,
+    "chat": chat_names,
+    "overflow": lambda: OVERFLOWS,
     "format": lambda: FORMATS,
     "cache": lambda: CACHE_MODES,
     "kv_bits": lambda: map(str, KV_BITS),
@@ -95,6 +106,8 @@ def _commands(magic: str, before: list[str], word: str) -> tuple[Iterable[str], 
     if not before:
         return COMMANDS[magic], word
     candidates, begun = _after_dash(PARSERS[magic](), before, word)
+    if magic == "mlxnb" and before[0] == "chat" and not candidates:
+        return (chat_names(), word) if len(before) == 1 else (CHAT_COMMANDS if len(before) == 2 else (), word)
     return (model_names(), word) if not candidates and before[-1] in NAMING else (candidates, begun)
 
 

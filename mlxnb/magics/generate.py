@@ -11,8 +11,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 
 from ..errors import EmptyAnswerError, GenerationError
 from ..render.numbers import plural
-from .call import fill_in, format_of, request_of
-from .chats import Chats
+from .call import fill_in, format_of, request_of, talk_of
 from .defaults import MLXNB
 from .fail import interrupted, one_line_errors
 from .follow import follow, stop
@@ -20,11 +19,13 @@ from .line import read_line
 from .options import generate_parser
 from .place import Place
 from .shown import Shown
+from .turn import CellFront, terms_of
 
 if TYPE_CHECKING:
     from ..request import Request
     from ..result import Result
     from ..runtime import Job
+    from ..runtime.exchange import Finish, Terms
 
 
 @magics_class
@@ -35,7 +36,7 @@ class GenerateMagics(Magics):
         super().__init__(shell)
         self._ip = shell
         self._parser = generate_parser()
-        self._defaults, self._shown, self._chats = defaults, shown, Chats()
+        self._defaults, self._shown = defaults, shown
 
     # IPython would replace {x} and $x on the line only, and not in the body; `{{ x }}` works alike in both.
     @no_var_expand
@@ -50,17 +51,34 @@ class GenerateMagics(Magics):
         names = {**self._ip.user_ns, **(local_ns or {})}
         prompt = fill_in(options, rest if cell is None else cell.removesuffix("\n"), names)
         kind = format_of(options, self._defaults)
-        request = request_of(options, prompt, self._defaults, self._chats)
-        result = self._run(request, options, kind)
-        self._settle(result, request, options)
+        terms = terms_of(options, names)
+        if options.chat or terms.tools:
+            result = self._converse(prompt, options, kind, terms)
+        else:
+            result = self._run(request_of(options, prompt, self._defaults), options, kind)
+        self._settle(result, options)
         if kind == "code" and not options.quiet:
             self._offer_code(result)
         return result
 
     generate.__doc__ = generate_parser().format_help()
 
-    def _run(self, request: Request, options: argparse.Namespace, kind: str) -> Result:
-        """Generate and show; an interrupt keeps and shows what there is, and then ends the cell."""
+    def _converse(self, prompt: str, options: argparse.Namespace, kind: str, terms: Terms) -> Result:
+        """Ask in a conversation, and show what leads to the answer; without a name in one that nobody keeps."""
+        from .. import engine
+        from ..runtime.chats import Chat
+
+        chats = engine().chats
+        chat = chats.open(options.chat) if options.chat else Chat(chats, "this cell")
+        talk = talk_of(options, prompt, self._defaults, chat.conversation)
+        request = request_of(options, prompt, self._defaults, talk, terms.tools.values())
+        front = CellFront(lambda asked, finish: self._run(asked, options, kind, finish), quiet=options.quiet)
+        return chat.take(talk, request, terms, front)
+
+    def _run(self, request: Request, options: argparse.Namespace, kind: str, finish: Finish = lambda r: r) -> Result:
+        """Generate and show what `finish` makes of the answer, if anything; an interrupt keeps and shows what there is,
+        and then ends the cell.
+        """
         from .. import engine
 
         with Place(kind, request.model, stream=not options.no_stream, quiet=options.quiet) as place:
@@ -68,26 +86,30 @@ class GenerateMagics(Magics):
             try:
                 result = follow(job, place)
             except KeyboardInterrupt:
-                raise self._stopped(job, place, options) from None
+                raise self._stopped(job, place, options, finish) from None
             except GenerationError as error:
                 if error.partial is not None:
                     place.finish(error.partial)
                 raise
-            place.finish(result)
-        self._shown.add(result)
-        return result
+            shown = finish(result)
+            if shown is None:
+                return result
+            place.finish(shown)
+        self._shown.add(shown)
+        return shown
 
-    def _stopped(self, job: Job, place: Place, options: argparse.Namespace) -> KeyboardInterrupt:
+    def _stopped(self, job: Job, place: Place, options: argparse.Namespace, finish: Finish) -> KeyboardInterrupt:
         """Keep and show the partial answer; the error to end the cell with."""
         result = stop(job)
         if result is None:
             return interrupted("stopped without an answer; what the engine was doing ends in the background.")
+        result = finish(result) or result
         place.finish(result)
         self._keep(result, options.into)
         count = plural(result.generation_tokens, "token")
         return interrupted(f"stopped after {count}; the partial answer is in `{options.into or '_'}`.")
 
-    def _settle(self, result: Result, request: Request, options: argparse.Namespace) -> None:
+    def _settle(self, result: Result, options: argparse.Namespace) -> None:
         """Put a finished answer where it belongs."""
         if options.into:
             self._keep(result, options.into)
@@ -95,8 +117,6 @@ class GenerateMagics(Magics):
             raise EmptyAnswerError(
                 "The model ended its turn without a word.", "Reword the prompt, or try a higher --temperature."
             )
-        if options.chat:
-            self._chats.answered(options.chat, request.messages, result)
 
     def _keep(self, result: Result, name: str | None) -> None:
         if name:

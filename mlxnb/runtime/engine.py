@@ -30,6 +30,7 @@ from .answering import Answering
 from .bar import Bar, Wanted, shown
 from .batch import Answer, BatchJob, as_jobs
 from .caches import Caches
+from .chats import Chats
 from .conversion import ConversionReport, Order, convert
 from .finding import once
 from .here import models_here, recommended_here
@@ -71,6 +72,7 @@ class Engine:
         self._models = LoadedModels(self.backends, self.cache, rate_book() if caching else None)
         self._answering = Answering(self.backends, self._models, self.cache, self._worker.submit, lambda: self.closed)
         self._jobs = self._answering.jobs
+        self.chats = Chats(self)  # the conversations, by name
         self._closed = False
         self._pid = os.getpid()
 
