@@ -41,7 +41,7 @@ class Conversation:
         """The messages of each turn."""
         said = self.messages[len(self.system) :]
         begins = [i for i, message in enumerate(said) if message.role == "user"]
-        return [said[begin:end] for begin, end in zip(begins, [*begins[1:], len(said)], strict=True)]
+        return [said[begin:end] for begin, end in zip(begins, [*begins[1:], len(said)], strict=False)]
 
     def given(self) -> tuple[Message, ...]:
         """The messages that the model is given."""

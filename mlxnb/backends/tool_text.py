@@ -125,7 +125,7 @@ def _llama(text: str, tools: Sequence[Tool]) -> tuple[str, list[ToolCall]]:
             break
         calls.append(_call_of(value, left))
         left = after.lstrip(" ;\n")
-    return "", calls
+    return "", calls or [broken("", text)]
 
 
 def _mistral(text: str, tools: Sequence[Tool]) -> tuple[str, list[ToolCall]]:
@@ -141,7 +141,7 @@ def _mistral(text: str, tools: Sequence[Tool]) -> tuple[str, list[ToolCall]]:
             calls += [_call_of(each, part) for each in value]
         else:
             calls.append(_call_of(value, part))
-    return "", calls
+    return "", calls or [broken("", text)]
 
 
 STYLES = (

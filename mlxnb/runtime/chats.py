@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 from ..conversation import Conversation, load, save
 from ..errors import ConversationError, OptionError
@@ -127,15 +126,8 @@ class Chats:
     """Conversations by name, for as long as the engine lives; those without a turn are not listed."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = ref(engine)
+        self.engine = engine
         self._held: dict[str, Chat] = {}
-
-    @property
-    def engine(self) -> Engine:
-        """What answers in them."""
-        engine = self._engine()
-        assert engine is not None
-        return engine
 
     def open(self, name: str) -> Chat:
         """The conversation of a name, a new one where there is none.
@@ -163,7 +155,7 @@ class Chats:
         return iter([name for name, chat in self._held.items() if chat.conversation.messages])
 
     def __len__(self) -> int:
-        return len(list(self))
+        return sum(1 for _ in self)
 
     def add(self, name: str, conversation: Conversation) -> Chat:
         """A conversation under a new name.
