@@ -32,7 +32,7 @@ def chats_table(chats: Chats) -> Table:
     rows = [_row(chats[name]) for name in chats]
     if not rows:
         return Table(["conversations"], [["none yet: %%generate --chat NAME begins one"]])
-    columns = ("conversation", "turns", "left out", ("last prompt and answer", "tokens"), "model", "last question")
+    columns = ("conversation", "turns", "left out", ("last turn", "tokens"), "model", "last question")
     return Table(columns, rows, bold="conversation")
 
 
