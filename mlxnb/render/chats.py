@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..request import Message
 from . import style
 from .cells import Cell
 from .footer import model_label
@@ -16,7 +17,6 @@ from .table import Table
 from .text import one_row, plain
 
 if TYPE_CHECKING:
-    from ..request import Message
     from ..runtime.chats import Chat, Chats
 
 SHORT = 60  # characters of a question in the table
@@ -84,6 +84,8 @@ class WholeChat:
         talk = self._talk
         yield from (("system", message) for message in talk.system)
         for number, turn in enumerate(talk.turns, 1):
+            if talk.summary and number == talk.left_out + 1:
+                yield "summary of what was left out", Message("assistant", talk.summary)
             gone = ("left out, summarised" if talk.summary else "left out") if number <= talk.left_out else ""
             for message in turn:
                 who = f"{message.role} {one_row(message.name)}".strip()

@@ -100,9 +100,9 @@ def _ending(result: Result) -> list[Item]:
     if result.cached:
         took = f", which took {duration(result.original.total)}" if result.original and result.original.total else ""
         ends.append(Item("cached", f"Found again; it was generated earlier{took}. --cache off computes it anew."))
-    if result.left_out:
-        why = next((note for note in p.notes if note.startswith("overflow: ")), "")
-        ends.append(Item(f"{plural(result.left_out, 'turn')} left out", why or "The context did not hold them."))
+    why = one_row(next((note for note in p.notes if note.startswith("overflow: ")), ""))
+    if why:
+        ends.append(Item(f"{plural(result.left_out, 'turn')} left out" if result.left_out else "turns left out", why))
     refused = [rejected for rejected in p.passed_over if not isinstance(rejected, Absent)]
     if refused:
         ends.append(Item("fallback", "\n".join(one_row(str(rejected)) for rejected in refused)))

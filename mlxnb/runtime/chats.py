@@ -73,7 +73,9 @@ class Chat:
             raise ConversationError(f"{self.name} is being answered.", "Wait, or ask in a fork of it.")
         try:
             engine = self._chats.engine
-            exchange = Exchange(engine, talk, request, terms, front or Silent(engine))
+            goes_on = talk.system == self.conversation.system and not terms.tools
+            last = self.last if goes_on and self.last is not None and not self.last.tool_calls else None
+            exchange = Exchange(engine, talk, request, terms, front or Silent(engine), last)
             result = exchange.run()
             # One that was interrupted or is empty leaves the conversation as it was.
             if result.finish_reason != "interrupted" and result.text.strip():

@@ -107,8 +107,16 @@ class Exchange:
     Nothing of it is in the conversation before it is whole.
     """
 
-    def __init__(self, engine: Engine, talk: Conversation, request: Request, terms: Terms, front: Front) -> None:
-        self._engine, self._request, self._terms, self._front = engine, request, terms, front
+    def __init__(
+        self,
+        engine: Engine,
+        talk: Conversation,
+        request: Request,
+        terms: Terms,
+        front: Front,
+        last: Result | None = None,
+    ) -> None:
+        self._engine, self._request, self._terms, self._front, self._last = engine, request, terms, front, last
         self.talk = talk
         self._before: list[Result] = []
         self._calls: list[ToolCall] = []
@@ -167,7 +175,7 @@ class Exchange:
 
     def _whole(self, result: Result) -> Result:
         """The Result of the turn: its last generation, with all that led to it."""
-        note, p = self._fitted.note, result.provenance
+        note, p = self._fitted.note or cut_by_server(self._last, result), result.provenance
         return replace(
             result,
             tool_calls=(*self._calls, *result.tool_calls),
@@ -207,3 +215,17 @@ class Exchange:
             done = run(call, tools[call.name], arguments)
         self._front.called(done)
         return done
+
+
+def cut_by_server(last: Result | None, result: Result) -> str:
+    """A note where a server left out earlier turns by itself, which some do and none tells: it counted fewer tokens of
+    a prompt than of the one that it goes on from. Empty where nothing shows that.
+    """
+    if last is None or not last.provenance.backend == result.provenance.backend == "server":
+        return ""
+    before, now = last.provenance.prompt_tokens, result.provenance.prompt_tokens
+    if last.provenance.model != result.provenance.model or not 0 < now < before:
+        return ""
+    return (
+        f"overflow: the server counted {now} tokens of a prompt that goes on from {before}: it left out earlier turns"
+    )

@@ -135,3 +135,15 @@ def test_the_context_of_a_server_cannot_be_counted() -> None:
         with pytest.raises(OptionError, match=r"overflow drop cannot be done for .*: the server backend does not tell"):
             talk.ask("b", overflow="drop", **options)
     assert len(endpoint.asked) == 1
+
+
+def test_a_server_that_cuts_a_conversation_is_found_out() -> None:
+    def counted(prompt: int) -> Reply:
+        return Reply((piece("ok"), piece(finish="stop"), usage(prompt, 1), DONE))
+
+    with serving(counted(50), counted(90), counted(64)) as endpoint, engine_for() as engine:
+        talk = engine.chats.open("trip")
+        results = [talk.ask("a", model=endpoint.url, backend="server") for _ in range(3)]
+    notes = [[note for note in result.provenance.notes if note.startswith("overflow")] for result in results]
+    said = "overflow: the server counted 64 tokens of a prompt that goes on from 90: it left out earlier turns"
+    assert notes == [[], [], [said]]
