@@ -4,6 +4,7 @@ The ways, by the chat templates of the models that have them:
 
 - Hermes and Qwen: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, several one after the other
 - Qwen3-Coder: `<tool_call><function=name><parameter=key>value</parameter></function></tool_call>`
+- GLM 4.5: `<tool_call>name<arg_key>key</arg_key><arg_value>value</arg_value></tool_call>`
 - Llama 3: the whole answer is `{"name": …, "parameters": {…}}`, after `<|python_tag|>` or not; `;` between several
 - Mistral: `[TOOL_CALLS]` and a list of `{"name": …, "arguments": {…}}`, or `name[ARGS]{…}` for each
 """
@@ -23,6 +24,8 @@ HERMES, LLAMA, MISTRAL = "<tool_call>", "<|python_tag|>", "[TOOL_CALLS]"
 ONE_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
 FUNCTION = re.compile(r"\s*<function=([^>\s]+)>(.*?)(?:</function>)?\s*", re.DOTALL)
 PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+KEYED = re.compile(r"\s*([\w.-]+)\s*((?:<arg_key>.*)?)", re.DOTALL)
+ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
 NAMED = re.compile(r"\s*([\w.-]+)\s*(?:\[CALL_ID\]\w*)?\[ARGS\]\s*")
 SHOWN = 200  # characters of a broken call that are given back
 
@@ -93,12 +96,13 @@ def _hermes(text: str, tools: Sequence[Tool]) -> tuple[str, list[ToolCall]]:
 
 
 def _in_tags(text: str, tools: Sequence[Tool]) -> ToolCall:
-    found = FUNCTION.fullmatch(text)
-    if found is None:
-        return _from_json(text)
-    schemas: Any = next((tool.parameters.get("properties", {}) for tool in tools if tool.name == found[1]), {})
-    given = {key: _typed(value, schemas.get(key)) for key, value in PARAMETER.findall(found[2])}
-    return ToolCall(found[1], _whole(given))
+    for call, argument in ((FUNCTION, PARAMETER), (KEYED, ARGUMENT)):
+        found = call.fullmatch(text)
+        if found is not None:
+            schemas: Any = next((tool.parameters.get("properties", {}) for tool in tools if tool.name == found[1]), {})
+            given = {key: _typed(value, schemas.get(key)) for key, value in argument.findall(found[2])}
+            return ToolCall(found[1], _whole(given))
+    return _from_json(text)
 
 
 def _typed(text: str, schema: Any) -> Any:

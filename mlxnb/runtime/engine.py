@@ -82,8 +82,8 @@ class Engine:
 
         Args:
             prompt: a string, or messages as `{"role", "content"}` mappings.
-            **options: `model`, `backend`, `system`, `raw`, `stop`, `strict`, `dtype`, `quantize`, `max_tokens` and
-                the sampling fields; see `Request.of`.
+            **options: `model`, `backend`, `system`, `raw`, `stop`, `tools`, `strict`, `dtype`, `quantize`,
+                `max_tokens` and the sampling fields; see `Request.of`.
 
         Raises:
             MlxnbError: the request, the model or the backend cannot be used.

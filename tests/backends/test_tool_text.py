@@ -34,6 +34,14 @@ CASES = {
         "",
         [ToolCall("weather", {"city": "12", "days": 3})],
     ),
+    "glm": (
+        HERMES,
+        "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Rome</arg_value>\n<arg_key>days</arg_key>"
+        "<arg_value>2</arg_value></tool_call>",
+        "",
+        [ToolCall("weather", {"city": "Rome", "days": 2})],
+    ),
+    "glm without": (HERMES, "<tool_call>weather\n</tool_call>", "", [ToolCall("weather")]),
     "no call": (HERMES, "The tag <tool is no call, {} neither.", "The tag <tool is no call, {} neither.", []),
     "mistral": (MISTRAL, '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "Rome"}}]', "", [ROME]),
     "mistral two": (
