@@ -12,7 +12,7 @@ from ..conversation import Conversation, load, save
 from ..errors import ConversationError, OptionError
 from ..request import Request
 from ..result import Result
-from ..toolbox import Function, named
+from ..toolbox import Function, as_tool, named
 from .exchange import ROUNDS, Exchange, Front, Silent, Terms
 from .overflow import ERROR
 
@@ -56,7 +56,7 @@ class Chat:
             MlxnbError: what `Engine.generate` raises.
         """
         functions = named(tools)
-        allowed = frozenset(each if isinstance(each, str) else each.__name__ for each in allow)
+        allowed = frozenset(each if isinstance(each, str) else as_tool(each).name for each in allow)
         terms = Terms(overflow, functions, allowed, rounds)
         talk = self.conversation.asked(prompt, system)
         request = Request.of(talk.given(), tools=functions.values(), **options)

@@ -151,6 +151,8 @@ class Exchange:
         self._fitted = fitted(self._engine, self.talk, self._request, terms.overflow, self._summarise)
         self.talk = replace(self._fitted.conversation, messages=self.talk.messages)
         self._before += self._fitted.summaries
+        if self._fitted.summaries:
+            self._front.summarised(self._fitted.summaries[-1], self.talk.left_out)
         try:
             return self._front.answer(replace(self._request, messages=self.talk.given()), self._finish)
         except PromptTooLongError as err:
@@ -158,10 +160,8 @@ class Exchange:
                 raise
             raise PromptTooLongError(err.message, f"{err.remedy} {REMEDY}") from err
 
-    def _summarise(self, request: Request, turns: int) -> Result:
-        result = self._front.answer(request, lambda result: None)
-        self._front.summarised(result, turns)
-        return result
+    def _summarise(self, request: Request) -> Result:
+        return self._front.answer(request, lambda result: None)
 
     def _finish(self, result: Result) -> Result | None:
         self._latest = result

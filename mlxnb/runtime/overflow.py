@@ -60,15 +60,14 @@ def check_overflow(overflow: str) -> str:
 
 
 def fitted(
-    engine: Engine, talk: Conversation, request: Request, overflow: str, summarise: Callable[[Request, int], Result]
+    engine: Engine, talk: Conversation, request: Request, overflow: str, summarise: Callable[[Request], Result]
 ) -> Fitted:
     """The conversation with as many of its oldest turns left out as the context asks for, so that there is room for the
-    answer too: `max_tokens`, or half of the context where that is less. `summarise` answers a request for a summary of
-    so many turns.
+    answer too: `max_tokens`, or half of the context where that is less. `summarise` answers a request for a summary.
 
     Raises:
         OptionError: the model is a server's, which tells only afterwards how long a prompt was.
-        PromptTooLongError: one turn alone is too long to be summarised.
+        EmptyAnswerError: the model has nothing to say for a summary.
     """
     if overflow == ERROR or len(talk.turns) - talk.left_out < 2:
         return Fitted(talk)
@@ -141,16 +140,21 @@ def _summary(
     context: int,
     before: str,
     turns: Sequence[Sequence[Message]],
-    summarise: Callable[[Request, int], Result],
+    summarise: Callable[[Request], Result],
 ) -> tuple[str, list[Result]]:
-    """One summary of an earlier one and of turns, in as few generations as the context allows."""
-    limit, left, made = summary_tokens(context), list(turns), list[Result]()
+    """One summary of an earlier one and of turns, in as few generations as the context allows; a turn that is too long
+    for one is read in pieces.
+    """
+    limit, left, made = summary_tokens(context), [_said(turn) for turn in turns], list[Result]()
     while left:
         asks = [_asking(length.request, before, left[:count], limit) for count in range(1, len(left) + 1)]
         fit = sum(tokens + limit <= context for tokens in length.counted(asks))
+        if not fit and len(left[0]) < 2:
+            raise PromptTooLongError(f"A context of {context} tokens holds no summary.", "Take --overflow drop.")
         if not fit:
-            raise PromptTooLongError("One turn alone is too long to be summarised.", "Take --overflow drop.")
-        result = summarise(asks[fit - 1], fit)
+            left[:1] = _halves(left[0])
+            continue
+        result = summarise(asks[fit - 1])
         if not result.text.strip():
             raise EmptyAnswerError("The model made no summary.", "Take --overflow drop, or a larger model.")
         before, left = result.text.strip(), left[fit:]
@@ -158,8 +162,18 @@ def _summary(
     return before, made
 
 
-def _asking(request: Request, before: str, turns: Sequence[Sequence[Message]], limit: int) -> Request:
-    said = [f"{ROLES[message.role]}: {message.content}" for turn in turns for message in turn if message.content]
+def _halves(text: str) -> list[str]:
+    """A text in two, between words where there are any."""
+    middle = len(text) // 2
+    at = text.rfind(" ", 1, middle) + 1 or middle
+    return [text[:at], text[at:]]
+
+
+def _said(turn: Sequence[Message]) -> str:
+    return "\n".join(f"{ROLES[message.role]}: {message.content}" for message in turn if message.content)
+
+
+def _asking(request: Request, before: str, said: Sequence[str], limit: int) -> Request:
     text = "\n".join([*([f"Before: {before}"] if before else []), *said])
     plain = {f.name: f.default for f in fields(Request) if f.name in OF_THE_ANSWER}
     ask = Message("user", ASK.format(words=limit // 2, said=text))

@@ -17,7 +17,7 @@ from mlxnb.errors import (
     OptionError,
     PromptTooLongError,
 )
-from mlxnb.request import Message
+from mlxnb.request import Message, Request
 from mlxnb.runtime import Engine
 from mlxnb.runtime.chats import Chat
 from tests.scripted import ScriptedBackend
@@ -156,7 +156,7 @@ def test_a_call_is_run_and_its_result_goes_back(chat: Chat, script: ScriptedBack
         (call("fails"), "LookupError: no Rome"),
         (call(arguments="{}"), "the arguments do not fit: city: Field required"),
         (call("rm"), "there is no tool 'rm'; the tools are weather, fails"),
-        ("<tool_call>oops</tool_call>", "the call was not understood, for it is no JSON object with a name: oops"),
+        ("<tool_call>{oops</tool_call>", "the call was not understood, for it is no JSON object with a name: {oops"),
     ],
 )
 def test_what_goes_wrong_is_told_to_the_model(chat: Chat, script: ScriptedBackend, written: str, error: str) -> None:
@@ -317,7 +317,7 @@ def test_the_oldest_turns_are_summarised_and_that_is_counted(real: dict[str, Any
     assert all(result.timings.reused_tokens > result.timings.prompt_tokens // 3 for result in kept)
 
 
-def test_one_turn_that_is_too_long_is_an_error_however(real: dict[str, Any]) -> None:
+def test_a_question_that_is_too_long_is_an_error_however(real: dict[str, Any]) -> None:
     engine = real.pop("engine")
     chat = engine.chats.open("long")
     chat.ask("Hi", max_tokens=8, **real)
@@ -326,3 +326,19 @@ def test_one_turn_that_is_too_long_is_an_error_however(real: dict[str, Any]) -> 
             chat.ask(LONG * 8, max_tokens=8, overflow=overflow, **real)
     assert len(chat) == 1
     assert chat.conversation.left_out == 0
+
+
+def test_a_turn_that_is_too_long_to_be_summarised_at_once_is_read_in_pieces(real: dict[str, Any]) -> None:
+    engine = real.pop("engine")
+
+    def fits(text: str) -> bool:
+        request = Request.of(text)
+        return bool(engine.call_with("pocket", lambda model: len(model.tokenizer.prompt(request).ids)) <= 1000)
+
+    longest = next(text for text in ((LONG * 9)[:end] for end in range(9000, 0, -100)) if fits(text))
+    chat = engine.chats.open("pieces")
+    chat.ask(longest, max_tokens=8, **real)
+    result = chat.ask("Where is sqrt?", max_tokens=30, overflow="summarise", **real)
+    assert result.left_out == 1
+    assert len(result.before) >= 2
+    assert all(each.provenance.prompt_tokens + each.provenance.max_tokens <= 1024 for each in result.before)
