@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,16 +53,21 @@ class Message:
 
     @classmethod
     def of(cls, value: Message | Mapping[str, Any]) -> Message:
-        """A Message from itself or from a `{"role": …, "content": …}` mapping."""
+        """A Message from itself or from a `{"role": …, "content": …}` mapping, which may have `tool_calls`, or `name` and
+        `tool_call_id`, as OpenAI's API has them.
+        """
         if isinstance(value, Message):
             return value
         if not isinstance(value, Mapping) or not {"role", "content"} <= set(value):
             raise PromptError(f"A message is {value!r}, not a mapping with the keys role and content.")
         if value["role"] not in ROLES:
             raise PromptError(f"A message has the role {value['role']!r}.", f"Roles are {', '.join(ROLES)}.")
-        if not isinstance(value["content"], str):
-            raise PromptError(f"A message's content is a {type(value['content']).__name__}, not a string.")
-        return cls(value["role"], value["content"])
+        calls = _calls(value.get("tool_calls") or ())
+        content = "" if calls and value["content"] is None else value["content"]
+        for name, text in (("content", content), *((name, value.get(name) or "") for name in ("name", "tool_call_id"))):
+            if not isinstance(text, str):
+                raise PromptError(f"A message's {name} is a {type(text).__name__}, not a string.")
+        return cls(value["role"], content, calls, value.get("name") or "", value.get("tool_call_id") or "")
 
 
 def option(default: Any, text: str, kind: type, low: float | None = None, high: float | None = None) -> Any:
@@ -213,6 +219,24 @@ def _body(prompt: Any, system: str | None, raw: bool) -> dict[str, Any]:
             raise PromptError("There are two system messages.", "Give it once: in the messages or as `system`.")
         messages = (Message("system", system), *messages)
     return {"messages": messages}
+
+
+def _calls(values: Any) -> tuple[ToolCall, ...]:
+    """Calls as OpenAI's API has them, their arguments as JSON text or as a mapping."""
+    made = []
+    for value in values if isinstance(values, Sequence) and not isinstance(values, str) else (values,):
+        function = value.get("function") if isinstance(value, Mapping) else None
+        given = function.get("arguments") if isinstance(function, Mapping) else None
+        try:
+            given = json.loads(given) if isinstance(given, str) else given
+        except ValueError:
+            given = None
+        if not isinstance(given, Mapping) or not isinstance(function.get("name"), str):
+            raise PromptError(
+                f"A message's tool_calls hold {value!r}.", "A call has a function with name and arguments."
+            )
+        made.append(ToolCall(function["name"], given, str(value.get("id") or "")))
+    return tuple(made)
 
 
 def _stops(stop: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mlxnb.errors import OptionError, ServerError
+from mlxnb.errors import OptionError, PromptError, ServerError
+from mlxnb.request import Request
 from tests.backends.served import ask, engine_for, nothing_set  # noqa: F401
 from tests.endpoint import DONE, Endpoint, Reply, piece, refuses, says, serving, usage
 
@@ -147,3 +148,39 @@ def test_a_server_that_cuts_a_conversation_is_found_out() -> None:
     notes = [[note for note in result.provenance.notes if note.startswith("overflow")] for result in results]
     said = "overflow: the server counted 64 tokens of a prompt that goes on from 90: it left out earlier turns"
     assert notes == [[], [], [said]]
+
+
+def test_a_loop_of_ones_own_goes_by_openais_messages() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+    messages = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "21", "tool_call_id": "a", "name": "weather"},
+    ]
+    with serving(says("Fine.")) as endpoint:
+        assert ask(endpoint, messages, tools=[weather]).text == "Fine."
+    _, answer, tool = endpoint.asked[0].body["messages"]
+    assert answer == {"role": "assistant", "content": "", "tool_calls": [call]}
+    assert tool == {"role": "tool", "content": "21", "tool_call_id": "a"}
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({"role": "assistant", "content": None}, "content is a NoneType"),
+        ({"role": "assistant", "content": "", "tool_calls": "x"}, "tool_calls hold 'x'"),
+        ({"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]}, "tool_calls hold "),
+        (
+            {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": 1, "arguments": "{}"}}]},
+            "tool_calls hold ",
+        ),
+        (
+            {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]},
+            "tool_calls hold ",
+        ),
+        ({"role": "tool", "content": "", "tool_call_id": 5}, "tool_call_id is a int, not a string"),
+    ],
+)
+def test_a_message_that_is_none_says_so(message: dict[str, Any], says: str) -> None:
+    with pytest.raises(PromptError, match=says):
+        Request.of([message, {"role": "user", "content": "Hi"}])
