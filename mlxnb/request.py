@@ -53,8 +53,8 @@ class Message:
 
     @classmethod
     def of(cls, value: Message | Mapping[str, Any]) -> Message:
-        """A Message from itself or from a `{"role": …, "content": …}` mapping, which may have `tool_calls`, or `name` and
-        `tool_call_id`, as OpenAI's API has them.
+        """A Message from itself or from a `{"role": …, "content": …}` mapping, which may have `tool_calls`, or `name`
+        and `tool_call_id`, as OpenAI's API has them.
         """
         if isinstance(value, Message):
             return value
@@ -64,10 +64,11 @@ class Message:
             raise PromptError(f"A message has the role {value['role']!r}.", f"Roles are {', '.join(ROLES)}.")
         calls = _calls(value.get("tool_calls") or ())
         content = "" if calls and value["content"] is None else value["content"]
-        for name, text in (("content", content), *((name, value.get(name) or "") for name in ("name", "tool_call_id"))):
+        texts = {"content": content, **{name: value.get(name) or "" for name in ("name", "tool_call_id")}}
+        for name, text in texts.items():
             if not isinstance(text, str):
                 raise PromptError(f"A message's {name} is a {type(text).__name__}, not a string.")
-        return cls(value["role"], content, calls, value.get("name") or "", value.get("tool_call_id") or "")
+        return cls(value["role"], content, calls, texts["name"], texts["tool_call_id"])
 
 
 def option(default: Any, text: str, kind: type, low: float | None = None, high: float | None = None) -> Any:
@@ -225,8 +226,9 @@ def _calls(values: Any) -> tuple[ToolCall, ...]:
     """Calls as OpenAI's API has them, their arguments as JSON text or as a mapping."""
     made = []
     for value in values if isinstance(values, Sequence) and not isinstance(values, str) else (values,):
-        function = value.get("function") if isinstance(value, Mapping) else None
-        given = function.get("arguments") if isinstance(function, Mapping) else None
+        held = value.get("function") if isinstance(value, Mapping) else None
+        function = held if isinstance(held, Mapping) else {}
+        given = function.get("arguments")
         try:
             given = json.loads(given) if isinstance(given, str) else given
         except ValueError:
