@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import EmptyPromptError, OptionError, PromptError
@@ -12,6 +12,9 @@ from ..request import Request, option_fields
 from .defaults import MLXNB
 from .options import FORMATS, NONE
 from .template import interpolate
+
+if TYPE_CHECKING:
+    from ..runtime.chats import Chats
 
 ESCAPES = {"\\n": "\n", "\\t": "\t"}
 
@@ -32,29 +35,16 @@ def fill_in(options: argparse.Namespace, prompt: str, names: Mapping[str, Any]) 
     return interpolate(prompt, names)
 
 
-def talk_of(options: argparse.Namespace, prompt: str, defaults: MLXNB, begun: Conversation) -> Conversation:
-    """A conversation with the prompt at its end.
-
-    Raises:
-        PromptError: there is no prompt, or `--raw` goes with what needs the chat template.
-    """
-    if not prompt.strip():
-        raise _empty()
-    if options.raw:
-        what = "A conversation needs" if options.chat else "Tools need"
-        other = "--chat" if options.chat else "--tool"
-        raise PromptError(f"{what} the chat template.", f"Leave out either --raw or {other}.")
+def talk_of(options: argparse.Namespace, prompt: str, defaults: MLXNB, chats: Chats) -> Conversation:
+    """The conversation that the line goes on with, the prompt at its end; without a name one that nobody keeps."""
+    begun = chats.open(options.chat).conversation if options.chat else Conversation()
     return begun.asked(prompt, options.system, defaults.system)
 
 
 def request_of(
-    options: argparse.Namespace,
-    prompt: str,
-    defaults: MLXNB,
-    talk: Conversation | None = None,
-    tools: Iterable[Any] = (),
+    options: argparse.Namespace, prompt: str, defaults: MLXNB, chats: Chats, tools: Iterable[Any] = ()
 ) -> Request:
-    """The Request: what the line says, and the defaults for the rest; with `talk` for what that conversation gives.
+    """The Request: what the line says, and the defaults for the rest.
 
     Raises:
         PromptError: there is no prompt, or `--raw` goes with an option that needs the chat template.
@@ -69,15 +59,17 @@ def request_of(
     if asked["quantize"] == NONE:
         asked["quantize"] = None
     stops = [_unescape(text) for text in given.get("stop", ())]
-    if talk is not None:
-        asked.pop("system")  # it is in the conversation
-        return Request.of(talk.given(), stop=stops, tools=tools, **asked)
     if not prompt.strip():
-        raise _empty()
+        raise EmptyPromptError("There is no prompt.", "Write it in the cell below %%generate, or after %generate.")
     if options.raw:
+        if options.chat:
+            raise PromptError("A conversation needs the chat template.", "Leave out either --raw or --chat.")
         asked["system"] = options.system
-        return Request.of(prompt, raw=True, stop=stops, **asked)
-    return Request.of(prompt, stop=stops, **asked)
+        return Request.of(prompt, raw=True, stop=stops, tools=tools, **asked)
+    if not options.chat:
+        return Request.of(prompt, stop=stops, tools=tools, **asked)
+    asked.pop("system")  # it is in the conversation
+    return Request.of(talk_of(options, prompt, defaults, chats).given(), stop=stops, tools=tools, **asked)
 
 
 def format_of(options: argparse.Namespace, defaults: MLXNB) -> str:
@@ -90,10 +82,6 @@ def format_of(options: argparse.Namespace, defaults: MLXNB) -> str:
     if kind not in FORMATS:
         raise OptionError(f"format is {kind!r}.", f"Formats are {', '.join(FORMATS)}.")
     return str(kind)
-
-
-def _empty() -> EmptyPromptError:
-    return EmptyPromptError("There is no prompt.", "Write it in the cell below %%generate, or after %generate.")
 
 
 def _number(name: str, text: str) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..request import Request
     from ..result import Result
     from ..runtime import Job
+    from ..runtime.chats import Chats
     from ..runtime.exchange import Finish, Terms
 
 
@@ -52,10 +53,11 @@ class GenerateMagics(Magics):
         prompt = fill_in(options, rest if cell is None else cell.removesuffix("\n"), names)
         kind = format_of(options, self._defaults)
         terms = terms_of(options, names)
+        request = request_of(options, prompt, self._defaults, self._chats, terms.tools.values())
         if options.chat or terms.tools:
-            result = self._converse(prompt, options, kind, terms)
+            result = self._converse(request, prompt, options, kind, terms)
         else:
-            result = self._run(request_of(options, prompt, self._defaults), options, kind)
+            result = self._run(request, options, kind)
         self._settle(result, options)
         if kind == "code" and not options.quiet:
             self._offer_code(result)
@@ -63,15 +65,19 @@ class GenerateMagics(Magics):
 
     generate.__doc__ = generate_parser().format_help()
 
-    def _converse(self, prompt: str, options: argparse.Namespace, kind: str, terms: Terms) -> Result:
-        """Ask in a conversation, and show what leads to the answer; without a name in one that nobody keeps."""
+    @property
+    def _chats(self) -> Chats:
+        """The conversations, which are the engine's."""
         from .. import engine
+
+        return engine().chats
+
+    def _converse(self, request: Request, prompt: str, options: argparse.Namespace, kind: str, terms: Terms) -> Result:
+        """Ask in a conversation, and show what leads to the answer; without a name in one that nobody keeps."""
         from ..runtime.chats import Chat
 
-        chats = engine().chats
-        chat = chats.open(options.chat) if options.chat else Chat(chats, "this cell")
-        talk = talk_of(options, prompt, self._defaults, chat.conversation)
-        request = request_of(options, prompt, self._defaults, talk, terms.tools.values())
+        chat = self._chats.open(options.chat) if options.chat else Chat(self._chats, "this cell")
+        talk = talk_of(options, prompt, self._defaults, self._chats)
         front = CellFront(lambda asked, finish: self._run(asked, options, kind, finish), quiet=options.quiet)
         return chat.take(talk, request, terms, front)
 

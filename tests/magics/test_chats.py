@@ -212,7 +212,7 @@ def test_rounds_end_in_the_cell_too(shell: InteractiveShell, script: ScriptedBac
         ("--tool wether Hi", OptionError, "There is no function wether in this notebook. Did you mean weather?"),
         ("--tool number Hi", OptionError, "number is a int. A tool is a function"),
         ("--tool zzz Hi", OptionError, "Define it in a cell above."),
-        ("--tool weather --raw Hi", PromptError, "Tools need the chat template. Leave out either --raw or --tool."),
+        ("--tool weather --raw Hi", PromptError, "Tools need the chat template. Leave out either `raw` or `tools`."),
         ("--tool weather", EmptyPromptError, "There is no prompt."),
         ("--tool weather --rounds 0 Hi", OptionError, "rounds is 0. It takes a whole number from 1 to 100."),
         ("--tool weather --rounds few Hi", OptionError, "rounds is 'few'."),
