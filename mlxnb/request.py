@@ -10,6 +10,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from .errors import EmptyPromptError, OptionError, PromptError
+from .schema import Schema
 from .tools import Tool, ToolCall, in_json
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -140,6 +141,7 @@ class Request:
     draft: str | None = None
     draft_tokens: int | None = option(None, "tokens that a draft may guess ahead at once", int, 1, 64)
     keep_alive: float | str | None = None
+    schema: Schema | None = None
     tools: tuple[Tool, ...] = ()
 
     @property
@@ -170,6 +172,7 @@ class Request:
         object.__setattr__(self, "keep_alive", check_keep_alive(self.keep_alive))
         _check_kv(self)
         _check_draft(self)
+        _check_schema(self)
         _check_tools(self)
 
     @classmethod
@@ -181,10 +184,14 @@ class Request:
         raw: bool = False,
         stop: str | Iterable[str] | None = None,
         tools: Iterable[Any] = (),
+        schema_in_prompt: bool = False,
         **options: Any,
     ) -> Request:
         """Build a Request from what a person passes: a string or messages, and options by the field's names. `tools`
         are functions, which are only described: what the model calls is in the Result, and nothing is run.
+
+        With `schema_in_prompt` the schema is written after the prompt, for the model to read; else it knows nothing of
+        it, and is only held to it.
 
         Raises:
             PromptError: nothing to answer, or a message that is none.
@@ -194,9 +201,11 @@ class Request:
         names = {f.name for f in fields(cls)} - {"messages", "prompt", "sampling", "tools"}
         unknown = set(options) - names
         if unknown:
-            known = ", ".join(sorted({*option_fields(), *names, "system", "raw", "stop", "tools"}))
+            known = ", ".join(sorted({*option_fields(), *names, "system", "raw", "stop", "schema_in_prompt", "tools"}))
             raise OptionError(f"Unknown option {sorted(unknown)[0]!r}.", f"Options are {known}.")
         body = _body(prompt, system, raw)
+        if schema_in_prompt:
+            body = _with_schema(body, options.get("schema"))
         return cls(**body, sampling=Sampling(**sampling), stop=_stops(stop), tools=_tools(tools), **options)
 
 
@@ -239,6 +248,19 @@ def _calls(values: Any) -> tuple[ToolCall, ...]:
             )
         made.append(ToolCall(function["name"], given, str(value.get("id") or "")))
     return tuple(made)
+
+
+def _with_schema(body: dict[str, Any], schema: Any) -> dict[str, Any]:
+    """The prompt, or its last message, with the schema after it in words."""
+    if schema is None:
+        raise OptionError("schema_in_prompt is on without a schema.", "Give schema too.")
+    said = f"\n\n{Schema.of(schema).said()}"
+    if "prompt" in body:
+        return {"prompt": body["prompt"] + said}
+    *before, last = body["messages"] or (None,)
+    if last is None or not last.content.strip():
+        return body  # which is refused for having no prompt
+    return {"messages": (*before, Message(last.role, last.content + said))}
 
 
 def _stops(stop: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -356,11 +378,23 @@ def _check_draft(request: Request) -> None:
 
 def _check_tools(request: Request) -> None:
     names = [tool.name for tool in request.tools]
+    if names and request.schema is not None:
+        raise OptionError("An answer that is kept to a schema can call no tool.", "Leave out either schema or tools.")
     if request.raw and names:
         raise PromptError("Tools need the chat template.", "Leave out either `raw` or `tools`.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise OptionError(f"Two tools are called {twice}.", "Give one of them another name.")
+
+
+def _check_schema(request: Request) -> None:
+    if request.schema is None:
+        return
+    object.__setattr__(request, "schema", Schema.of(request.schema))
+    if request.stop:
+        raise OptionError(
+            f"stop is {request.stop[0]!r} with a schema, which says itself where an answer ends.", "Leave out stop."
+        )
 
 
 def _range(low: float | None, high: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from .decision import Rejected
 from .request import Sampling
@@ -167,7 +167,10 @@ class Result:
     """One finished generation. `text` is the answer without thinking; `tokens` every generated token id except the
     one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one. A
     `cached` answer was generated earlier, in the time that `original` tells; `timings` are those of finding it again.
-    `speculation` is None where every token was decoded by itself.
+    `speculation` is None where every token was decoded by itself. `parsed` is what an answer that was asked for with a
+    schema says: an instance of the model or dataclass, a value of JSON, the choice, or the text that matched; None
+    where it was cut before its end.
+
 
     `tool_calls` are those that the model asked for, and of a conversation all on the way to the answer, each with what
     came back. `before` are the generations that it took before its own: rounds of tools, a summary of earlier turns;
@@ -184,6 +187,7 @@ class Result:
     cached: bool = False
     original: Timings | None = None
     speculation: Speculation | None = None
+    parsed: Any = None
     tool_calls: tuple[ToolCall, ...] = ()
     before: tuple[Result, ...] = ()
     left_out: int = 0

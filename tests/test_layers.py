@@ -12,6 +12,7 @@ LAYERS = [
         "decision",
         "request",
         "result",
+        "schema",
         "config",
         "conversation",
         "conversion",

@@ -166,6 +166,11 @@ def test_what_cannot_be_a_tool_says_why() -> None:
         named([weather, another()])
 
 
+def test_an_answer_that_is_kept_to_a_schema_calls_no_tool() -> None:
+    with pytest.raises(OptionError, match="kept to a schema can call no tool"):
+        Request.of("Hi", tools=[weather], schema=["yes", "no"])
+
+
 def test_a_request_with_tools_is_told_apart_and_hashable() -> None:
     asked = Request.of("Hi", tools=[weather])
     assert asked.tools == (as_tool(weather),)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..result import Chunk, FinishReason, Speculation
     from ..tools import ToolCall
     from .local import LocalModel
+    from .steering import Steering
 
 
 # The subject of a way to load a model by which it comes as it was asked for.
@@ -54,12 +55,13 @@ class ModelInfo:
 class Watch:
     """What the engine and a running generation tell each other, safe to read from any thread.
 
-    The engine sets `cancelled`, and `draft` to the draft model of a request that names one. The backend fills in the
-    rest: when it started, download progress in bytes and prefill progress in tokens, the finish reason, the seed it
-    really used, how the KV cache was really quantised, how speculative decoding goes, and the attention calls by path
-    where those are counted. `counted` is how many tokens the answer has, where only a server knows, `doing` what goes
-    on beside loading, in words, `tool_calls` what the model asks to call. What is left to do once the answer is out
-    waits in `afterwards`.
+    The engine sets `cancelled`, and `draft` to the draft model of a request that names one. A LocalModel sets
+    `steering`, where its decode loop has something to ask before it draws a token. The backend fills in the rest:
+    when it started, download progress in bytes and prefill progress in tokens, the finish reason, the seed it really
+    used, how the KV cache was really quantised, how speculative decoding goes, and the attention calls by path where
+    those are counted. `counted` is how many tokens the answer has, where only a server knows, `doing` what goes on
+    beside loading, in words, `tool_calls` what the model asks to call. What is left to do once the answer is out waits
+    in `afterwards`.
     """
 
     cancelled: Event = field(default_factory=Event)
@@ -79,6 +81,7 @@ class Watch:
     kv_group_size: int | None = None
     attention_calls: dict[str, int] = field(default_factory=dict)
     draft: LocalModel | None = None
+    steering: Steering | None = None
     speculation: Speculation | None = None
     tool_calls: list[ToolCall] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

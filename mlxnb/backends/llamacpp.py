@@ -33,6 +33,7 @@ from .numpy_sampling import NumpySampler, log_softmax
 from .prefill import Feeding, prefill, step_again
 from .quantization import with_quantization
 from .reuse import Feed
+from .steering import steered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -267,7 +268,7 @@ class LlamaCppModel(LocalModel):
 
     def tokens(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         """See LocalModel.tokens."""
-        draw = NumpySampler(request.sampling)
+        draw = steered(NumpySampler(request.sampling), watch.steering)
         self._context.use_threads(self._threads.best)
         self._context.reserve(len(ids) + min(limit, STEP))
         token = draw(prefill(feed, len(ids), PREFILL_STEP, self._feeding(ids, watch)), ids)

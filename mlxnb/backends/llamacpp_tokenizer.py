@@ -31,6 +31,10 @@ class LlamaTokenizer(Tokenizer):
         own = tuple(marker for marker in shown if marker in vocabulary)
         return self.inner.shown((*(self.markers or ()), *own))
 
+    def for_grammars(self) -> Any:
+        """See Tokenizer.for_grammars."""
+        return self.inner.for_grammars(sorted(self.end_ids))
+
 
 class Inner:
     """The part of transformers' tokenizers that is used here, over llama.cpp's vocabulary."""
@@ -79,6 +83,10 @@ class Inner:
         tokens = {"bos_token": self.bos_token or "", "eos_token": self.eos_token or ""}
         text = render(self.chat_template or "", messages, prompt=add_generation_prompt, tools=tools, **tokens)
         return self.encode(text, add_special_tokens=False) if tokenize else text
+
+    def for_grammars(self, ends: list[int]) -> Any:
+        """See Tokenizer.for_grammars."""
+        return self._vocabulary.for_grammars(ends)
 
     def shown(self, markers: tuple[str, ...]) -> Any:
         """What turns ids into text without special tokens, those in `markers` excepted."""

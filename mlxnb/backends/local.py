@@ -23,7 +23,9 @@ from .batch import Batch, Member
 from .memory import release
 from .reuse import Feed, Reuse
 from .row import Row
-from .speculative import Decoder, checked
+from .speculative import Decoder, checked, forced
+from .steering import Guide, Steering
+from .structure import structure_for
 from .tokenizer import Prompt, Tokenizer, check_context
 
 # Tokens of a whole prefill from which its rate says something, and of any from which it says enough: below, what a
@@ -79,8 +81,9 @@ class LocalModel(ABC):
 
         Feeds what `feed` does not hold yet, pauses at its places to call `keep`, and keeps its length true.
 
-        Of `request` it reads the sampling, whose seed is set where it matters, and how the KV cache is kept. Reports
-        prefill progress in `watch.prefill_done` and leaves prefill by Cancelled.
+        Of `request` it reads the sampling, whose seed is set where it matters, and how the KV cache is kept. Asks
+        `watch.steering` before it draws a token, where that is set, and tells it the token. Reports prefill progress in
+        `watch.prefill_done` and leaves prefill by Cancelled.
         """
 
     def decoder(self, feed: Feed, request: Request) -> Decoder:
@@ -189,6 +192,7 @@ class LocalModel(ABC):
     def stream(self, request: Request, watch: Watch) -> Iterator[Chunk]:
         """See LoadedModel.stream."""
         request, prompt = self._begin(request, watch)
+        forced(self, request, watch)
         try:
             yield from self._generate(request, prompt, watch)
         except Cancelled:
@@ -202,8 +206,19 @@ class LocalModel(ABC):
             watch.notes.append(prompt.note)
         self._check_cache(request, watch)
         request = checked(self, request, watch)
+        guides = self.guides(request, prompt, watch)
+        watch.steering = Steering(guides, len(prompt.ids)) if guides else None
         watch.begin(len(prompt.ids))
         return request, prompt
+
+    def guides(self, request: Request, prompt: Prompt, watch: Watch) -> list[Guide]:
+        """What steers the answer to a request, token by token; see Steering.
+
+        Raises:
+            OptionError: the answer cannot be kept to what is asked of it.
+        """
+        structure = structure_for(self.tokenizer, request, prompt)
+        return [structure] if structure is not None else []
 
     def batchable(self, request: Request) -> Decision:
         """Whether a request can be computed together with others of this model, in one batch."""

@@ -28,10 +28,12 @@ from .mlx_config import as_mlx_lm_reads_it
 from .mlx_decoder import MlxDecoder
 from .mlx_fixes import LongRope, correct, experts_that_cannot_run, readable_context
 from .mlx_states import MlxStates
+from .mlx_steering import steering_processors
 from .prefill import Feeding, prefill
 from .quantization import as_it_is, with_quantization
 from .reuse import Feed
 from .speculative import proposer, speculate
+from .steering import Steering
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -203,10 +205,10 @@ class MlxModel(LocalModel):
         """See LocalModel.kernels: while kernels are patched in, which of them there are."""
         return attention_in_use() or self.info.attention
 
-    def decoder(self, feed: Feed, request: Request) -> MlxDecoder:
+    def decoder(self, feed: Feed, request: Request, steering: Steering | None = None) -> MlxDecoder:
         """See LocalModel.decoder."""
         sampling = request.sampling
-        return MlxDecoder(self.model, feed, sampling, make_sampler(sampling), make_processors(sampling, []))
+        return MlxDecoder(self.model, feed, sampling, make_sampler(sampling), make_processors(sampling, []), steering)
 
     def batchable(self, request: Request) -> Decision:
         """See LocalModel.batchable."""
@@ -236,7 +238,8 @@ class MlxModel(LocalModel):
         try:
             with wired_limit(self.model), counted(watch):
                 self.prefill(ids, watch, feed, lambda: self.new_state(request, Watch()))
-                decode = self._decode if request.draft is None else self._speculate
+                plain = request.draft is None and watch.speculation is None
+                decode = self._decode if plain else self._speculate
                 yield from decode(ids, request, limit, watch, feed)
         finally:
             watch.peak_memory = mx.get_peak_memory()
@@ -261,7 +264,7 @@ class MlxModel(LocalModel):
     def _speculate(self, ids: list[int], request: Request, limit: int, watch: Watch, feed: Feed) -> Iterator[int]:
         if watch.cancelled.is_set():
             raise Cancelled
-        decoder = self.decoder(feed, request)
+        decoder = self.decoder(feed, request, watch.steering)
         first = decoder.draw(decoder.feed(ids[feed.length :], 1), 0, ids)
         watch.prefill_done = len(ids)
         yield from speculate(first, ids, limit, decoder, proposer(self, request, watch), watch)
@@ -278,7 +281,10 @@ class MlxModel(LocalModel):
             self.model,
             max_tokens=limit,
             sampler=make_sampler(sampling),
-            logits_processors=make_processors(sampling, ids[: feed.length]),
+            logits_processors=[
+                *steering_processors(watch.steering, ids),
+                *make_processors(sampling, ids[: feed.length]),
+            ],
             prompt_cache=feed.state,
         )
         try:

@@ -13,6 +13,7 @@ from .base import Watch
 from .batch import SUBJECT, Batch, Member
 from .mlx_attention import counted
 from .mlx_layers import kind, leaves
+from .mlx_steering import steering_processors
 
 if TYPE_CHECKING:
     from .mlx import MlxModel
@@ -98,7 +99,9 @@ class MlxBatch(Batch):
             caches=[feed.state],
             all_tokens=[ids[: feed.length]],
             samplers=[self._sampler(member)],
-            logits_processors=[make_processors(sampling, [])],
+            logits_processors=[
+                [*steering_processors(member.watch.steering, ids, alone=False), *make_processors(sampling, [])]
+            ],
         )
         self._by_uid[uid] = member
         member.watch.prefill_done = len(ids)

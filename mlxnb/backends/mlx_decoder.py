@@ -13,6 +13,7 @@ from typing import Any
 from ..request import Sampling
 from .mlx_layers import leaves
 from .reuse import Feed
+from .steering import Steering
 
 # How far back mlx-lm's repetition penalty looks, in tokens.
 REPETITION_CONTEXT = 20
@@ -31,10 +32,11 @@ class MlxDecoder:
         sampling: Sampling,
         sampler: Callable[[Any], Any],
         processors: Sequence[Callable[[Any, Any], Any]],
+        steering: Steering | None = None,
     ) -> None:
         self._model, self._feed = model, feed
-        self._sampler, self._processors = sampler, processors
-        self._plain = sampling.temperature == 0 and not processors
+        self._sampler, self._processors, self._steering = sampler, processors, steering
+        self._plain = sampling.temperature == 0 and not processors and steering is None
         self._steps = 0
 
     def feed(self, tokens: Sequence[int], rows: int) -> Any:
@@ -62,10 +64,15 @@ class MlxDecoder:
         if self._plain:
             return int(logits[row])
         with mx.stream(generation_stream):
-            picked = logits[row : row + 1]
+            own = picked = logits[row : row + 1]
+            if self._steering is not None:
+                picked = self._steering.before(own, history)
             for process in self._processors:
                 picked = process(mx.array(history[-REPETITION_CONTEXT:], mx.int32), picked)
-            return int(self._sampler(picked - mx.logsumexp(picked, keepdims=True)).item())
+            token = int(self._sampler(picked - mx.logsumexp(picked, keepdims=True)).item())
+            if self._steering is not None:
+                self._steering.drew(own, history, token)
+            return token
 
     def cut(self, length: int) -> None:
         """See Decoder. Rows beyond the length stay in the buffer until something is written over them."""

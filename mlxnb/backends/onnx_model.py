@@ -18,6 +18,7 @@ from .numpy_sampling import NumpySampler, log_softmax
 from .onnx_sequence import OnnxSequence, capacity_for
 from .prefill import Feeding, prefill
 from .reuse import Feed
+from .steering import steered
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class OnnxModel(LocalModel):
             # What was fed in part nobody knows.
             feed.state, feed.length = OnnxSequence(self.model, feed.state.capacity), 0
 
-        sampler, history = NumpySampler(request.sampling), list(ids)
+        sampler, history = steered(NumpySampler(request.sampling), watch.steering), list(ids)
         token = sampler(prefill(feed, len(ids), self._piece, Feeding(self, watch, take, rewind)), ids)
         for _ in range(limit - 1):
             yield token

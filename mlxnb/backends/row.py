@@ -79,7 +79,8 @@ class Row:
         """Whether no further token is wanted: the turn or a stop string ended it, or it was cancelled."""
         if self._ended:
             return True
-        if self._text.stopped:
+        steering = self._watch.steering
+        if self._text.stopped or (steering is not None and steering.over):
             self._watch.finish_reason = "stop"
         elif self._watch.cancelled.is_set():
             self._watch.finish_reason = "interrupted"

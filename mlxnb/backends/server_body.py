@@ -11,6 +11,7 @@ from ..request import Message, Request, Sampling
 from ..tools import in_json
 from .base import Watch
 from .server_kinds import Kind
+from .server_schema import structure_of
 from .tokenizer import check_text
 
 MOST_STOPS = 4  # OpenAI takes no more; the rest is cut here, as every one of them is
@@ -61,7 +62,7 @@ def _extra(request: Request, sampling: Sampling, kind: Kind) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     if given.get("top_k") == 0:
         given["top_k"] = kind.no_top_k
-    return {limit: request.max_tokens, **given, **kind.also}
+    return {limit: request.max_tokens, **given, **kind.also, **structure_of(request, kind)}
 
 
 def _seeded(sampling: Sampling, kind: Kind) -> Sampling:

@@ -71,6 +71,16 @@ class Tokenizer:
         tokens = self.inner.get_vocab()
         return Vocabulary(hash(frozenset(tokens.items())), max(tokens.values()) + 1)
 
+    def for_grammars(self) -> Any:
+        """It as llguidance knows tokenizers. Takes a second for a large vocabulary.
+
+        Raises:
+            ValueError: llguidance reads no tokenizer of this kind.
+        """
+        from llguidance.hf import from_tokenizer
+
+        return from_tokenizer(self.inner, eos_token=sorted(self.end_ids))
+
     def prompt(self, request: Request) -> Prompt:
         """Render and encode a request's messages or raw prompt.
 

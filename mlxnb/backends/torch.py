@@ -25,6 +25,7 @@ from .prefill import Feeding, make_room, prefill, step_again
 from .quantization import as_it_is, with_quantization
 from .reuse import Feed
 from .speculative import proposer, speculate
+from .steering import steered
 from .tokenizer import Tokenizer
 from .torch_attention import take_packed
 from .torch_batch import TorchBatch, batchable
@@ -299,16 +300,17 @@ class TorchModel(LocalModel):
 
         threads = self.use_threads()
         own = TorchSampler(request.sampling, self.info.device)
-        draw = sampler or own
+        draw = steered(sampler or own, watch.steering)
         with _peak_memory(self.info.device, watch):
             # inference_mode must not stay on while the generator is suspended: it is a state of the whole thread.
             expect(feed.state, len(ids) + min(limit, STEP))  # room for a long answer is made when it gets long
             with torch.inference_mode():
                 logits = self.prefill(ids, feed, watch)
                 token = draw(logits, ids)
-            if request.draft is not None:
+            if request.draft is not None or watch.speculation is not None:
                 room_made = partial(make_room, feeding=self._feeding(ids, watch), then="tried again")
-                decoder = TorchDecoder(self.model, self._states, feed, own, self.info.device, room_made)
+                steered_own = steered(own, watch.steering)
+                decoder = TorchDecoder(self.model, self._states, feed, steered_own, self.info.device, room_made)
                 yield from speculate(token, ids, limit, decoder, proposer(self, request, watch), watch)
                 return
             history, spent = list(ids), 0.0

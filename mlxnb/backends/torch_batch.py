@@ -9,6 +9,7 @@ from ..decision import Accepted, Decision, Rejected
 from ..errors import in_words
 from .batch import SUBJECT, Batch, Member
 from .memory import memory_ran_out
+from .steering import steered
 from .torch_layers import kind
 from .torch_sampling import TorchSampler, likeliest
 from .torch_slots import Slots
@@ -88,7 +89,9 @@ class TorchBatch(Batch):
         before = [(member.draw, member.draw.state()) for member in members if not _plain(member)]
         try:
             return [
-                plain[i] if _plain(member) else member.draw(logits[i : i + 1], member.history)
+                plain[i]
+                if _plain(member)
+                else steered(member.draw, member.watch.steering)(logits[i : i + 1], member.history)
                 for i, member in enumerate(members)
             ]
         except Exception:
@@ -130,7 +133,7 @@ class TorchBatch(Batch):
 def _plain(member: Member) -> bool:
     """Whether its next token is the likeliest one, whatever came before."""
     sampling = member.request.sampling
-    return sampling.temperature == 0 and sampling.repetition_penalty == 1.0
+    return sampling.temperature == 0 and sampling.repetition_penalty == 1.0 and member.watch.steering is None
 
 
 def forward(model: Any, slots: Slots, tokens: Sequence[int]) -> Any:

@@ -102,7 +102,8 @@ def _canonical(value: Any) -> str:
 
 def _plain(value: Any, leave_out: frozenset[str] = frozenset()) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in leave_out}
+        deciding = [f.name for f in dataclasses.fields(value) if f.compare and f.name not in leave_out]
+        return {name: _plain(getattr(value, name)) for name in deciding}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..conversation import Conversation
 from ..errors import EmptyPromptError, OptionError, PromptError
 from ..request import Request, option_fields
+from ..schema import Schema
 from .defaults import MLXNB
 from .options import FORMATS, NONE
 from .template import interpolate
@@ -35,14 +36,23 @@ def fill_in(options: argparse.Namespace, prompt: str, names: Mapping[str, Any]) 
     return interpolate(prompt, names)
 
 
-def talk_of(options: argparse.Namespace, prompt: str, defaults: MLXNB, chats: Chats) -> Conversation:
+def talk_of(
+    options: argparse.Namespace, prompt: str, defaults: MLXNB, chats: Chats, schema: Schema | None = None
+) -> Conversation:
     """The conversation that the line goes on with, the prompt at its end; without a name one that nobody keeps."""
+    if schema is not None and options.schema_in_prompt:
+        prompt = f"{prompt}\n\n{schema.said()}"
     begun = chats.open(options.chat).conversation if options.chat else Conversation()
     return begun.asked(prompt, options.system, defaults.system)
 
 
 def request_of(
-    options: argparse.Namespace, prompt: str, defaults: MLXNB, chats: Chats, tools: Iterable[Any] = ()
+    options: argparse.Namespace,
+    prompt: str,
+    defaults: MLXNB,
+    chats: Chats,
+    schema: Schema | None = None,
+    tools: Iterable[Any] = (),
 ) -> Request:
     """The Request: what the line says, and the defaults for the rest.
 
@@ -58,6 +68,7 @@ def request_of(
         asked["keep_alive"] = options.keep_alive
     if asked["quantize"] == NONE:
         asked["quantize"] = None
+    asked["schema"], asked["schema_in_prompt"] = schema, options.schema_in_prompt
     stops = [_unescape(text) for text in given.get("stop", ())]
     if not prompt.strip():
         raise EmptyPromptError("There is no prompt.", "Write it in the cell below %%generate, or after %generate.")
@@ -68,17 +79,19 @@ def request_of(
         return Request.of(prompt, raw=True, stop=stops, tools=tools, **asked)
     if not options.chat:
         return Request.of(prompt, stop=stops, tools=tools, **asked)
-    asked.pop("system")  # it is in the conversation
-    return Request.of(talk_of(options, prompt, defaults, chats).given(), stop=stops, tools=tools, **asked)
+    talk = talk_of(options, prompt, defaults, chats, schema)
+    asked |= {"system": None, "schema_in_prompt": False}  # both are in the conversation
+    return Request.of(talk.given(), stop=stops, tools=tools, **asked)
 
 
-def format_of(options: argparse.Namespace, defaults: MLXNB) -> str:
-    """How to show the answer.
+def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | None = None) -> str:
+    """How to show the answer; one that is kept to a schema as what it is, unless the line says otherwise.
 
     Raises:
         OptionError: there is no such format.
     """
-    kind = options.format or defaults.format
+    own = None if schema is None else "json" if schema.kind == "json" else "text"
+    kind = options.format or own or defaults.format
     if kind not in FORMATS:
         raise OptionError(f"format is {kind!r}.", f"Formats are {', '.join(FORMATS)}.")
     return str(kind)

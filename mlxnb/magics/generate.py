@@ -18,10 +18,12 @@ from .follow import follow, stop
 from .line import read_line
 from .options import generate_parser
 from .place import Place
+from .schema_option import schema_of
 from .shown import Shown
 from .turn import CellFront, terms_of
 
 if TYPE_CHECKING:
+    from ..conversation import Conversation
     from ..request import Request
     from ..result import Result
     from ..runtime import Job
@@ -51,11 +53,13 @@ class GenerateMagics(Magics):
             return None
         names = {**self._ip.user_ns, **(local_ns or {})}
         prompt = fill_in(options, rest if cell is None else cell.removesuffix("\n"), names)
-        kind = format_of(options, self._defaults)
+        schema = schema_of(options, names)
+        kind = format_of(options, self._defaults, schema)
         terms = terms_of(options, names)
-        request = request_of(options, prompt, self._defaults, self._chats, terms.tools.values())
+        request = request_of(options, prompt, self._defaults, self._chats, schema, terms.tools.values())
         if options.chat or terms.tools:
-            result = self._converse(request, prompt, options, kind, terms)
+            talk = talk_of(options, prompt, self._defaults, self._chats, schema)
+            result = self._converse(request, talk, options, kind, terms)
         else:
             result = self._run(request, options, kind)
         self._settle(result, options)
@@ -72,12 +76,13 @@ class GenerateMagics(Magics):
 
         return engine().chats
 
-    def _converse(self, request: Request, prompt: str, options: argparse.Namespace, kind: str, terms: Terms) -> Result:
+    def _converse(
+        self, request: Request, talk: Conversation, options: argparse.Namespace, kind: str, terms: Terms
+    ) -> Result:
         """Ask in a conversation, and show what leads to the answer; without a name in one that nobody keeps."""
         from ..runtime.chats import Chat
 
         chat = self._chats.open(options.chat) if options.chat else Chat(self._chats, "this cell")
-        talk = talk_of(options, prompt, self._defaults, self._chats)
         front = CellFront(lambda asked, finish: self._run(asked, options, kind, finish), quiet=options.quiet)
         return chat.take(talk, request, terms, front)
 

@@ -146,5 +146,14 @@ def _add_tools(group: argparse._ArgumentGroup) -> None:
 def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--into", metavar="NAME", help="put the Result into this variable")
     group.add_argument("--format", metavar="KIND", help=f"{', '.join(FORMATS)} (default markdown)")
+    group.add_argument(
+        "--schema",
+        metavar="NAME",
+        help="keep the answer to what a variable holds: a pydantic model, a dataclass, a JSON schema, a regular "
+        "expression or a list of choices; .parsed of the Result is the value",
+    )
+    group.add_argument(
+        "--schema-in-prompt", action="store_true", help="write the schema after the prompt too, for the model to read"
+    )
     group.add_argument("--quiet", action="store_true", help="show nothing, only give back the Result")
     group.add_argument("--no-stream", action="store_true", help="show the answer once, when it is finished")

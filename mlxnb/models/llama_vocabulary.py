@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -74,6 +75,14 @@ class LlamaVocabulary:
     def is_control(self, token: int) -> bool:
         """Whether a token is one that no text has."""
         return bool(self._api.llama_vocab_is_control(self._vocab, token))
+
+    def for_grammars(self, ends: list[int]) -> Any:
+        """It as llguidance knows tokenizers; no longer of use than this is."""
+        from llguidance.llamacpp import lltokenizer_from_vocab
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of llama-cpp-python's, once a token
+            return lltokenizer_from_vocab(self._vocab, eos_token=ends)
 
     def ends(self) -> list[int]:
         """The tokens that llama.cpp takes for the end of a turn."""

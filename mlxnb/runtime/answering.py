@@ -117,6 +117,7 @@ class Answering:
     def ended(self, job: Job, outcome: Outcome, whole: bool) -> None:
         """See Host."""
         self.jobs.remove(job)
+        job.watch.steering = None  # which holds what the model's vocabulary is
         self._after(job, outcome, whole)
 
     # How long models stay.
@@ -176,11 +177,12 @@ class Answering:
             clear(err)
             job.finish(None, ended_by(err, job, outcome))
         else:
-            whole = True
-            job.finish(outcome.result())
+            result, error = outcome.ended()
+            whole = error is None
+            job.finish(result, error)
         finally:
             self.jobs.remove(job)
-            job.watch.draft = None  # whoever keeps the job must not keep a model
+            job.watch.draft = job.watch.steering = None  # whoever keeps the job must not keep a model
             try:
                 self._after(job, outcome, whole)
             finally:

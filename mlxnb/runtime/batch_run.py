@@ -247,8 +247,9 @@ class BatchRun:
         self._leave([live for live, _ in over])
         for live, whole in over:
             if live.job.state != "done":
-                live.job.finish(live.outcome.result())
-                self._ended(live.job, live.outcome, whole)
+                result, error = live.outcome.ended()
+                live.job.finish(result, error)
+                self._ended(live.job, live.outcome, whole and error is None)
 
     def _fed(self, live: Live, member: Member, token: int) -> bool:
         """Whether the row goes on after its next token."""

@@ -12,6 +12,7 @@ from ..conversation import Conversation, load, save
 from ..errors import ConversationError, OptionError
 from ..request import Request
 from ..result import Result
+from ..schema import Schema
 from ..toolbox import Function, as_tool, named
 from .exchange import ROUNDS, Exchange, Front, Silent, Terms
 from .overflow import ERROR
@@ -58,6 +59,8 @@ class Chat:
         functions = named(tools)
         allowed = frozenset(each if isinstance(each, str) else as_tool(each).name for each in allow)
         terms = Terms(overflow, functions, allowed, rounds)
+        if options.get("schema") is not None and options.pop("schema_in_prompt", False):
+            prompt = f"{prompt}\n\n{Schema.of(options['schema']).said()}"  # it is part of what is said, and kept
         talk = self.conversation.asked(prompt, system)
         request = Request.of(talk.given(), tools=functions.values(), **options)
         return self.take(talk, request, terms)

@@ -12,6 +12,7 @@ from ..errors import GenerationError, MlxnbError
 from ..result import Chunk, Provenance, Result, Timings
 from .in_memory import Loaded
 from .job import Job
+from .parsing import parsed
 
 
 class Outcome:
@@ -46,8 +47,20 @@ class Outcome:
             self._first_visible = chunk.time
 
     def found(self, kept: Result) -> Result:
-        """An answer that was kept, as this request came to it: past the backends that it was passed over by."""
-        return replace(kept, provenance=replace(kept.provenance, passed_over=self._passed_over()))
+        """An answer that was kept, as this request came to it: past the backends that it was passed over by.
+
+        Raises:
+            GenerationError: see `parsed`.
+        """
+        found = replace(kept, provenance=replace(kept.provenance, passed_over=self._passed_over()))
+        return parsed(found, self._job.request)
+
+    def ended(self) -> tuple[Result | None, GenerationError | None]:
+        """The Result of an answer that is out; or the error of one that does not keep to its schema, which holds it."""
+        try:
+            return parsed(self.result(), self._job.request), None
+        except GenerationError as err:
+            return None, err
 
     def result(self) -> Result:
         """The Result; a job that never got to its backend counts as interrupted."""

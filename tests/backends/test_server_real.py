@@ -18,7 +18,7 @@ import pytest
 import mlxnb.pocket
 from mlxnb.backends.server import ServerBackend
 from mlxnb.backends.server_models import known
-from mlxnb.errors import ServerError, UnsupportedModelError
+from mlxnb.errors import OptionError, ServerError, UnsupportedModelError
 from mlxnb.runtime import Engine
 from tests.backends.served import nothing_set  # noqa: F401
 
@@ -179,3 +179,23 @@ def test_llama_cpp_pythons_server_says_nothing_of_a_prompt_that_is_too_long(llam
     with pytest.raises(ServerError, match="ended the stream before the answer was whole") as caught:
         mine.generate("fox " * 2000, model=llama_server, max_tokens=5)
     assert "the prompt is too long" in caught.value.remedy
+
+
+@pytest.mark.slow
+def test_llama_cpp_pythons_server_keeps_to_a_schema(llama_server: str, mine: Engine):
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 8}, "old": {"type": "boolean"}},
+        "required": ["name", "old"],
+        "additionalProperties": False,
+    }
+    asked = {"model": llama_server, "max_tokens": 80, "temperature": 1.0, "seed": 4}
+    result = mine.generate("Tell me of Rome.", schema=schema, **asked)
+    assert sorted(result.parsed) == ["name", "old"]
+    assert mine.generate("Is Rome old?", schema=["yes", "no"], **asked).parsed in ("yes", "no")
+
+
+@pytest.mark.slow
+def test_mlx_lm_server_keeps_no_answer_to_a_schema(mlx_server: str, mine: Engine):
+    with pytest.raises(OptionError, match=r"mlx_lm\.server keeps no answer to a schema"):
+        mine.generate("Hi", model=mlx_server, schema={"type": "object"})

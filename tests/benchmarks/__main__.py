@@ -24,6 +24,7 @@ from . import (
     quantised,
     quantized_cache,
     speculative,
+    structured,
     torchao,
 )
 from .pairs import Comparison
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **llama_cpp.BENCHMARKS,
     **onnx_genai.BENCHMARKS,
     **precisions.BENCHMARKS,
+    **structured.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
 

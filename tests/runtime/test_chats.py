@@ -233,6 +233,17 @@ def test_a_model_that_counts_no_tokens_says_so(chat: Chat) -> None:
     assert len(chat) == 1
 
 
+@pytest.mark.parametrize("in_prompt", [True, False])
+def test_a_schema_that_was_told_is_part_of_what_was_said(engine: Engine, in_prompt: bool) -> None:
+    pytest.importorskip("llguidance")
+    chat = engine.chats.open(f"choice {in_prompt}")
+    result = chat.ask("Is it?", schema=["yes", "no"], schema_in_prompt=in_prompt, backend="torch")
+    assert result.parsed in ("yes", "no")
+    asked = chat.conversation.messages[0].content
+    assert (asked != "Is it?") == in_prompt
+    assert asked.startswith("Is it?")
+
+
 @pytest.fixture(params=BACKENDS)
 def real(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Options for the pocket model on a backend, in an engine that keeps KV states."""
