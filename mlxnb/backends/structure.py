@@ -181,8 +181,8 @@ def _quoted(text: str) -> str:
 
 
 def _reason(said: str) -> str:
-    """llguidance's reason on one line, without the grammar that it made of the schema."""
-    kept = said.split("\n   1 |")[0].split("<state>")[0]
+    """llguidance's reason on one line, without the grammar that it made of the schema, or where in that it is."""
+    kept = said.split("\n   1 |")[0].split("<state>")[0].rpartition("\nerror: ")[2]
     return " ".join(kept.split()).rstrip(".")[:300]
 
 

@@ -82,8 +82,10 @@ class Engine:
 
         Args:
             prompt: a string, or messages as `{"role", "content"}` mappings.
-            **options: `model`, `backend`, `system`, `raw`, `stop`, `tools`, `strict`, `dtype`, `quantize`,
-                `max_tokens` and the sampling fields; see `Request.of`.
+            **options: `model`, `backend`, `system`, `raw`, `stop`, `strict`, `dtype`, `quantize`, `max_tokens` and
+                the sampling fields; see `Request.of`. With `schema`, a pydantic model, a dataclass, a JSON schema, a
+                regular expression or a list of choices, the answer keeps to it, and is in the Result's `parsed`. With
+                `tools`, annotated functions, the Result's `tool_calls` are what the model wants called.
 
         Raises:
             MlxnbError: the request, the model or the backend cannot be used.

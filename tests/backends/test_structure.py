@@ -127,6 +127,7 @@ def test_a_class_comes_back_as_its_instance(engine, backend):
     result = engine.generate("Tell me of Paris.", backend=backend, schema=City, max_tokens=100)
     assert isinstance(result.parsed, City)
     assert json.loads(result.text) == result.parsed.model_dump()
+    assert json.loads(result.provenance.schema)["title"] == "City"
     assert result.finish_reason == "stop"
 
 
