@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .profiling.shown import Wanted
     from .render.batch import BatchBar
     from .runtime import Engine
+    from .runtime.chats import Chat
     from .runtime.conversion import ConversionReport
 
 __version__ = "0.1.0"
@@ -38,6 +39,14 @@ def _bar() -> BatchBar:
     from .render.batch import BatchBar
 
     return BatchBar()
+
+
+def chat(name: str = "chat") -> Chat:
+    """The conversation of a name, the one that `%%generate --chat NAME` goes on with; a new one where there is none.
+
+    `chat("trip").ask("Where to?")` answers; see `Chat.ask`.
+    """
+    return engine().chats.open(name)
 
 
 def convert(source: str, target: str | None = None, **options: Any) -> ConversionReport:
@@ -113,6 +122,7 @@ __all__ = [
     "Sampling",
     "Speculation",
     "Timings",
+    "chat",
     "convert",
     "engine",
     "errors",

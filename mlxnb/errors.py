@@ -5,6 +5,7 @@ MlxnbError
 ├── PromptError                the prompt cannot be used
 │   ├── EmptyPromptError         there is none
 │   ├── PromptTooLongError       it does not fit the model's context
+│   ├── ConversationError        there is no such conversation, or a saved one is damaged
 │   └── TemplateError            a `{{ }}` template or a chat template failed
 ├── ModelError                 the model cannot be used
 │   ├── ModelNotFoundError       no model goes by that name
@@ -63,6 +64,10 @@ class EmptyPromptError(PromptError):
 
 class PromptTooLongError(PromptError):
     """The prompt does not fit the model's context."""
+
+
+class ConversationError(PromptError):
+    """There is no such conversation, it cannot be changed so, or a saved one is damaged."""
 
 
 class TemplateError(PromptError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import os
@@ -11,6 +12,7 @@ from typing import Any
 
 from .errors import EmptyPromptError, OptionError, PromptError
 from .schema import Schema
+from .tools import Tool, ToolCall, in_json
 
 ROLES = ("system", "user", "assistant", "tool")
 MAX_SEED = 2**63 - 1
@@ -39,23 +41,39 @@ KV_BITS, KV_GROUP_SIZES = (4, 8), (32, 64, 128)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. An assistant's may hold `tool_calls`; a tool's answers the one of `call_id` and
+    `name`.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    call_id: str = ""
+
+    @property
+    def said(self) -> str:
+        """All the text in it."""
+        return "\n".join([self.content, *(in_json(call.arguments) for call in self.tool_calls)])
 
     @classmethod
     def of(cls, value: Message | Mapping[str, Any]) -> Message:
-        """A Message from itself or from a `{"role": …, "content": …}` mapping."""
+        """A Message from itself or from a `{"role": …, "content": …}` mapping, which may have `tool_calls`, or `name`
+        and `tool_call_id`, as OpenAI's API has them.
+        """
         if isinstance(value, Message):
             return value
         if not isinstance(value, Mapping) or not {"role", "content"} <= set(value):
             raise PromptError(f"A message is {value!r}, not a mapping with the keys role and content.")
         if value["role"] not in ROLES:
             raise PromptError(f"A message has the role {value['role']!r}.", f"Roles are {', '.join(ROLES)}.")
-        if not isinstance(value["content"], str):
-            raise PromptError(f"A message's content is a {type(value['content']).__name__}, not a string.")
-        return cls(value["role"], value["content"])
+        calls = _calls(value.get("tool_calls") or ())
+        content = "" if calls and value["content"] is None else value["content"]
+        texts = {"content": content, **{name: value.get(name) or "" for name in ("name", "tool_call_id")}}
+        for name, text in texts.items():
+            if not isinstance(text, str):
+                raise PromptError(f"A message's {name} is a {type(text).__name__}, not a string.")
+        return cls(value["role"], content, calls, texts["name"], texts["tool_call_id"])
 
 
 def option(default: Any, text: str, kind: type, low: float | None = None, high: float | None = None) -> Any:
@@ -134,6 +152,7 @@ class Request:
     schema: Schema | None = None
     think: str | int | None = None
     adapter: str | None = None
+    tools: tuple[Tool, ...] = ()
 
     @property
     def precision(self) -> Precision:
@@ -149,7 +168,7 @@ class Request:
         if self.raw == bool(self.messages):
             raise EmptyPromptError("There is no prompt.", "Give a string or a list of messages.")
         text = self.prompt if self.prompt is not None else self.messages[-1].content
-        if not text.strip():
+        if not text.strip() and (self.raw or self.messages[-1].role != "tool"):
             raise EmptyPromptError("The prompt is empty.", "Write what the model should answer.")
         for name in ("model", "backend", "dtype", "quantize", "draft"):
             value = getattr(self, name)
@@ -169,6 +188,7 @@ class Request:
         _check_kv(self)
         _check_draft(self)
         _check_schema(self)
+        _check_tools(self)
 
     @classmethod
     def of(
@@ -178,10 +198,12 @@ class Request:
         system: str | None = None,
         raw: bool = False,
         stop: str | Iterable[str] | None = None,
+        tools: Iterable[Any] = (),
         schema_in_prompt: bool = False,
         **options: Any,
     ) -> Request:
-        """Build a Request from what a person passes: a string or messages, and options by the field's names.
+        """Build a Request from what a person passes: a string or messages, and options by the field's names. `tools`
+        are functions, which are only described: what the model calls is in the Result, and nothing is run.
 
         With `schema_in_prompt` the schema is written after the prompt, for the model to read; else it knows nothing of
         it, and is only held to it.
@@ -191,15 +213,15 @@ class Request:
             OptionError: an unknown option, or a value outside its range.
         """
         sampling = {f.name: options.pop(f.name) for f in fields(Sampling) if f.name in options}
-        names = {f.name for f in fields(cls)} - {"messages", "prompt", "sampling"}
+        names = {f.name for f in fields(cls)} - {"messages", "prompt", "sampling", "tools"}
         unknown = set(options) - names
         if unknown:
-            known = ", ".join(sorted({*option_fields(), *names, "system", "raw", "stop", "schema_in_prompt"}))
+            known = ", ".join(sorted({*option_fields(), *names, "system", "raw", "stop", "schema_in_prompt", "tools"}))
             raise OptionError(f"Unknown option {sorted(unknown)[0]!r}.", f"Options are {known}.")
         body = _body(prompt, system, raw)
         if schema_in_prompt:
             body = _with_schema(body, options.get("schema"))
-        return cls(**body, sampling=Sampling(**sampling), stop=_stops(stop), **options)
+        return cls(**body, sampling=Sampling(**sampling), stop=_stops(stop), tools=_tools(tools), **options)
 
 
 def _body(prompt: Any, system: str | None, raw: bool) -> dict[str, Any]:
@@ -224,6 +246,25 @@ def _body(prompt: Any, system: str | None, raw: bool) -> dict[str, Any]:
     return {"messages": messages}
 
 
+def _calls(values: Any) -> tuple[ToolCall, ...]:
+    """Calls as OpenAI's API has them, their arguments as JSON text or as a mapping."""
+    made = []
+    for value in values if isinstance(values, Sequence) and not isinstance(values, str) else (values,):
+        held = value.get("function") if isinstance(value, Mapping) else None
+        function = held if isinstance(held, Mapping) else {}
+        given = function.get("arguments")
+        try:
+            given = json.loads(given) if isinstance(given, str) else given
+        except ValueError:
+            given = None
+        if not isinstance(given, Mapping) or not isinstance(function.get("name"), str):
+            raise PromptError(
+                f"A message's tool_calls hold {value!r}.", "A call has a function with name and arguments."
+            )
+        made.append(ToolCall(function["name"], given, str(value.get("id") or "")))
+    return tuple(made)
+
+
 def _with_schema(body: dict[str, Any], schema: Any) -> dict[str, Any]:
     """The prompt, or its last message, with the schema after it in words."""
     if schema is None:
@@ -245,6 +286,14 @@ def _stops(stop: str | Iterable[str] | None) -> tuple[str, ...]:
         if not isinstance(text, str) or not text:
             raise OptionError(f"stop is {text!r}.", "A stop string is text of at least one character.")
     return stops
+
+
+def _tools(tools: Iterable[Any]) -> tuple[Tool, ...]:
+    from .toolbox import as_tool
+
+    if not isinstance(tools, Iterable) or isinstance(tools, str | Mapping):
+        raise OptionError(f"tools is {tools!r}.", "It takes a list of functions.")
+    return tuple(as_tool(tool) for tool in tools)
 
 
 def option_fields() -> dict[str, Field[Any]]:
@@ -372,6 +421,17 @@ def _check_draft(request: Request) -> None:
         raise OptionError(
             f"draft_tokens is {request.draft_tokens} without a draft.", f"Give draft too: a model's name, or {LOOKUP}."
         )
+
+
+def _check_tools(request: Request) -> None:
+    names = [tool.name for tool in request.tools]
+    if names and request.schema is not None:
+        raise OptionError("An answer that is kept to a schema can call no tool.", "Leave out either schema or tools.")
+    if request.raw and names:
+        raise PromptError("Tools need the chat template.", "Leave out either `raw` or `tools`.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise OptionError(f"Two tools are called {twice}.", "Give one of them another name.")
 
 
 def _check_schema(request: Request) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from .decision import Rejected
 from .request import Sampling
+from .tools import ToolCall
 
 FinishReason = Literal["stop", "length", "interrupted"]
 
@@ -181,6 +182,11 @@ class Result:
     `speculation` is None where every token was decoded by itself. `parsed` is what an answer that was asked for with a
     schema says: an instance of the model or dataclass, a value of JSON, the choice, or the text that matched; None
     where it was cut before its end.
+
+
+    `tool_calls` are those that the model asked for, and of a conversation all on the way to the answer, each with what
+    came back. `before` are the generations that it took before its own: rounds of tools, a summary of earlier turns;
+    no figure here counts them. `left_out` is how many of the conversation's oldest turns the model was not given.
     """
 
     text: str
@@ -194,6 +200,9 @@ class Result:
     original: Timings | None = None
     speculation: Speculation | None = None
     parsed: Any = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    before: tuple[Result, ...] = ()
+    left_out: int = 0
 
     @property
     def generation_tokens(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mlxnb.backends import ModelInfo, Watch
 from mlxnb.backends.base import Cancelled
+from mlxnb.backends.tool_text import STYLES, ToolText
 from mlxnb.decision import Accepted, Decision, Rejected
 from mlxnb.models import ModelSource
 from mlxnb.request import AS_STORED, Precision, Request
@@ -17,6 +18,8 @@ class ScriptedBackend:
     """Answers every request with `pieces`, one a token. Delays in seconds: `load`, `prefill`, and `delay` a token, or
     `delays(request, token)` by those numbers, counted from 0. `began` and `emitted` hold when each request began and
     each of its tokens really came, by time.perf_counter: a busy machine sleeps longer than it is told.
+    With `answers` the first request gets the first of them, and so on; the last is for all that follow. Where tools are
+    offered it calls them as Hermes and Qwen do.
 
     `fail_after` raises RuntimeError after that many tokens, as a driver would. `fails` maps a place ("find", "load",
     "stream", "prefill", "decode" before the first token, or "decode 2" before the third) to what is raised there.
@@ -37,7 +40,9 @@ class ScriptedBackend:
         name: str = "",
         fails: Mapping[str, Callable[[], BaseException]] | None = None,
         delays: Callable[[int, int], float] | None = None,
+        answers: Sequence[Sequence[str]] = (),
     ) -> None:
+        self.answers = [list(each) for each in answers]
         self.name, self.fails = name or self.name, dict(fails or {})
         self.pieces, self.thinking, self.fail_after = list(pieces), list(thinking), fail_after
         self.load_delay, self.prefill, self.delay = load, prefill, delay
@@ -109,7 +114,10 @@ class ScriptedModel:
         except Cancelled:
             watch.finish_reason = "interrupted"
             return
+        if script.answers:
+            script.pieces = script.answers.pop(0)
         pieces = [("", t) for t in script.thinking] + [(p, "") for p in script.pieces]
+        calls = ToolText(STYLES[0], request.tools) if request.tools else None
         watch.finish_reason = "length" if len(pieces) > request.max_tokens else "stop"
         for i, (text, thinking) in enumerate(pieces[: request.max_tokens]):
             if script.fail_after == i:
@@ -118,10 +126,13 @@ class ScriptedModel:
             time.sleep(script.delays(number, i))
             script.emitted[-1].append(time.perf_counter())
             watch.token_times.append(script.emitted[-1][-1])
-            yield Chunk(text, i, watch.token_times[-1], thinking)
+            yield Chunk(calls.feed(text) if calls else text, i, watch.token_times[-1], thinking)
             if watch.cancelled.is_set():
                 watch.finish_reason = "interrupted"
                 return
+        if calls:
+            rest, watch.tool_calls = calls.finish()
+            yield Chunk(rest, None, time.perf_counter())
 
     def _prefill(self, watch: Watch) -> None:
         for _ in range(10):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..models import Checkpoint, ModelSource
     from ..request import Request
     from ..result import Chunk, FinishReason, Speculation
+    from ..tools import ToolCall
     from .local import LocalModel
     from .steering import Steering
 
@@ -61,7 +62,8 @@ class Watch:
     when it started, download progress in bytes and prefill progress in tokens, the finish reason, the seed it really
     used, how the KV cache was really quantised, how speculative decoding goes, and the attention calls by path where
     those are counted. `counted` is how many tokens the answer has, where only a server knows, `doing` what goes on
-    beside loading, in words. What is left to do once the answer is out waits in `afterwards`.
+    beside loading, in words, `tool_calls` what the model asks to call. What is left to do once the answer is out waits
+    in `afterwards`.
     """
 
     cancelled: Event = field(default_factory=Event)
@@ -83,6 +85,7 @@ class Watch:
     draft: LocalModel | None = None
     steering: Steering | None = None
     speculation: Speculation | None = None
+    tool_calls: list[ToolCall] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
 

@@ -11,9 +11,17 @@ from typing import Any, NoReturn
 from ..errors import in_words
 
 
-def render(template: str, messages: Sequence[dict[str, str]], *, prompt: bool, **tokens: Any) -> str:
-    """The text of a conversation; with `prompt` up to where the model's turn begins. `tokens` are the special tokens
-    by the names that templates know them by, and whatever else they take.
+def render(
+    template: str,
+    messages: Sequence[dict[str, Any]],
+    *,
+    prompt: bool,
+    tools: Sequence[dict[str, Any]] | None = None,
+    **tokens: Any,
+) -> str:
+    """The text of a conversation; with `prompt` up to where the model's turn begins. `tools` are offered to the model,
+    as JSON schemas; `tokens` are the special tokens by the names that templates know them by, and whatever else they
+    take.
 
     Raises:
         jinja2.TemplateError: the template is no template, or refused the messages.
@@ -22,7 +30,7 @@ def render(template: str, messages: Sequence[dict[str, str]], *, prompt: bool, *
 
     try:
         return compiled(template).render(
-            messages=list(messages), add_generation_prompt=prompt, tools=None, documents=None, **tokens
+            messages=list(messages), add_generation_prompt=prompt, tools=tools, documents=None, **tokens
         )
     except jinja2.TemplateError:
         raise

@@ -24,7 +24,13 @@ class LlamaTokenizer(Tokenizer):
         stated = metadata.get(ENDS)
         self.end_ids = frozenset(stated if isinstance(stated, tuple) else vocabulary.ends())
         self.markers = self._thinking_markers()
-        self.decode = self.inner.shown(self.markers)
+        self.decode = self.decode_with(())
+
+    def decode_with(self, shown: tuple[str, ...]) -> Any:
+        """See Tokenizer.decode_with."""
+        vocabulary = self.inner.get_vocab() if shown else {}
+        own = tuple(marker for marker in shown if marker in vocabulary)
+        return self.inner.shown((*(self.markers or ()), *own))
 
     def for_grammars(self) -> Any:
         """See Tokenizer.for_grammars."""
@@ -65,9 +71,10 @@ class Inner:
 
     def apply_chat_template(
         self,
-        messages: Sequence[dict[str, str]],
+        messages: Sequence[dict[str, Any]],
         add_generation_prompt: bool = False,
         tokenize: bool = False,
+        tools: Sequence[dict[str, Any]] | None = None,
         **variables: Any,
     ) -> Any:
         """The text of a conversation, or its ids; `variables` are what the template takes beside it.
@@ -76,15 +83,16 @@ class Inner:
             jinja2.TemplateError: the template refused the messages.
         """
         tokens = {"bos_token": self.bos_token or "", "eos_token": self.eos_token or ""}
-        text = render(self.chat_template or "", messages, prompt=add_generation_prompt, **tokens, **variables)
+        tokens |= variables
+        text = render(self.chat_template or "", messages, prompt=add_generation_prompt, tools=tools, **tokens)
         return self.encode(text, add_special_tokens=False) if tokenize else text
 
     def for_grammars(self, ends: list[int]) -> Any:
         """See Tokenizer.for_grammars."""
         return self._vocabulary.for_grammars(ends)
 
-    def shown(self, markers: tuple[str, str] | None) -> Any:
-        """What turns ids into text without special tokens, thinking markers excepted."""
+    def shown(self, markers: tuple[str, ...]) -> Any:
+        """What turns ids into text without special tokens, those in `markers` excepted."""
         # A piece of text that is part of a marker is shown anyway; here it is only told that it is none of the hidden.
         tokens = self.get_vocab()
         kept = {tokens[token] for token in visible(markers, tokens)}

@@ -368,7 +368,7 @@ def _seeded(request: Request, watch: Watch) -> Request:
 
 def said(request: Request) -> bytes:
     """All that a person said in a request, in UTF-8."""
-    said = "\n".join([request.prompt or "", *(message.content for message in request.messages)])
+    said = "\n".join([request.prompt or "", *(message.said for message in request.messages)])
     return said.encode("utf-8", "surrogatepass")
 
 

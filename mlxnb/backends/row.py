@@ -11,18 +11,27 @@ from .base import Watch
 from .detokenize import Detokenizer
 from .split import StopCutter
 from .thinking import splitter
+from .tool_text import ToolText
 
 if TYPE_CHECKING:
+    from ..tools import Tool, ToolCall
     from .tokenizer import Tokenizer
 
 
 class TextStream:
-    """Token ids to (thinking, answer) text: detokenised, split at thinking markers, cut at stop strings."""
+    """Token ids to (thinking, answer) text: detokenised, split at thinking markers, cut at stop strings. With `tools`
+    what the model calls is taken out of the text, and is in `calls` at the end.
+    """
 
-    def __init__(self, tokenizer: Tokenizer, stops: tuple[str, ...], thinking: bool) -> None:
-        self._detokenizer = Detokenizer(tokenizer.decode)
+    def __init__(
+        self, tokenizer: Tokenizer, stops: tuple[str, ...], thinking: bool, tools: tuple[Tool, ...] = ()
+    ) -> None:
+        style = tokenizer.tool_style if tools else None
+        self._detokenizer = Detokenizer(tokenizer.decode_with(style.markers) if style else tokenizer.decode)
         self._splitter = splitter(tokenizer.markers, thinking, tokenizer.wrapping)
+        self._tools = ToolText(style, tools) if style else None
         self._cutter = StopCutter(stops)
+        self.calls: list[ToolCall] = []
 
     @property
     def stopped(self) -> bool:
@@ -32,13 +41,18 @@ class TextStream:
     def feed(self, token: int) -> tuple[str, str]:
         """What `token` adds to the thinking and to the answer."""
         thinking, answer = self._splitter.feed(self._detokenizer.feed(token))
-        return thinking, self._cutter.feed(answer)
+        return thinking, self._cutter.feed(self._tools.feed(answer) if self._tools else answer)
 
     def finish(self) -> tuple[str, str]:
         """What was held back until the end."""
         thinking, answer = self._splitter.feed(self._detokenizer.finish())
         late_thinking, late_answer = self._splitter.finish()
-        answer = self._cutter.feed(answer + late_answer)
+        answer += late_answer
+        if self._tools:
+            early = self._tools.feed(answer)
+            late, self.calls = self._tools.finish()
+            answer = early + late
+        answer = self._cutter.feed(answer)
         return thinking + late_thinking, answer if self.stopped else answer + self._cutter.finish()
 
 
@@ -47,7 +61,7 @@ class Row:
 
     def __init__(self, tokenizer: Tokenizer, request: Request, thinking: bool, watch: Watch) -> None:
         self._ends = tokenizer.end_ids
-        self._text = TextStream(tokenizer, request.stop, thinking)
+        self._text = TextStream(tokenizer, request.stop, thinking, request.tools)
         self._watch = watch
         self._ended = False
         watch.finish_reason = "length"  # unless something else ends it first
@@ -80,4 +94,5 @@ class Row:
         if self._text.stopped:
             return None
         thinking, answer = self._text.finish()
+        self._watch.tool_calls = self._text.calls
         return Chunk(answer, None, time.perf_counter(), thinking) if thinking or answer else None

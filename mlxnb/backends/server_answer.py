@@ -13,6 +13,7 @@ from .base import Watch
 from .halves import Halves
 from .server_faults import malformed, plain
 from .server_thinking import Opening
+from .server_tools import Calls
 from .split import StopCutter
 
 # What servers call their reasons to end; any other is noted and counts as "stop".
@@ -29,6 +30,8 @@ class Answer:
 
     def __init__(self, request: Request, watch: Watch, where: str) -> None:
         self._limit = request.max_tokens
+        self._tools = bool(request.tools)
+        self._calls = Calls(request.tools)
         self._watch = watch
         self._where = where
         self._halves = {"text": Halves(), "thinking": Halves()}
@@ -36,7 +39,6 @@ class Answer:
         self._cutter = StopCutter(request.stop)
         self._reason: str | None = None
         self._usage: dict[str, Any] = {}
-        self._tool = ""
         self._thought = False
 
     def ended(self) -> bool:
@@ -54,11 +56,11 @@ class Answer:
         choice = self._choice(event)
         if choice is None:
             return None
-        text, thinking = self._said(choice)
+        text, thinking, called = self._said(choice)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self._reason = reason
-        return self._chunk(text, thinking) if text or thinking else None
+        return self._chunk(text, thinking) if text or thinking or called else None
 
     def over(self) -> bool:
         """Whether no further event is wanted: a stop string was reached, there is too much, or it was cancelled."""
@@ -82,7 +84,8 @@ class Answer:
             return None
         thinking, text = self._opening.feed(self._halves["text"].finish())
         late_thinking, late = self._opening.finish()
-        text = self._cutter.feed(text + late)
+        text, self._watch.tool_calls = self._calls.finish(text + late)
+        text = self._cutter.feed(text)
         text = text if self._cutter.stopped else text + self._cutter.finish()
         thinking = self._halves["thinking"].finish() + thinking + late_thinking
         return Chunk(text, None, time.perf_counter(), thinking) if text or thinking else None
@@ -96,13 +99,14 @@ class Answer:
             raise malformed(self._where, "an event whose choices are none")
         return choices[0] if choices[0].get("index", 0) == 0 else None
 
-    def _said(self, choice: dict[str, Any]) -> tuple[str, str]:
-        """(text, thinking) of a choice: of a chat's delta, or of a plain completion."""
+    def _said(self, choice: dict[str, Any]) -> tuple[str, str, bool]:
+        """(text, thinking, whether a call goes on) of a choice: of a chat's delta, or of a plain completion."""
         delta = choice.get("delta")
         if not isinstance(delta, dict):
-            return self._text(choice.get("text")), ""
-        self._tool = self._tool or _tool_of(delta.get("tool_calls"))
-        return self._text(delta.get("content")), self._text(delta.get("reasoning_content") or delta.get("reasoning"))
+            return self._text(choice.get("text")), "", False
+        called, thinking = self._calls.add(delta.get("tool_calls")), delta.get("reasoning_content")
+        text = self._text(delta.get("content"))
+        return text, self._text(thinking or delta.get("reasoning")), called and self._tools
 
     def _text(self, value: Any) -> str:
         """Text as the servers give it: a string, or parts of which some are text."""
@@ -119,7 +123,7 @@ class Answer:
         thought, answer = self._opening.feed(self._halves["text"].feed(text)) if text else ("", "")
         thought = self._halves["thinking"].feed(thinking) + thought if thinking else thought
         self._thought = self._thought or bool(thought)
-        return Chunk(self._cutter.feed(answer), None, now, thought)
+        return Chunk(self._cutter.feed(self._calls.feed(answer)), None, now, thought)
 
     def _ending(self) -> FinishReason:
         if self._reason in REASONS:
@@ -127,9 +131,10 @@ class Answer:
         if self._reason is None:
             self._watch.notes.append(f"{self._where} did not say why the answer ended")
             return "length" if (self._counted("completion_tokens") or 0) >= self._limit else "stop"
-        if self._reason in TOOLS or self._tool:
-            name = f" {plain(self._tool)[:60]}" if self._tool else ""
-            self._watch.notes.append(f"the model called a tool{name}; tools are not run here")
+        if self._reason in TOOLS or self._calls.name:
+            if not self._tools:
+                name = f" {plain(self._calls.name)[:60]}" if self._calls.name else ""
+                self._watch.notes.append(f"the model called a tool{name}; tools are not run here")
         else:
             self._watch.notes.append(f"{self._where} ended the answer by {self._reason[:60]!r}")
         return "stop"
@@ -161,13 +166,3 @@ class Answer:
     def _counted(self, name: str) -> int | None:
         value = self._usage.get(name)
         return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST else None
-
-
-def _tool_of(calls: Any) -> str:
-    """The name of the first tool that a delta calls, empty where it calls none."""
-    for call in calls if isinstance(calls, list) else ():
-        function = call.get("function") if isinstance(call, dict) else None
-        name = function.get("name") if isinstance(function, dict) else None
-        if isinstance(name, str) and name:
-            return name
-    return ""

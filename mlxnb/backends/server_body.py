@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import OptionError
-from ..request import THINK, Request, Sampling
+from ..request import THINK, Message, Request, Sampling
+from ..tools import in_json
 from .base import Watch
 from .server_kinds import Kind
 from .server_schema import structure_of
@@ -24,7 +25,7 @@ def body_of(request: Request, model: str, kind: Kind, watch: Watch) -> dict[str,
         OptionError: a strict request asks for what the server does not take.
         PromptError: the prompt holds half a character.
     """
-    for text in (request.prompt or "", *(message.content for message in request.messages)):
+    for text in (request.prompt or "", *(message.said for message in request.messages)):
         check_text(text)
     _refuse(request, kind, watch)
     sampling = _seeded(request.sampling, kind)
@@ -41,7 +42,18 @@ def body_of(request: Request, model: str, kind: Kind, watch: Watch) -> dict[str,
         body["stop"] = list(request.stop[:MOST_STOPS])
     if request.raw:
         return {**body, "prompt": request.prompt}
-    return {**body, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
+    if request.tools:
+        body["tools"] = [tool.as_schema() for tool in request.tools]
+    return {**body, "messages": [_message(message) for message in request.messages]}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    made: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        made["tool_calls"] = [call.as_message(in_json(call.arguments)) for call in message.tool_calls]
+    if message.role == "tool":
+        made["tool_call_id"] = message.call_id
+    return made
 
 
 def _extra(request: Request, sampling: Sampling, kind: Kind) -> dict[str, Any]:

@@ -68,7 +68,7 @@ FAMILIES = (
 # for it (Granite 3.3, Hunyuan).
 WRAPPERS = (("<response>", "</response>"), ("<answer>", "</answer>"))
 THINKING_MARKERS = tuple(marks.pair for marks in FAMILIES)
-_DROPPED = {marks.pair: marks.dropped for marks in FAMILIES}
+_DROPPED: dict[tuple[str, ...], tuple[str, ...]] = {marks.pair: marks.dropped for marks in FAMILIES}
 
 
 def markers_of(vocabulary: Collection[str], template: str = "") -> tuple[str, str] | None:
@@ -81,11 +81,12 @@ def wrapping_of(template: str) -> tuple[str, ...]:
     return tuple(tag for pair in WRAPPERS if all(tag in template for tag in pair) for tag in pair)
 
 
-def visible(markers: tuple[str, str] | None, special: Collection[str]) -> set[str]:
-    """The special tokens that must stay in the text for thinking to be told from the answer."""
-    if markers is None:
-        return set()
-    text = "".join((*markers, *_DROPPED.get(markers, ()), CONSTRAIN if markers == HARMONY.pair else ""))
+def visible(markers: tuple[str, ...], special: Collection[str]) -> set[str]:
+    """The special tokens that must stay in the text for what is between `markers` to be told from the answer; the first
+    two are those of thinking, where the model marks that.
+    """
+    pair = markers[:2]
+    text = "".join((*markers, *_DROPPED.get(pair, ()), CONSTRAIN if pair == HARMONY.pair else ""))
     return {token for token in special if token in text}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 from ..errors import OptionError, PromptError, PromptTooLongError, TemplateError, TokenizerMissingError
 from ..models.files import read_json
 from ..quiet import import_transformers
-from ..request import Request
+from ..request import Message, Request
 from .thinking import markers_of, visible, wrapping_of
 from .thinking_switch import Told, told
+from .tool_text import Style, style_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,18 @@ class Tokenizer:
         self.inner.model_max_length = sys.maxsize  # too long a prompt is our error, not a warning of transformers
         self.end_ids = _end_ids(path, self.inner)
         self.markers = self._thinking_markers()
-        self.decode = _decoder(self.inner, self.markers)
+        self.decode = self.decode_with(())
+
+    def decode_with(self, shown: tuple[str, ...]) -> Callable[[Sequence[int]], str]:
+        """Ids to text without special tokens, but for thinking markers and those in `shown`."""
+        vocabulary = self.inner.get_vocab() if shown else {}
+        own = tuple(marker for marker in shown if marker in vocabulary)
+        return _decoder(self.inner, (*(self.markers or ()), *own))
+
+    @cached_property
+    def tool_style(self) -> Style | None:
+        """How this model calls tools; None where its chat template does not say, or in no way that is read here."""
+        return style_of(_template(self.inner))
 
     def _thinking_markers(self) -> tuple[str, str] | None:
         return markers_of(self.inner.get_vocab(), self._template())
@@ -82,7 +94,7 @@ class Tokenizer:
             PromptError: a conversation for a model without a chat template, or text that is not all characters.
             OptionError: a strict request tells a model to think, or not to, that cannot be told.
         """
-        for text in (request.prompt or "", *(message.content for message in request.messages)):
+        for text in (request.prompt or "", *(message.said for message in request.messages)):
             check_text(text)
         unmarked = isinstance(request.think, int) and self.markers is None
         uncounted = _refused(request, "how this model would mark its thinking is not known") if unmarked else ""
@@ -92,6 +104,8 @@ class Tokenizer:
             return self._without_template(request)
         asked = self._told(request)
         text = self._render(request, asked)
+        if request.tools:
+            self._check_tools(request, text)
         ids = self.inner.encode(text, add_special_tokens=False)
         return Prompt(ids, self._opened(text), uncounted or _refused(request, asked.refused, self.markers is not None))
 
@@ -104,11 +118,11 @@ class Tokenizer:
 
         A template that writes the beginning of a conversation otherwise than the whole has its ends where both part.
         """
-        ends, messages = set(), [{"role": m.role, "content": m.content} for m in request.messages]
+        ends, messages = set(), self._messages(request.messages)
         counts = {1, len(messages) - 2, len(messages) - 1} if self.inner.chat_template else set()
         for count in sorted(count for count in counts if 0 < count < len(messages)):
             try:
-                text = self.inner.apply_chat_template(messages[:count], tokenize=False)
+                text = self.inner.apply_chat_template(messages[:count], tokenize=False, **_tools(request))
             except Exception:  # noqa: BLE001 - a template is a stranger's code, and may fail on part of a conversation
                 continue
             begin = self.inner.encode(text, add_special_tokens=False)
@@ -117,7 +131,29 @@ class Tokenizer:
             )
         return sorted(ends - {0})
 
+    def _messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """Messages as chat templates take them."""
+        one = self.tool_style is not None and self.tool_style.one
+        return [_as_dict(message) for message in (_one_call_each(messages) if one else messages)]
+
+    def _check_tools(self, request: Request, text: str) -> None:
+        """Refuse tools that the model does not hear of, or would call in a way that is not read.
+
+        Raises:
+            OptionError: naming the model.
+        """
+        remedy = "Leave out the tools, or take a model that was made for them, such as Qwen 3 or Llama 3.2."
+        if not all(tool.name in text for tool in request.tools):
+            raise OptionError(f"The chat template of {request.model} has no place for tools.", remedy)
+        if self.tool_style is None:
+            raise OptionError(f"{request.model} calls tools in a way that is not read here.", remedy)
+
     def _without_template(self, request: Request) -> Prompt:
+        if request.tools:
+            raise OptionError(
+                f"{request.model} has no chat template, so it cannot be offered tools.",
+                "Leave out the tools, or use an instruction-tuned model.",
+            )
         if len(request.messages) > 1:
             raise PromptError(
                 f"{request.model} has no chat template, so it cannot take a conversation or a system message.",
@@ -135,14 +171,13 @@ class Tokenizer:
 
     def _told(self, request: Request) -> Told:
         """The conversation as it tells the model whether to think."""
-        render = partial(self.inner.apply_chat_template, add_generation_prompt=True, tokenize=False)
-        messages = [{"role": m.role, "content": m.content} for m in request.messages]
-        return told(request.think, messages, self._template(), self.markers, render)
+        render = partial(self.inner.apply_chat_template, add_generation_prompt=True, tokenize=False, **_tools(request))
+        return told(request.think, self._messages(request.messages), self._template(), self.markers, render)
 
     def _render(self, request: Request, asked: Told) -> str:
         import jinja2
 
-        how = {"add_generation_prompt": True, "tokenize": False, **asked.variables}
+        how = {"add_generation_prompt": True, "tokenize": False, **asked.variables, **_tools(request)}
         try:
             return self.inner.apply_chat_template(asked.messages, **how)
         except jinja2.TemplateError as err:
@@ -221,7 +256,43 @@ def _end_ids(path: Path, inner: Any) -> frozenset[int]:
     return frozenset(i for i in ids if isinstance(i, int))
 
 
-def _decoder(inner: Any, markers: tuple[str, str] | None) -> Callable[[Sequence[int]], str]:
+def _tools(request: Request) -> dict[str, Any]:
+    """What apply_chat_template is told of tools: nothing where there are none."""
+    return {"tools": [tool.as_schema() for tool in request.tools]} if request.tools else {}
+
+
+def _template(inner: Any) -> str:
+    """The chat templates of a tokenizer, which may have several by name, as one text."""
+    found = inner.chat_template
+    return "\n".join(map(str, found.values())) if isinstance(found, dict) else str(found or "")
+
+
+def _as_dict(message: Message) -> dict[str, Any]:
+    """A message with the keys that it has a use for: templates ask whether one is there."""
+    made: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        made["tool_calls"] = [call.as_message(dict(call.arguments)) for call in message.tool_calls]
+    if message.role == "tool":
+        made |= {"name": message.name, "tool_call_id": message.call_id}
+    return made
+
+
+def _one_call_each(messages: Sequence[Message]) -> list[Message]:
+    """The same conversation with each call in a message of its own, and its answer behind it."""
+    made: list[Message] = []
+    rest = list(messages)
+    while rest:
+        message = rest.pop(0)
+        if len(message.tool_calls) < 2:
+            made.append(message)
+            continue
+        for i, call in enumerate(message.tool_calls):
+            made.append(replace(message, content="" if i else message.content, tool_calls=(call,)))
+            made += [rest.pop(0)] if rest and rest[0].role == "tool" else []
+    return made
+
+
+def _decoder(inner: Any, markers: tuple[str, ...]) -> Callable[[Sequence[int]], str]:
     """Ids to text without special tokens, thinking markers excepted, and without a clean-up that moves spaces."""
     fast = getattr(inner, "backend_tokenizer", None)
     special = {i for i, token in inner.added_tokens_decoder.items() if token.special}

@@ -10,10 +10,12 @@ from ..decision import Absent, Accepted, Rejected
 from ..errors import OptionError
 from ..request import Sampling
 from ..result import Provenance, Result, Speculation, Timings
+from ..tools import ToolCall
 
 VERSION = 1
 CLASSES: dict[str, Any] = {
-    cls.__name__: cls for cls in (Result, Timings, Provenance, Speculation, Sampling, Accepted, Rejected, Absent)
+    cls.__name__: cls
+    for cls in (Result, Timings, Provenance, Speculation, Sampling, Accepted, Rejected, Absent, ToolCall)
 }
 KIND = "is"
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from ..conversation import Conversation
 from ..errors import EmptyPromptError, OptionError, PromptError
 from ..request import THINK, Request, option_fields
 from ..schema import Schema
 from ..template import interpolate
-from .chats import Chats
 from .defaults import MLXNB
 from .options import FORMATS, NONE
+
+if TYPE_CHECKING:
+    from ..runtime.chats import Chats
 
 # Options that have `none` on the line, where %config says otherwise.
 UNDONE = ("quantize", "adapter", "think")
@@ -35,8 +38,23 @@ def fill_in(options: argparse.Namespace, prompt: str, names: Mapping[str, Any]) 
     return interpolate(prompt, names)
 
 
-def request_of(
+def talk_of(
     options: argparse.Namespace, prompt: str, defaults: MLXNB, chats: Chats, schema: Schema | None = None
+) -> Conversation:
+    """The conversation that the line goes on with, the prompt at its end; without a name one that nobody keeps."""
+    if schema is not None and options.schema_in_prompt:
+        prompt = f"{prompt}\n\n{schema.said()}"
+    begun = chats.open(options.chat).conversation if options.chat else Conversation()
+    return begun.asked(prompt, options.system, defaults.system)
+
+
+def request_of(
+    options: argparse.Namespace,
+    prompt: str,
+    defaults: MLXNB,
+    chats: Chats,
+    schema: Schema | None = None,
+    tools: Iterable[Any] = (),
 ) -> Request:
     """The Request: what the line says, and the defaults for the rest.
 
@@ -61,11 +79,12 @@ def request_of(
         if options.chat:
             raise PromptError("A conversation needs the chat template.", "Leave out either --raw or --chat.")
         asked["system"] = options.system
-        return Request.of(prompt, raw=True, stop=stops, **asked)
+        return Request.of(prompt, raw=True, stop=stops, tools=tools, **asked)
     if not options.chat:
-        return Request.of(prompt, stop=stops, **asked)
-    messages = chats.ask(options.chat, prompt, options.system, asked.pop("system"))
-    return Request.of(messages, stop=stops, **asked)
+        return Request.of(prompt, stop=stops, tools=tools, **asked)
+    talk = talk_of(options, prompt, defaults, chats, schema)
+    asked |= {"system": None, "schema_in_prompt": False}  # both are in the conversation
+    return Request.of(talk.given(), stop=stops, tools=tools, **asked)
 
 
 def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | None = None) -> str:

@@ -12,6 +12,7 @@ from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from ..conversion import add_options, check_belonging
 from ..errors import OptionError
 from ..request import FOREVER
+from .chat_line import check_chat
 from .defaults import MLXNB
 from .fail import one_line_errors
 from .history import History
@@ -34,17 +35,20 @@ COMMANDS = {
     "cache": "what the caches hold and were worth: %mlxnb cache [stats | clear | pin NAME | unpin NAME | where]",
     "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
     "unpin": "let it go: %mlxnb unpin NAME",
+    "chats": "the conversations of --chat, and how long each is",
+    "chat": "one of them: %mlxnb chat NAME [undo | clear | fork NEW [--turn N] | save FILE | load FILE]",
     "doctor": "what this machine is, how fast, and what is missing: %mlxnb doctor [--again]",
     "history": "what was asked in this kernel, to ask again with %generate --last N",
     "config": "every setting, its value and where it came from",
 }
 USAGE = (
     "%mlxnb [status | models | backends [MODEL] | ps | download NAME | load NAME | unload NAME |"
-    " convert NAME [TARGET] | cache [COMMAND] | pin NAME | unpin NAME | doctor | history | config] [options]"
+    " convert NAME [TARGET] | cache [COMMAND] | pin NAME | unpin NAME |"
+    " chats | chat NAME [COMMAND] | doctor | history | config] [options]"
 )
 MAY_NAME = ("backends",)
 PINNING = ("pin", "unpin")
-NAMING = ("download", "load", "unload", "convert", *PINNING)
+NAMING = ("download", "load", "unload", "convert", "chat", *PINNING)
 CACHE_COMMANDS = ("stats", "clear", "pin", "unpin", "where")
 
 
@@ -55,6 +59,7 @@ def command_parser() -> OptionParser:
     parser.add_argument("command", nargs="?", default="status", help=argparse.SUPPRESS)
     parser.add_argument("name", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("last", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument(
         "--backend", metavar="NAME", help="load: auto, a backend, or several with commas between (default auto)"
     )
@@ -72,6 +77,7 @@ def command_parser() -> OptionParser:
     recommend = "models: what to take for chat, code, reasoning or drafting (default chat)"
     parser.add_argument("--recommend", metavar="USE", nargs="?", const="chat", help=recommend)
     parser.add_argument("--measure", action="store_true", help="backends: measure those that are ready")
+    parser.add_argument("--turn", metavar="N", help="chat: fork with the first N turns (default all)")
     parser.add_argument("--again", action="store_true", help="doctor: measure the speeds anew")
     add_options(parser, "convert: ")
     return parser
@@ -108,6 +114,12 @@ class CommandMagics(Magics):
         if options.help:
             return options
         check_belonging(options)
+        if options.command == "chat":
+            return check_chat(options, self._parser.see_help)
+        if options.turn is not None:
+            raise OptionError(f"--turn says nothing to {options.command}.", "It belongs to chat NAME fork.")
+        if options.last is not None:
+            raise OptionError(f"{options.last!r} is one word too many.", self._parser.see_help)
         if options.command == "cache":
             return self._cache_command(options)
         if options.more is not None and options.command != "convert":
@@ -223,6 +235,17 @@ class CommandMagics(Magics):
         from .cache_tables import pin_table
 
         _show(pin_table(_caches().unpin(options.name)))
+
+    def _chats(self, options: argparse.Namespace) -> None:
+        from .. import engine
+        from ..render.chats import chats_table
+
+        _show(chats_table(engine().chats))
+
+    def _chat(self, options: argparse.Namespace) -> None:
+        from .chatting import on_chat
+
+        _show(on_chat(options))
 
     def _doctor(self, options: argparse.Namespace) -> None:
         from ..doctor import diagnose

@@ -12,6 +12,7 @@ from ..conversion import GROUPS, KINDS, RECIPES
 from ..errors import MlxnbError
 from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE, THINK
 from . import commands, kernel_options
+from .chat_line import CHAT_COMMANDS
 from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
 from .profile_options import profile_parser
@@ -38,6 +39,7 @@ NAMING = ("load", "unload", "convert")
 # Magics whose line names models beside its options, and options that take several values with commas between.
 OF_MODELS = ("profile_model",)
 LISTS = ("backend", "kv_bits", "quantize", "scenario")
+OVERFLOWS = ("error", "drop", "summarise")  # spelled out: importing the engine for them would make %load_ext slow
 
 
 def model_names() -> list[str]:
@@ -73,6 +75,13 @@ def fields_to_sweep() -> list[str]:
     return [f"{name}=" for name in sweepable()]
 
 
+def chat_names() -> list[str]:
+    """The conversations."""
+    from .. import engine
+
+    return list(engine().chats)
+
+
 def uses() -> Iterable[str]:
     """What `--recommend` takes."""
     from ..models.uses import USES
@@ -84,6 +93,8 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "model": model_names,
     "draft": lambda: [LOOKUP, *model_names()],
     "backend": backend_names,
+    "chat": chat_names,
+    "overflow": lambda: OVERFLOWS,
     "format": lambda: FORMATS,
     "cache": lambda: CACHE_MODES,
     "kv_bits": lambda: map(str, KV_BITS),
@@ -120,6 +131,8 @@ def _commands(magic: str, before: list[str], word: str) -> tuple[Iterable[str], 
     if not before:
         return COMMANDS[magic], word
     candidates, begun = _after_dash(PARSERS[magic](), before, word)
+    if magic == "mlxnb" and before[0] == "chat" and not candidates:
+        return (chat_names(), word) if len(before) == 1 else (CHAT_COMMANDS if len(before) == 2 else (), word)
     return (model_names(), word) if not candidates and before[-1] in NAMING else (candidates, begun)
 
 

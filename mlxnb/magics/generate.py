@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 
-from ..errors import EmptyAnswerError, GenerationError
+from ..errors import EmptyAnswerError, GenerationError, OptionError
 from ..render.numbers import plural
 from . import prompt_file
-from .call import fill_in, format_of, refuse_alone, request_of
-from .chats import Chats
+from .call import fill_in, format_of, refuse_alone, request_of, talk_of
 from .defaults import MLXNB
 from .fail import interrupted, one_line_errors
 from .follow import follow, stop
@@ -23,11 +22,15 @@ from .options import generate_parser
 from .place import Place
 from .schema_option import schema_of
 from .shown import Shown
+from .turn import CellFront, terms_of
 
 if TYPE_CHECKING:
+    from ..conversation import Conversation
     from ..request import Request
     from ..result import Result
     from ..runtime import Job
+    from ..runtime.chats import Chats
+    from ..runtime.exchange import Finish, Terms
     from ..schema import Schema
     from .each import Answers
 
@@ -40,7 +43,7 @@ class GenerateMagics(Magics):
         super().__init__(shell)
         self._ip = shell
         self._parser = generate_parser()
-        self._defaults, self._shown, self._chats, self._history = defaults, shown, Chats(), history
+        self._defaults, self._shown, self._history = defaults, shown, history
 
     # IPython would replace {x} and $x on the line only, and not in the body; `{{ x }}` works alike in both.
     @no_var_expand
@@ -60,20 +63,27 @@ class GenerateMagics(Magics):
         if options.prompt_file is not None:
             prompt = prompt_file.read(options.prompt_file, names, prompt, options.no_interpolate)
         schema = schema_of(options, names)
-        request = self._request(options, prompt, schema)
+        terms = terms_of(options, names)
+        request = self._request(options, prompt, schema, terms)
         kind = format_of(options, self._defaults, request.schema)
-        result = self._run(request, options, kind)
-        self._settle(result, request, options)
+        if options.chat or terms.tools:
+            talk = talk_of(options, prompt, self._defaults, self._chats, schema)
+            result = self._converse(request, talk, options, kind, terms)
+        else:
+            result = self._run(request, options, kind)
+        self._settle(result, options)
         if kind == "code" and not options.quiet:
             self._offer_code(result)
         return result
 
     generate.__doc__ = generate_parser().format_help()
 
-    def _request(self, options: argparse.Namespace, prompt: str, schema: Schema | None) -> Request:
+    def _request(self, options: argparse.Namespace, prompt: str, schema: Schema | None, terms: Terms) -> Request:
         if options.last is not None:
+            if terms.tools:
+                raise OptionError("--tool cannot go with --last.", "Ask again in words, with --tool.")
             return again(self._history.request(options.last), options, prompt, schema)
-        return request_of(options, prompt, self._defaults, self._chats, schema)
+        return request_of(options, prompt, self._defaults, self._chats, schema, terms.tools.values())
 
     def _each(self, options: argparse.Namespace, body: str, names: dict[str, Any]) -> Answers:
         """Ask for every row; an interrupt keeps what is answered, and then ends the cell."""
@@ -92,8 +102,27 @@ class GenerateMagics(Magics):
             raise interrupted(table.stopped())
         return answers
 
-    def _run(self, request: Request, options: argparse.Namespace, kind: str) -> Result:
-        """Generate and show; an interrupt keeps and shows what there is, and then ends the cell."""
+    @property
+    def _chats(self) -> Chats:
+        """The conversations, which are the engine's."""
+        from .. import engine
+
+        return engine().chats
+
+    def _converse(
+        self, request: Request, talk: Conversation, options: argparse.Namespace, kind: str, terms: Terms
+    ) -> Result:
+        """Ask in a conversation, and show what leads to the answer; without a name in one that nobody keeps."""
+        from ..runtime.chats import Chat
+
+        chat = self._chats.open(options.chat) if options.chat else Chat(self._chats, "this cell")
+        front = CellFront(lambda asked, finish: self._run(asked, options, kind, finish), quiet=options.quiet)
+        return chat.take(talk, request, terms, front)
+
+    def _run(self, request: Request, options: argparse.Namespace, kind: str, finish: Finish = lambda r: r) -> Result:
+        """Generate and show what `finish` makes of the answer, if anything; an interrupt keeps and shows what there is,
+        and then ends the cell.
+        """
         from .. import engine
 
         asked = self._history.add(request)
@@ -102,28 +131,34 @@ class GenerateMagics(Magics):
             try:
                 result = follow(job, place)
             except KeyboardInterrupt:
-                raise self._stopped(job, place, options, asked) from None
+                raise self._stopped(job, place, options, asked, finish) from None
             except GenerationError as error:
                 if error.partial is not None:
                     place.finish(error.partial)
                 raise
             asked.came_to(result)
-            place.finish(result)
-        self._shown.add(result)
-        return result
+            shown = finish(result)
+            if shown is None:
+                return result
+            place.finish(shown)
+        self._shown.add(shown)
+        return shown
 
-    def _stopped(self, job: Job, place: Place, options: argparse.Namespace, asked: Asked) -> KeyboardInterrupt:
+    def _stopped(
+        self, job: Job, place: Place, options: argparse.Namespace, asked: Asked, finish: Finish
+    ) -> KeyboardInterrupt:
         """Keep and show the partial answer; the error to end the cell with."""
         result = stop(job)
         if result is None:
             return interrupted("stopped without an answer; what the engine was doing ends in the background.")
         asked.came_to(result)
+        result = finish(result) or result
         place.finish(result)
         self._keep(result, options.into)
         count = plural(result.generation_tokens, "token")
         return interrupted(f"stopped after {count}; the partial answer is in `{options.into or '_'}`.")
 
-    def _settle(self, result: Result, request: Request, options: argparse.Namespace) -> None:
+    def _settle(self, result: Result, options: argparse.Namespace) -> None:
         """Put a finished answer where it belongs."""
         if options.into:
             self._keep(result, options.into)
@@ -131,8 +166,6 @@ class GenerateMagics(Magics):
             raise EmptyAnswerError(
                 "The model ended its turn without a word.", "Reword the prompt, or try a higher --temperature."
             )
-        if options.chat:
-            self._chats.answered(options.chat, request.messages, result)
 
     def _keep(self, result: Result, name: str | None) -> None:
         if name:

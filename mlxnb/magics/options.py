@@ -88,6 +88,7 @@ def generate_parser() -> OptionParser:
     )
     _add_model(parser.add_argument_group("model"))
     _add_prompt(parser.add_argument_group("prompt"))
+    _add_tools(parser.add_argument_group("tools"))
     _add_output(parser.add_argument_group("output"))
     return parser
 
@@ -141,8 +142,24 @@ def _add_prompt(group: argparse._ArgumentGroup) -> None:
         "{{ row.x }} its column x; without a prompt the row is the prompt",
     )
     group.add_argument("--fresh", action="store_true", help="with --each: begin anew, also rows that were answered")
+    group.add_argument(
+        "--overflow",
+        metavar="KIND",
+        help="what becomes of a conversation that the context does not hold: error, drop its oldest turns, or summarise"
+        " them (default error)",
+    )
     group.add_argument("--raw", action="store_true", help="send the prompt as it is, without the chat template")
     group.add_argument("--no-interpolate", action="store_true", help="leave {{ }} as it is")
+
+
+def _add_tools(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--tool", metavar="NAME", action="append", help="offer this annotated function to the model; may be repeated"
+    )
+    group.add_argument(
+        "--allow", metavar="NAME", action="append", help="run what the model calls of this function without asking"
+    )
+    group.add_argument("--rounds", metavar="N", help="rounds of calls before the answer, at most (default 5)")
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:

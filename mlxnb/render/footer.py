@@ -80,7 +80,18 @@ def items(result: Result, thought: bool = False) -> list[Item]:
         texts.append(f"reused {count(p.reused_tokens)} of {count(p.prompt_tokens)}")
     if result.speculation is not None and not result.cached:
         texts.append(_guessed(result.speculation))
-    return [*map(Item, texts), *_ending(result)]
+    return [*map(Item, texts), *map(Item, _steps(result)), *_ending(result)]
+
+
+def _steps(result: Result) -> list[str]:
+    """What a turn of a conversation took beside its last generation, which every other figure is about."""
+    calls = [plural(len(result.tool_calls), "tool call")] if result.tool_calls else []
+    tokens = sum(each.generation_tokens for each in result.before)
+    return [*calls, *([f"{plural(tokens, 'token')} in {_generations(result)} before"] if result.before else [])]
+
+
+def _generations(result: Result) -> str:
+    return plural(len(result.before), "generation")
 
 
 def _ending(result: Result) -> list[Item]:
@@ -94,6 +105,9 @@ def _ending(result: Result) -> list[Item]:
     if result.cached:
         took = f", which took {duration(result.original.total)}" if result.original and result.original.total else ""
         ends.append(Item("cached", f"Found again; it was generated earlier{took}. --cache off computes it anew."))
+    why = one_row(next((note for note in p.notes if note.startswith("overflow: ")), ""))
+    if why:
+        ends.append(Item(f"{plural(result.left_out, 'turn')} left out" if result.left_out else "turns left out", why))
     refused = [rejected for rejected in p.passed_over if not isinstance(rejected, Absent)]
     if refused:
         ends.append(Item("fallback", "\n".join(one_row(str(rejected)) for rejected in refused)))
@@ -152,6 +166,11 @@ def _figures(result: Result) -> list[tuple[str, str]]:
         *_speeds(t),
         *_speculation(result.speculation),
     ]
+    rows += [("tool call", f"{call.written()} gave {call.answer}"[:500]) for call in result.tool_calls]
+    if result.before:
+        seconds = sum(each.timings.total or 0 for each in result.before)
+        tokens = sum(each.generation_tokens for each in result.before)
+        rows.append(("before", f"{_generations(result)}, {plural(tokens, 'token')}, {duration(seconds)}"))
     if result.peak_memory is not None:
         rows.append(("peak memory", size(result.peak_memory)))
     return rows

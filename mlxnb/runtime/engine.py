@@ -31,6 +31,7 @@ from .answering import Answering
 from .bar import Bar, Wanted, check_wanted, shown
 from .batch import Answer, BatchJob, as_jobs
 from .caches import Caches
+from .chats import Chats
 from .conversion import ConversionReport, Order, convert
 from .finding import once
 from .here import models_here, recommended_here
@@ -75,6 +76,7 @@ class Engine:
         self._models = LoadedModels(self.backends, self.cache, rate_book() if caching else None)
         self._answering = Answering(self.backends, self._models, self.cache, self._worker.submit, lambda: self.closed)
         self._jobs = self._answering.jobs
+        self.chats = Chats(self)  # the conversations, by name
         self._closed = False
         self._pid = os.getpid()
 
@@ -86,7 +88,8 @@ class Engine:
             prompt: a string, or messages as `{"role", "content"}` mappings.
             **options: `model`, `backend`, `system`, `raw`, `stop`, `strict`, `dtype`, `quantize`, `max_tokens` and
                 the sampling fields; see `Request.of`. With `schema`, a pydantic model, a dataclass, a JSON schema, a
-                regular expression or a list of choices, the answer keeps to it, and is in the Result's `parsed`.
+                regular expression or a list of choices, the answer keeps to it, and is in the Result's `parsed`. With
+                `tools`, annotated functions, the Result's `tool_calls` are what the model wants called.
 
         Raises:
             MlxnbError: the request, the model or the backend cannot be used.

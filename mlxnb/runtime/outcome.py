@@ -74,6 +74,7 @@ class Outcome:
             thinking="".join(self._thinking),
             peak_memory=watch.peak_memory,
             speculation=watch.speculation,
+            tool_calls=tuple(watch.tool_calls),
         )
 
     def failed(self, cause: Exception) -> GenerationError:

@@ -12,7 +12,7 @@ from ..request import Request, Sampling
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Fields of a Request that `Request.of` makes from others.
-MADE = {"messages", "prompt", "sampling", "stop"}
+MADE = {"messages", "prompt", "sampling", "stop", "tools"}
 
 
 def option_parameters() -> list[inspect.Parameter]:

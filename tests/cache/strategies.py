@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from mlxnb.decision import Absent, Accepted, Rejected
 from mlxnb.request import MAX_SEED, Sampling
 from mlxnb.result import Provenance, Result, Speculation, Timings
+from mlxnb.tools import ToolCall
 
 TEXT = st.text(st.characters(), max_size=20)  # lone surrogates too: a detokeniser may leave one
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -63,6 +64,14 @@ speculations = st.builds(
     accepted=COUNTS,
     positions=st.lists(st.tuples(COUNTS, COUNTS), max_size=3).map(tuple),
 )
+tool_calls = st.builds(
+    ToolCall,
+    name=TEXT,
+    arguments=st.dictionaries(TEXT, TEXT | COUNTS | st.none() | st.lists(NUMBERS, max_size=2), max_size=2),
+    id=TEXT,
+    output=MAYBE(TEXT),
+    error=TEXT,
+)
 results = st.builds(
     Result,
     text=TEXT,
@@ -73,6 +82,7 @@ results = st.builds(
     thinking=TEXT,
     peak_memory=MAYBE(COUNTS),
     speculation=MAYBE(speculations),
+    tool_calls=st.lists(tool_calls, max_size=2).map(tuple),
 )
 
 decisions = refusals | st.builds(Accepted, TEXT, TEXT)

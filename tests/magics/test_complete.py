@@ -8,7 +8,8 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
-from mlxnb.magics.complete import VALUES
+import mlxnb
+from mlxnb.magics.complete import OVERFLOWS, VALUES
 
 pytestmark = pytest.mark.usefixtures("script")
 
@@ -84,3 +85,19 @@ def test_the_magics_themselves_are_found(shell: InteractiveShell) -> None:
 @pytest.mark.parametrize("text", ["%generate What is --te and lam", "%%generate\n--te", "x = 7 % generate --te"])
 def test_a_prompt_and_other_code_are_left_alone(shell: InteractiveShell, text: str) -> None:
     assert not any("--temperature" in line for line in completions(shell, text))
+
+
+def test_conversations_and_what_to_do_with_them(shell: InteractiveShell) -> None:
+    assert completions(shell, "%mlxnb chat") == {"%mlxnb chat", "%mlxnb chats"}
+    mlxnb.engine().chats.open("trip").ask("Hi", backend="scripted")
+    assert completions(shell, "%mlxnb chat tr") == {"%mlxnb chat trip"}
+    assert completions(shell, "%mlxnb chat trip fo") == {"%mlxnb chat trip fork"}
+    assert completions(shell, "%mlxnb chat trip fork new --tu") == {"%mlxnb chat trip fork new --turn"}
+    assert completions(shell, "%%generate --chat tr") == {"%%generate --chat trip"}
+    assert completions(shell, "%%generate --overflow su") == {"%%generate --overflow summarise"}
+
+
+def test_the_ways_of_an_overflow_are_those_of_the_engine() -> None:
+    from mlxnb.runtime import overflow
+
+    assert overflow.OVERFLOWS == OVERFLOWS
