@@ -29,6 +29,9 @@ LOOKUP = "lookup"
 # How long a model stays in memory after its last answer where nobody says a number of seconds.
 FOREVER = "forever"
 
+# How many of the likeliest tokens can be told beside each one: as many as OpenAI tells.
+MOST_LOGPROBS = 20
+
 # What a KV cache can be quantised to, and how many numbers share a scale.
 KV_BITS, KV_GROUP_SIZES = (4, 8), (32, 64, 128)
 
@@ -124,6 +127,9 @@ class Request:
     draft_tokens: int | None = option(None, "tokens that a draft may guess ahead at once", int, 1, 64)
     keep_alive: float | str | None = None
     schema: Schema | None = None
+    logprobs: int | None = option(
+        None, "tell each token's log-probability, and those of the K likeliest beside it", int, 0, MOST_LOGPROBS
+    )
 
     @property
     def precision(self) -> Precision:

@@ -20,6 +20,7 @@ from ..result import Chunk
 from .base import Cancelled, ModelInfo, Watch
 from .batch import SUBJECT as BATCH
 from .batch import Batch, Member
+from .logprobs import LogprobGuide
 from .memory import release
 from .reuse import Feed, Reuse
 from .row import Row
@@ -217,7 +218,12 @@ class LocalModel(ABC):
             OptionError: the answer cannot be kept to what is asked of it.
         """
         structure = structure_for(self.tokenizer, request, prompt)
-        return [structure] if structure is not None else []
+        found: list[Guide] = [structure] if structure is not None else []
+        if request.logprobs is not None:
+            told = LogprobGuide(self.tokenizer, request.logprobs)
+            watch.logprobs = told.told
+            found.append(told)
+        return found
 
     def batchable(self, request: Request) -> Decision:
         """Whether a request can be computed together with others of this model, in one batch."""

@@ -9,11 +9,12 @@ from typing import Any
 from ..decision import Absent, Accepted, Rejected
 from ..errors import OptionError
 from ..request import Sampling
-from ..result import Provenance, Result, Speculation, Timings
+from ..result import Provenance, Result, Speculation, Timings, TokenLogprob
 
 VERSION = 1
 CLASSES: dict[str, Any] = {
-    cls.__name__: cls for cls in (Result, Timings, Provenance, Speculation, Sampling, Accepted, Rejected, Absent)
+    cls.__name__: cls
+    for cls in (Result, TokenLogprob, Timings, Provenance, Speculation, Sampling, Accepted, Rejected, Absent)
 }
 KIND = "is"
 

@@ -74,6 +74,7 @@ class Outcome:
             thinking="".join(self._thinking),
             peak_memory=watch.peak_memory,
             speculation=watch.speculation,
+            logprobs=watch.logprobs(self._tokens) if watch.logprobs is not None else None,
         )
 
     def failed(self, cause: Exception) -> GenerationError:
