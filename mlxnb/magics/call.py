@@ -11,7 +11,7 @@ from ..request import Request, option_fields
 from ..schema import Schema
 from .chats import Chats
 from .defaults import MLXNB
-from .options import FORMATS, NONE
+from .options import ALONE, FORMATS, NONE
 from .template import interpolate
 
 ESCAPES = {"\\n": "\n", "\\t": "\t"}
@@ -72,9 +72,12 @@ def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | Non
         OptionError: there is no such format.
     """
     own = None if schema is None else "json" if schema.kind == "json" else "text"
+    own = "logprobs" if options.logprobs is not None else own
     kind = options.format or own or defaults.format
     if kind not in FORMATS:
         raise OptionError(f"format is {kind!r}.", f"Formats are {', '.join(FORMATS)}.")
+    if kind == "logprobs" and options.logprobs is None:
+        options.logprobs = ALONE["logprobs"]  # there is nothing to see without
     return str(kind)
 
 

@@ -11,6 +11,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 
 from ..errors import EmptyAnswerError, GenerationError
 from ..render.numbers import plural
+from ..result import Result
 from .call import fill_in, format_of, request_of
 from .chats import Chats
 from .defaults import MLXNB
@@ -20,12 +21,13 @@ from .line import read_line
 from .options import generate_parser
 from .place import Place
 from .schema_option import schema_of
+from .several import ask_several, check_several
 from .shown import Shown
 
 if TYPE_CHECKING:
     from ..request import Request
-    from ..result import Result
     from ..runtime import Job
+    from ..runtime.batch import Answer
 
 
 @magics_class
@@ -53,6 +55,8 @@ class GenerateMagics(Magics):
         schema = schema_of(options, names)
         kind = format_of(options, self._defaults, schema)
         request = request_of(options, prompt, self._defaults, self._chats, schema)
+        if check_several(options):
+            return self._several(request, options, kind)
         result = self._run(request, options, kind)
         self._settle(result, request, options)
         if kind == "code" and not options.quiet:
@@ -79,6 +83,18 @@ class GenerateMagics(Magics):
         self._shown.add(result)
         return result
 
+    def _several(self, request: Request, options: argparse.Namespace, kind: str) -> list[Answer]:
+        """Ask for several answers and show them; where none came of it, the first of their errors ends the cell."""
+        answers, whole = ask_several(request, options, kind)
+        self._keep(answers, options.into)
+        if not whole:
+            kept = f"; what there is of them is in `{options.into or '_'}`" if answers else ""
+            raise interrupted(f"stopped at {plural(len(answers), 'answer')}{kept}.")
+        self._shown.add(answers)
+        if not any(isinstance(answer, Result) for answer in answers):
+            raise next(answer for answer in answers if not isinstance(answer, Result))
+        return answers
+
     def _stopped(self, job: Job, place: Place, options: argparse.Namespace) -> KeyboardInterrupt:
         """Keep and show the partial answer; the error to end the cell with."""
         result = stop(job)
@@ -100,7 +116,7 @@ class GenerateMagics(Magics):
         if options.chat:
             self._chats.answered(options.chat, request.messages, result)
 
-    def _keep(self, result: Result, name: str | None) -> None:
+    def _keep(self, result: Result | list[Answer], name: str | None) -> None:
         if name:
             self._ip.push({name: result})
         else:
