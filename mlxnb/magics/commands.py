@@ -30,6 +30,7 @@ COMMANDS = {
     "load": "load a model ahead of its first answer: %mlxnb load NAME [--pin] [--keep-alive SECONDS]",
     "unload": "give a model's memory back: %mlxnb unload NAME",
     "convert": "write a model in another format, quantised or not: %mlxnb convert NAME [TARGET]",
+    "perplexity": "how well a model predicts a text: %mlxnb perplexity FILE|VARIABLE [-m MODEL]",
     "cache": "what the caches hold and were worth: %mlxnb cache [stats | clear | pin NAME | unpin NAME | where]",
     "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
     "unpin": "let it go: %mlxnb unpin NAME",
@@ -38,11 +39,12 @@ COMMANDS = {
 }
 USAGE = (
     "%mlxnb [status | models | backends [MODEL] | ps | download NAME | load NAME | unload NAME |"
-    " convert NAME [TARGET] | cache [COMMAND] | pin NAME | unpin NAME | doctor | config] [options]"
+    " convert NAME [TARGET] | perplexity FILE | cache [COMMAND] | pin NAME | unpin NAME | doctor | config] [options]"
 )
 MAY_NAME = ("backends",)
 PINNING = ("pin", "unpin")
-NAMING = ("download", "load", "unload", "convert", *PINNING)
+NAMING = ("download", "load", "unload", "convert", "perplexity", *PINNING)
+NEEDS = {**dict.fromkeys(PINNING, "needs a name"), "perplexity": "needs a file's or a variable's name"}
 CACHE_COMMANDS = ("stats", "clear", "pin", "unpin", "where")
 
 
@@ -54,10 +56,11 @@ def command_parser() -> OptionParser:
     parser.add_argument("name", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--backend", metavar="NAME", help="load: auto, a backend, or several with commas between (default auto)"
+        "--backend", metavar="NAME", help="load, perplexity: auto, a backend, or several with commas between (default auto)"
     )
-    parser.add_argument("--dtype", metavar="TYPE", help="load, backends: float32, bfloat16 or float16")
-    kinds = "load, backends: int8 or int4; none where %%config says otherwise; convert: bits, such as 4"
+    parser.add_argument("-m", "--model", metavar="NAME", help="perplexity: the model (default the one of %%config)")
+    parser.add_argument("--dtype", metavar="TYPE", help="load, backends, perplexity: float32, bfloat16 or float16")
+    kinds = "load, backends, perplexity: int8 or int4; none where %%config says otherwise; convert: bits, such as 4"
     parser.add_argument("--quantize", metavar="KIND", help=kinds)
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
     parser.add_argument("--keep-alive", metavar="SECONDS", help=f"load: how long it stays when idle, or {FOREVER}")
@@ -105,12 +108,14 @@ class CommandMagics(Magics):
         if options.help:
             return options
         check_belonging(options)
+        if options.model is not None and options.command != "perplexity":
+            raise OptionError(f"--model says nothing to {options.command}.", "It belongs to perplexity.")
         if options.command == "cache":
             return self._cache_command(options)
         if options.more is not None and options.command != "convert":
             raise OptionError(f"{options.more!r} is one word too many.", self._parser.see_help)
         if options.command not in MAY_NAME and (options.command in NAMING) != (options.name is not None):
-            needs = "needs a name" if options.command in PINNING else "needs a model's name"
+            needs = NEEDS.get(options.command, "needs a model's name")
             problem = "takes no name" if options.name else needs
             raise OptionError(f"%mlxnb {options.command} {problem}.", self._parser.see_help)
         return options
@@ -194,6 +199,11 @@ class CommandMagics(Magics):
 
         for table in conversion_tables(convert(options.name, options.more, options)):
             _show(table)
+
+    def _perplexity(self, options: argparse.Namespace) -> None:
+        from .perplexity import measured
+
+        _show(measured(options, self._defaults, self.shell.user_ns if self.shell is not None else {}))
 
     def _cache(self, options: argparse.Namespace) -> None:
         from .cache_plot import hit_rate_plot

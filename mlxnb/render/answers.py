@@ -30,8 +30,8 @@ CSS = """
 .mlxnb .mlxnb-one>.mlxnb-footer{margin:4px 0 0}
 .mlxnb .mlxnb-one>.mlxnb-footer span{white-space:normal}
 .mlxnb .mlxnb-bad{color:var(--error);white-space:pre-wrap;overflow-wrap:anywhere}
-.mlxnb .mlxnb-one ins{color:var(--success);text-decoration:underline;text-underline-offset:3px}
-.mlxnb .mlxnb-one del{color:var(--error);text-decoration:line-through}
+.mlxnb .mlxnb-one pre>ins{color:var(--success);text-decoration:underline;text-underline-offset:3px}
+.mlxnb .mlxnb-one pre>del{color:var(--error);text-decoration:line-through}
 """
 
 
