@@ -55,9 +55,8 @@ class Watch:
     """What the engine and a running generation tell each other, safe to read from any thread.
 
     The engine sets `cancelled`, and `draft` to the draft model of a request that names one. A LocalModel sets
-    `steering`, where its decode loop has something to ask before it draws a token, and `logprobs`, which tells how likely
-    the tokens of the answer were, where that was asked for. The backend fills in the rest:
-    when it started, download progress in bytes and prefill progress in tokens, the finish reason, the seed it really
+    `steering`, where its decode loop has something to ask before it draws a token, and `logprobs`, which tells how
+    likely the tokens of the answer were, where that was asked for. The backend fills in the rest: when it started, download progress in bytes and prefill progress in tokens, the finish reason, the seed it really
     used, how the KV cache was really quantised, how speculative decoding goes, and the attention calls by path where
     those are counted. `counted` is how many tokens the answer has, where only a server knows, `doing` what goes on
     beside loading, in words. What is left to do once the answer is out waits in `afterwards`.
@@ -81,7 +80,7 @@ class Watch:
     attention_calls: dict[str, int] = field(default_factory=dict)
     draft: LocalModel | None = None
     steering: Steering | None = None
-    logprobs: Callable[[Sequence[int]], tuple[TokenLogprob, ...]] | None = None
+    logprobs: Callable[[Sequence[int]], tuple[TokenLogprob, ...] | None] | None = None
     speculation: Speculation | None = None
     notes: list[str] = field(default_factory=list)
     afterwards: list[Callable[[], None]] = field(default_factory=list)

@@ -56,7 +56,9 @@ def command_parser() -> OptionParser:
     parser.add_argument("name", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--backend", metavar="NAME", help="load, perplexity: auto, a backend, or several with commas between (default auto)"
+        "--backend",
+        metavar="NAME",
+        help="load, perplexity: auto, a backend, or several with commas (default auto)",
     )
     parser.add_argument("-m", "--model", metavar="NAME", help="perplexity: the model (default the one of %%config)")
     parser.add_argument("--dtype", metavar="TYPE", help="load, backends, perplexity: float32, bfloat16 or float16")

@@ -1,4 +1,4 @@
-"""A finished Result as a mime bundle: the answer in one of several formats, thinking folded, the footer under a rule."""
+"""A finished Result as a mime bundle: the answer in a format, thinking folded, the footer under a rule."""
 
 from __future__ import annotations
 

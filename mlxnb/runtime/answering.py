@@ -182,7 +182,7 @@ class Answering:
             job.finish(result, error)
         finally:
             self.jobs.remove(job)
-            job.watch.draft = job.watch.steering = job.watch.logprobs = None  # whoever keeps the job must not keep a model
+            job.watch.draft = job.watch.steering = job.watch.logprobs = None  # whoever keeps the job keeps no model
             try:
                 self._after(job, outcome, whole)
             finally:
