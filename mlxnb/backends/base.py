@@ -56,10 +56,11 @@ class Watch:
 
     The engine sets `cancelled`, and `draft` to the draft model of a request that names one. A LocalModel sets
     `steering`, where its decode loop has something to ask before it draws a token, and `logprobs`, which tells how
-    likely the tokens of the answer were, where that was asked for. The backend fills in the rest: when it started, download progress in bytes and prefill progress in tokens, the finish reason, the seed it really
-    used, how the KV cache was really quantised, how speculative decoding goes, and the attention calls by path where
-    those are counted. `counted` is how many tokens the answer has, where only a server knows, `doing` what goes on
-    beside loading, in words. What is left to do once the answer is out waits in `afterwards`.
+    likely the tokens of the answer were, where that was asked for. The backend fills in the rest: when it started,
+    download progress in bytes and prefill progress in tokens, the finish reason, the seed it really used, how the KV
+    cache was really quantised, how speculative decoding goes, and the attention calls by path where those are counted.
+    `counted` is how many tokens the answer has, where only a server knows, `doing` what goes on beside loading, in
+    words. What is left to do once the answer is out waits in `afterwards`.
     """
 
     cancelled: Event = field(default_factory=Event)
