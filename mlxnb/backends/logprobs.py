@@ -50,8 +50,8 @@ class LogprobGuide(Guide):
         if token not in self._texts:
             before = self._tokenizer.inner.encode("a", add_special_tokens=False)
             start, whole = self._tokenizer.decode(before), self._tokenizer.decode([*before, token])
-            named = self._tokenizer.inner.convert_ids_to_tokens(token) if whole == start else None
-            self._texts[token] = str(named or "") if whole == start else whole.removeprefix(start)
+            named = self._tokenizer.inner.decode([token], skip_special_tokens=False)
+            self._texts[token] = named if whole == start else whole.removeprefix(start)
         return self._texts[token]
 
 

@@ -13,6 +13,7 @@ import mlxnb
 from mlxnb.cli import main
 from mlxnb.errors import MlxnbError, OptionError, PromptError
 from mlxnb.magics.compare import arms_of, axes
+from mlxnb.render.numbers import significant
 from mlxnb.request import Request
 from mlxnb.result import Result
 from mlxnb.runtime import Engine
@@ -136,8 +137,6 @@ def test_arms_run_one_after_another_and_are_shown_together(
 
 @pytest.mark.usefixtures("script")
 def test_an_arm_that_fails_leaves_the_others(shell: InteractiveShell, capsys: Any) -> None:
-    found = value(shell, "%%generate --compare model=a,b --backend scripted\nHi")
-    assert len(found) == 2
     found = value(shell, "%%generate --compare backend=scripted,nope\nHi")
     assert isinstance(found[0], Result)
     assert isinstance(found[1], OptionError)
@@ -160,7 +159,7 @@ def test_an_interrupt_keeps_the_arms_that_are_done(shell: InteractiveShell, monk
         return wait(job, timeout)
 
     monkeypatch.setattr(Job, "wait", interrupted_in_the_second)
-    with pytest.raises(KeyboardInterrupt, match="stopped at 1 answer|stopped at 2 answers"):
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at [12] answer"):
         value(shell, "%%generate --compare temperature=0,0.7,1 --into some\nHi")
     some = shell.user_ns["some"]
     assert some[0].text == "Hello, world."
@@ -243,7 +242,7 @@ def test_perplexity_of_a_variable_and_a_file(
     whole = real.perplexity(texts[:2], backend=backend, dtype="float32")
     assert "without 2 texts" in out
     assert "The text is empty. Leave it out." in out
-    assert f"{whole.value:.3g}" in out or f"{whole.value:.0f}" in out
+    assert f"{significant(whole.value)}  ● without 2 texts" in out
     long = tmp_path / "long.txt"
     long.write_text("The pathlib module offers classes for paths. " * 130, encoding="utf-8")
     value(shell, f"%mlxnb perplexity {long} --backend {backend}")
