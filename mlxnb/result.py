@@ -95,7 +95,8 @@ class Provenance:
     `sampling.seed` is the seed really used, also when the request left it open. `passed_over` holds the paths that
     come before this one and were refused, with reasons; an Absent one was merely not installed. `attention_calls`
     counts the attention calls by path while kernels are patched in. `kv_bits` is what the KV cache was really quantised
-    to. `notes` is whatever else a reader should know.
+    to. `schema` is what the answer was kept to, as text: the JSON schema, the regular expression or the choices.
+    `notes` is whatever else a reader should know.
     """
 
     model: str
@@ -118,11 +119,13 @@ class Provenance:
     kv_group_size: int | None = None
     passed_over: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
-    """How speculative decoding went: `draft` is the model that guessed, or `lookup`.
+    """How speculative decoding went: `draft` is the model that guessed, or `lookup`; or `schema`, where it is the
+    tokens that a schema left no choice of.
 
     `steps` are the forward passes of the model after the prompt's, `proposed` the guessed tokens that they verified
     (those that a stop left unseen do not count), `accepted` the ones among them that the model drew too. `positions`

@@ -24,7 +24,7 @@ from .logprobs import LogprobGuide
 from .memory import release
 from .reuse import Feed, Reuse
 from .row import Row
-from .speculative import Decoder, checked
+from .speculative import Decoder, checked, forced
 from .steering import Guide, Steering
 from .structure import structure_for
 from .tokenizer import Prompt, Tokenizer, check_context
@@ -193,6 +193,7 @@ class LocalModel(ABC):
     def stream(self, request: Request, watch: Watch) -> Iterator[Chunk]:
         """See LoadedModel.stream."""
         request, prompt = self._begin(request, watch)
+        forced(self, request, watch)
         try:
             yield from self._generate(request, prompt, watch)
         except Cancelled:

@@ -238,7 +238,8 @@ class MlxModel(LocalModel):
         try:
             with wired_limit(self.model), counted(watch):
                 self.prefill(ids, watch, feed, lambda: self.new_state(request, Watch()))
-                decode = self._decode if request.draft is None else self._speculate
+                plain = request.draft is None and watch.speculation is None
+                decode = self._decode if plain else self._speculate
                 yield from decode(ids, request, limit, watch, feed)
         finally:
             watch.peak_memory = mx.get_peak_memory()

@@ -21,12 +21,16 @@ from ..request import LOOKUP, Request
 from ..result import Speculation
 from .base import Watch
 from .draft_model import DraftModel
+from .forced import Forced
 from .lookup import PromptLookup
 
 if TYPE_CHECKING:
     from .local import LocalModel
 
 SUBJECT = "draft"
+
+# What guessed where a schema leaves no choice, in a Result's Speculation.
+SCHEMA = "schema"
 
 
 class Decoder(Protocol):
@@ -110,7 +114,10 @@ def _count(watch: Watch, start: int, end: int, accepted: bool) -> None:
 
 
 def proposer(model: LocalModel, request: Request, watch: Watch) -> Proposer:
-    """What guesses for a request that `checked` let through."""
+    """What guesses for a request that `checked` let through, or for one whose schema forces tokens."""
+    if request.draft is None:
+        assert watch.steering is not None
+        return Forced(watch.steering)
     if request.draft == LOOKUP:
         return PromptLookup(request.draft_tokens)
     assert watch.draft is not None
@@ -132,6 +139,14 @@ def checked(model: LocalModel, request: Request, watch: Watch) -> Request:
     if not any(note.startswith(_refused(request)) for note in watch.notes):
         refuse(request, watch, verdict.reason)
     return replace(request, draft=None, draft_tokens=None)
+
+
+def forced(model: LocalModel, request: Request, watch: Watch) -> None:
+    """Have the tokens that a schema leaves no choice of fed together, where the model can take them back."""
+    if request.schema is None or request.draft is not None or watch.steering is None:
+        return
+    if model.drafts and model.states is not None and model.cuttable(None):
+        watch.speculation = Speculation(SCHEMA)
 
 
 def _refused(request: Request) -> str:

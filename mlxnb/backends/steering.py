@@ -33,6 +33,10 @@ class Guide:
         """
         return None
 
+    def forced(self, made: Sequence[int]) -> list[int]:
+        """The tokens that come next in any case, as far as that is known; a wrong one costs time and nothing else."""
+        return []
+
     def drew(self, made: Sequence[int], logits: Any) -> None:
         """The last of `made` was drawn where the model gave these logits, before any mask: of the backend's own arrays,
         [1, vocabulary] in torch and mlx, [vocabulary] in numpy. They hold until this returns.
@@ -81,6 +85,11 @@ class Steering:
             raise GenerationError("No token may follow here: what is asked of this answer contradicts itself.")
         return words
 
+    def forced(self, history: list[int]) -> list[int]:
+        """The tokens that come next in any case, see Guide.forced."""
+        made = history[self._start :]
+        return next((found for guide in self.guides if (found := guide.forced(made))), [])
+
     def drew(self, logits: Any, history: list[int], token: int) -> None:
         """`token` was drawn after `history`; `logits` are the model's own, as `before` got them."""
         made = [*history[self._start :], token]
@@ -120,15 +129,31 @@ def masked(logits: Any, words: np.ndarray) -> Any:
     """Logits [..., vocabulary] of torch, mlx or numpy with those whose bit is not set at minus infinity."""
     kept = np.unpackbits(words.view(np.uint8), bitorder="little", count=logits.shape[-1]).view(bool)
     library = type(logits).__module__.partition(".")[0]
-    if library == "torch":
-        import torch
-
-        return logits.masked_fill(~torch.from_numpy(kept).to(logits.device), -torch.inf)
     if library == "mlx":
         import mlx.core as mx
 
         return mx.where(mx.array(kept), logits, mx.array(-mx.inf, logits.dtype))
-    return np.where(kept, logits, np.float32(-np.inf))
+    if library == "torch":
+        import torch
+
+        if logits.device.type != "cpu":
+            return torch.where(torch.from_numpy(kept).to(logits.device), logits, -torch.inf)
+        return _written(logits, kept, torch.from_numpy, torch.full_like, torch.clone)
+    return _written(logits, kept, np.asarray, np.full_like, np.copy)
+
+
+def _written(logits: Any, kept: np.ndarray, index: Any, full: Any, copy: Any) -> Any:
+    """The same by writing at as few places as there are: of 151,936 logits in torch on a CPU about 35 microseconds,
+    where a mask over all of them took 70 to 180, on one thread, and more on two that others disturb.
+    """
+    if 2 * np.count_nonzero(kept) <= kept.size:
+        places = index(np.flatnonzero(kept))
+        made = full(logits, -np.inf)
+        made[..., places] = logits[..., places]
+        return made
+    made = copy(logits)
+    made[..., index(np.flatnonzero(~kept))] = -np.inf
+    return made
 
 
 def _both(one: np.ndarray, other: np.ndarray) -> np.ndarray:

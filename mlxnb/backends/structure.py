@@ -25,6 +25,9 @@ LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator":
 # Grammars that are kept for each vocabulary: rows of a batch have the same one.
 KEPT = 8
 
+# What llguidance raises where an assertion of its own does not hold.
+PANIC = "PanicException"
+
 # Tokens in which a marker is looked for that is not written as the one token that it has.
 TAIL = 12
 
@@ -62,6 +65,13 @@ class Structure(Guide):
         if self._may_think:
             words = words | only([self._opens or 0], words.size * 32)
         return words
+
+    def forced(self, made: Sequence[int]) -> list[int]:
+        """See Guide."""
+        self._follow(made)
+        if self._over or self._thinking or self._may_think:
+            return []
+        return list(self._matcher.compute_ff_tokens())
 
     def drew(self, made: Sequence[int], logits: Any) -> None:
         """See Guide."""
@@ -129,7 +139,9 @@ def _vocabulary(tokenizer: Tokenizer, model: str) -> _Vocabulary:
             raise OptionError(f"{model} has no token that ends an answer, which a schema takes.", "Take another model.")
         try:
             _known[tokenizer] = _Vocabulary(tokenizer.for_grammars())
-        except (ValueError, RuntimeError, TypeError, AttributeError) as err:
+        except BaseException as err:  # Rust's panics are no Exception
+            if not (isinstance(err, Exception) or type(err).__name__ == PANIC):
+                raise
             reason = " ".join(str(err).split())[:200]
             raise OptionError(
                 f"llguidance cannot read the tokenizer of {model}, which a schema takes: {reason}.",
@@ -169,8 +181,8 @@ def _quoted(text: str) -> str:
 
 
 def _reason(said: str) -> str:
-    """llguidance's reason on one line, without the grammar that it made of the schema."""
-    kept = said.split("\n   1 |")[0].split("<state>")[0]
+    """llguidance's reason on one line, without the grammar that it made of the schema, or where in that it is."""
+    kept = said.split("\n   1 |")[0].split("<state>")[0].rpartition("\nerror: ")[2]
     return " ".join(kept.split()).rstrip(".")[:300]
 
 

@@ -307,7 +307,7 @@ class TorchModel(LocalModel):
             with torch.inference_mode():
                 logits = self.prefill(ids, feed, watch)
                 token = draw(logits, ids)
-            if request.draft is not None:
+            if request.draft is not None or watch.speculation is not None:
                 room_made = partial(make_room, feeding=self._feeding(ids, watch), then="tried again")
                 steered_own = steered(own, watch.steering)
                 decoder = TorchDecoder(self.model, self._states, feed, steered_own, self.info.device, room_made)

@@ -74,7 +74,7 @@ def items(result: Result) -> list[Item]:
     if p.reused_tokens and not result.cached:
         texts.append(f"reused {count(p.reused_tokens)} of {count(p.prompt_tokens)}")
     if result.speculation is not None and not result.cached:
-        texts.append(f"accepted {count(result.speculation.accepted)} of {count(result.speculation.proposed)} drafted")
+        texts.append(_guessed(result.speculation))
     return [*map(Item, texts), *_ending(result)]
 
 
@@ -159,6 +159,12 @@ def _speeds(t: Timings) -> list[tuple[str, str]]:
         "end to end": duration(t.total) if t.total is not None else None,
     }
     return [(name, figure) for name, figure in figures.items() if figure]
+
+
+def _guessed(s: Speculation) -> str:
+    if s.draft == "schema":
+        return f"{plural(s.accepted, 'token')} given by the schema"
+    return f"accepted {count(s.accepted)} of {count(s.proposed)} drafted"
 
 
 def _speculation(s: Speculation | None) -> list[tuple[str, str]]:

@@ -82,7 +82,8 @@ class Engine:
         Args:
             prompt: a string, or messages as `{"role", "content"}` mappings.
             **options: `model`, `backend`, `system`, `raw`, `stop`, `strict`, `dtype`, `quantize`, `max_tokens` and
-                the sampling fields; see `Request.of`.
+                the sampling fields; see `Request.of`. With `schema`, a pydantic model, a dataclass, a JSON schema, a
+                regular expression or a list of choices, the answer keeps to it, and is in the Result's `parsed`.
 
         Raises:
             MlxnbError: the request, the model or the backend cannot be used.

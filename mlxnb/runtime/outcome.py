@@ -140,6 +140,7 @@ class Outcome:
             kv_bits=watch.kv_bits,
             kv_group_size=watch.kv_group_size,
             passed_over=self._passed_over(),
+            schema=request.schema.source if request.schema is not None else None,
             notes=(*(info.notes if info else ()), *(self.loaded.notes if self.loaded else ()), *watch.notes),
         )
 

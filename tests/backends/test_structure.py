@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxnb.backends import structure
+from mlxnb.backends import local, structure
 from mlxnb.errors import OptionError
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
@@ -93,6 +93,25 @@ def test_a_draft_changes_nothing(engine, backend, draft, seed):
     assert holds(drafted, value) == holds(plain, value)
 
 
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 8, "repetition_penalty": 1.1}])
+def test_tokens_without_a_choice_are_fed_together(engine, monkeypatch, backend, options):
+    pytest.importorskip(NEEDS[backend])
+    asked = {"backend": backend, "schema": City, "max_tokens": 100, "dtype": "float32", **options}
+    together = engine.generate("Tell me of Paris.", **asked)
+    assert together.speculation.draft == "schema"
+    assert together.speculation.accepted == together.speculation.proposed > 10
+    assert together.speculation.steps < len(together.tokens) / 2
+    monkeypatch.setattr(local, "forced", lambda model, request, watch: None)
+    one_by_one = engine.generate("Tell me of Paris.", **asked)
+    assert one_by_one.speculation is None
+    assert together.tokens == one_by_one.tokens
+    assert together.parsed == one_by_one.parsed
+    for limit in (1, 2, 3, 10):
+        cut = engine.generate("Tell me of Paris.", **{**asked, "max_tokens": limit})
+        assert cut.tokens == together.tokens[:limit]
+
+
 @pytest.mark.parametrize("backend", ["llamacpp", "onnx"])
 def test_backends_with_logits_in_numpy(engine, backend):
     pytest.importorskip(NEEDS[backend])
@@ -108,6 +127,7 @@ def test_a_class_comes_back_as_its_instance(engine, backend):
     result = engine.generate("Tell me of Paris.", backend=backend, schema=City, max_tokens=100)
     assert isinstance(result.parsed, City)
     assert json.loads(result.text) == result.parsed.model_dump()
+    assert json.loads(result.provenance.schema)["title"] == "City"
     assert result.finish_reason == "stop"
 
 
@@ -159,6 +179,19 @@ def test_what_cannot_be_enforced_is_said_before_anything_is_generated(engine, va
     assert job.watch.start is None
 
 
+def with_a_token_of(characters):
+    """A tokenizer with tokens of the letter a, one for each length up to so many: llguidance's trie is not as deep."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<end>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *("a" * n for n in range(2, characters))]
+    merges = [("a" * n, "a") for n in range(1, characters - 1)]
+    made = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, merges))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.add_special_tokens(["<end>"])
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>")
+
+
 def test_a_tokenizer_that_cannot_be_read(monkeypatch):
     class Slow(type(TOKENIZER)):
         def __init__(self):
@@ -167,6 +200,10 @@ def test_a_tokenizer_that_cannot_be_read(monkeypatch):
     request = Request.of("Hi", schema=["a"])
     with pytest.raises(OptionError, match="llguidance cannot read the tokenizer of pocket"):
         structure.structure_for(Slow(), request, TOKENIZER.prompt(request))
+    long = type(TOKENIZER).__new__(type(TOKENIZER))
+    long.inner, long.end_ids = with_a_token_of(1100), frozenset({0})
+    with pytest.raises(OptionError, match="llguidance cannot read the tokenizer of pocket"):
+        structure.structure_for(long, request, TOKENIZER.prompt(request))
     endless = Slow()
     endless.end_ids = frozenset()
     with pytest.raises(OptionError, match="pocket has no token that ends an answer"):

@@ -42,14 +42,18 @@ LONG = {
         "additionalProperties": False,
     },
 }
-ASKED: dict[str, Any] = {"raw": True, "max_tokens": 96, "temperature": 1.0, "seed": 1}
+ASKED: dict[str, Any] = {"raw": True, "max_tokens": 64, "temperature": 1.0, "seed": 1}
 PROMPT = "Once upon a time there was a long list of places, and of each of them a long story was told:"
 ROWS, THOUSAND, GOAL = 8, 1000, 0.9
 VOCABULARY = 151_936  # Qwen3's
 
 
-def _rate(engine: Engine, **options: Any) -> Arm:
+def _rate(engine: Engine, together: bool = False, **options: Any) -> Arm:
+    """Decode rate of an answer. What a schema forces is fed one by one, for the mask alone, unless `together`."""
+
     def run() -> float:
+        at = options.get("model", "pocket"), options["backend"]
+        engine._worker.call(lambda: setattr(engine._models.get(*at).model, "drafts", together))
         return float(engine.generate(PROMPT, **ASKED, **options).timings.decode_rate or 0)
 
     return run
@@ -67,10 +71,21 @@ def _batch_rate(engine: Engine, **options: Any) -> Arm:
     return run
 
 
-def cost(engine: Engine, name: str, arm: Callable[..., Arm] = _rate, pairs: int = 14, **options: Any) -> Comparison:
+def cost(engine: Engine, name: str, arm: Callable[..., Arm] = _rate, pairs: int = 10, **options: Any) -> Comparison:
     """Decode rates with a schema and without, in turns."""
     rates = alternate(arm(engine, schema=LONG, **options), arm(engine, **options), pairs, warm_up=1)
     return Comparison(f"{name}: mask", "kept to a schema", "free", "tok/s", rates, GOAL)
+
+
+def structured_together() -> list[Comparison]:
+    """What it gains to feed together what the schema forces: both arms are kept to it."""
+    engine, made = Engine(caching=False), []
+    for backend in ("torch", "mlx"):
+        arms = [_rate(engine, together, schema=LONG, backend=backend) for together in (True, False)]
+        rates = alternate(arms[0], arms[1], 10, warm_up=1)
+        made.append(Comparison(f"{backend}, pocket: forced tokens", "fed together", "one by one", "tok/s", rates))
+    engine.close()
+    return made
 
 
 def structured_cost() -> list[Comparison]:
@@ -98,7 +113,11 @@ def save_large_vocabulary(folder: Path) -> Path:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=["<|end|>"], initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY,
+        special_tokens=["<|end|>"],
+        initial_alphabet=alphabet,
+        max_token_length=100,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(_sources(), trainer)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>").save_pretrained(folder)
@@ -160,5 +179,6 @@ def _judged(engine: Engine, seed: int, **options: Any) -> str:
 
 BENCHMARKS: dict[str, Callable[[], Any]] = {
     "structured_cost": structured_cost,
+    "structured_together": structured_together,
     "structured_validity": structured_validity,
 }

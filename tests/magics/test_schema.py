@@ -8,10 +8,12 @@ from IPython.core.interactiveshell import InteractiveShell
 import mlxnb
 from mlxnb.errors import GenerationError, OptionError
 from mlxnb.runtime import Engine
+from tests.magics.kernel import Kernel
 from tests.magics.test_generate import value
 from tests.scripted import ScriptedBackend
 
 pytest.importorskip("pydantic")
+SHOWN = ("display_data", "update_display_data", "execute_result")
 
 DEFINE = """
 import dataclasses, re, types
@@ -89,3 +91,17 @@ def test_the_pocket_model_answers_in_a_form(
     assert isinstance(result.parsed, shell.user_ns["Point"])
     with pytest.raises(OptionError, match="look-around"):
         value(shell, "%generate --backend torch --schema 'regex:(?=a)a' Hi")
+
+
+def test_a_cell_in_a_kernel_shows_the_value_and_what_cut_it(kernel: Kernel) -> None:
+    kernel.run(DEFINE + "script('{\"x\": 1, ', '\"y\": 2}')")
+    ran = kernel.run("%%generate --schema Point --into p\nWhere?")
+    assert ran.reply["status"] == "ok"
+    assert '"x": 1' in ran.answers[-1]
+    assert kernel.run("print(p.parsed)").printed == "Point(x=1, y=2)\n"
+    cut = kernel.run("%%generate --schema Point --max-tokens 1 --into p\nWhere?")
+    assert "the answer was cut at its token limit, so that nothing is parsed" in str(cut.of(*SHOWN))
+    assert kernel.run("print(p.parsed)").printed == "None\n"
+    wrong = kernel.run("%%generate --schema Pont\nWhere?")
+    assert wrong.reply["ename"] == "OptionError"
+    assert "no variable goes by that name" in wrong.reply["evalue"]
