@@ -58,8 +58,9 @@ def asked(backend: str, **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("options", [{}, HOT], ids=["greedy", "random"])
 def test_they_are_the_models_own_whatever_the_sampling(engine: Engine, backend: str, options: dict[str, Any]) -> None:
     pytest.importorskip(NEEDS[backend])
-    result = engine.generate(PROMPT, raw=bool(options), **asked(backend, **options))
-    check(engine, result, backend, raw=bool(options))
+    prompt, raw = ("import", True) if options else (PROMPT, False)  # after a bare beginning much may come
+    result = engine.generate(prompt, raw=raw, **asked(backend, **options))
+    check(engine, result, backend, prompt, raw)
     for entry in result.logprobs or ():
         beside = [other.logprob for other in entry.top]
         assert len(beside) == 4
@@ -76,12 +77,12 @@ def test_they_are_the_models_own_whatever_the_sampling(engine: Engine, backend: 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.5, "seed": 3}], ids=["greedy", "random"])
 def test_rows_of_a_batch_have_those_that_they_have_alone(engine: Engine, backend: str, options: dict[str, Any]) -> None:
     pytest.importorskip(NEEDS[backend])
-    prompts = ["import", PROMPT, "The quick brown fox, which nobody has seen,"]
-    together = engine.batch(prompts, raw=True, progress=False, **asked(backend, **options))
+    prompts = ["Count.", PROMPT, "Why is the sky blue? Say it in a few words."]
+    together = engine.batch(prompts, progress=False, **asked(backend, **options))
     for prompt, result in zip(prompts, together, strict=True):
         assert isinstance(result, Result)
-        check(engine, result, backend, prompt, raw=True)
-        alone = engine.generate(prompt, raw=True, **asked(backend, **options))
+        check(engine, result, backend, prompt)
+        alone = engine.generate(prompt, **asked(backend, **options))
         assert alone.tokens == result.tokens
         assert [e.text for e in alone.logprobs or ()] == [e.text for e in result.logprobs or ()]
 
@@ -103,7 +104,7 @@ def test_an_answer_kept_to_a_schema_tells_what_the_model_itself_thought(engine: 
 
 
 @pytest.mark.parametrize("backend", ["torch", "mlx"])
-@pytest.mark.parametrize("prompt", ["Größe: 🎉🎊 naïve", "def f():\n\t"])
+@pytest.mark.parametrize("prompt", ["import", "def f():\n\t"])
 def test_their_texts_are_the_answers(engine: Engine, backend: str, prompt: str) -> None:
     pytest.importorskip(NEEDS[backend])
     result = engine.generate(prompt, raw=True, **asked(backend, temperature=2.5, seed=11, max_tokens=60))
