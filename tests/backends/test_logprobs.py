@@ -88,9 +88,11 @@ def test_rows_of_a_batch_have_those_that_they_have_alone(engine: Engine, backend
 
 
 @pytest.mark.parametrize("backend", ["torch", "mlx"])
-def test_a_draft_changes_none(engine: Engine, backend: str) -> None:
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_a_draft_changes_none(engine: Engine, backend: str, penalty: float) -> None:
     pytest.importorskip(NEEDS[backend])
-    check(engine, engine.generate(PROMPT, draft="lookup", **asked(backend)), backend)
+    options = asked(backend, draft="lookup", repetition_penalty=penalty)
+    check(engine, engine.generate(PROMPT, **options), backend)
 
 
 @pytest.mark.parametrize("backend", ["torch", "mlx"])
