@@ -72,11 +72,12 @@ def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | Non
         OptionError: there is no such format.
     """
     own = None if schema is None else "json" if schema.kind == "json" else "text"
-    own = "logprobs" if options.logprobs is not None else own
+    told = options.logprobs is not None or defaults.logprobs is not None
+    own = "logprobs" if told else own
     kind = options.format or own or defaults.format
     if kind not in FORMATS:
         raise OptionError(f"format is {kind!r}.", f"Formats are {', '.join(FORMATS)}.")
-    if kind == "logprobs" and options.logprobs is None:
+    if kind == "logprobs" and not told:
         options.logprobs = ALONE["logprobs"]  # there is nothing to see without
     return str(kind)
 
