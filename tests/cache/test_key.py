@@ -19,7 +19,7 @@ KEY = result_key(REQUEST, TOKENS, ANSWERER)
 OTHER: dict[str, Any] = {
     "messages": (Message("user", "Hi"),), "prompt": None, "model": "other", "backend": "torch", "max_tokens": 9,
     "sampling": Sampling(seed=1), "kv_bits": 4, "kv_group_size": 64, "stop": ("x",), "strict": True, "dtype": "float16",
-    "draft": "lookup", "draft_tokens": 2, "schema": {"type": "array"},
+    "draft": "lookup", "draft_tokens": 2, "schema": {"type": "array"}, "logprobs": 3,
     "quantize": "int8",
 }  # fmt: skip
 NEEDED: dict[str, Any] = {"kv_group_size": {"kv_bits": 8}, "draft_tokens": {"draft": "lookup"}}
