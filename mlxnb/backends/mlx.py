@@ -276,15 +276,15 @@ class MlxModel(LocalModel):
         if watch.cancelled.is_set():
             raise Cancelled
         sampling = request.sampling
+        sampler, steering = make_sampler(sampling), steering_processors(watch.steering, ids)
+        for processor in steering:
+            sampler = processor.hearing(sampler)
         steps = generate_step(
             mx.array(ids[feed.length :]),
             self.model,
             max_tokens=limit,
-            sampler=make_sampler(sampling),
-            logits_processors=[
-                *steering_processors(watch.steering, ids),
-                *make_processors(sampling, ids[: feed.length]),
-            ],
+            sampler=sampler,
+            logits_processors=[*steering, *make_processors(sampling, ids[: feed.length])],
             prompt_cache=feed.state,
         )
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .steering import Steering
@@ -19,19 +19,29 @@ class SteeringProcessor:
     def __init__(self, steering: Steering, ids: Sequence[int], alone: bool = True) -> None:
         self._steering, self._history, self._alone = steering, list(ids), alone
         self._before: Any = None  # the logits that the token which is waited for was drawn from
+        self._drawn: Any = None  # that token, as the sampler gave it
 
     def __call__(self, tokens: Any, logits: Any) -> Any:
         """Logits [1, vocabulary] behind `tokens`, the last of which was drawn since the call before."""
         import mlx.core as mx
 
         if self._before is not None:
-            token = int(tokens[-1].item())
+            token = int((tokens[-1] if self._drawn is None else self._drawn).item())
             if self._alone:
                 mx.async_eval(logits)
             self._steering.drew(self._before, self._history, token)
             self._history.append(token)
         self._before = logits[:]  # of its own: the processors behind this one write into what they are given
         return self._steering.before(logits, self._history)
+
+    def hearing(self, sampler: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """A sampler whose token is waited for as it is: to take it out of all the tokens is one more computation."""
+
+        def heard(logprobs: Any) -> Any:
+            self._drawn = sampler(logprobs)
+            return self._drawn
+
+        return heard
 
 
 def steering_processors(steering: Steering | None, ids: Sequence[int], alone: bool = True) -> list[Any]:

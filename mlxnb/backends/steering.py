@@ -14,6 +14,9 @@ import numpy as np
 
 from ..errors import GenerationError
 
+# Up to so many logits one mask over all of them is cheapest on a CPU: torch takes one thread for it.
+SMALL = 32768
+
 
 class Guide:
     """One reason to steer an answer. `made` are its tokens so far, without the prompt.
@@ -136,9 +139,11 @@ def masked(logits: Any, words: np.ndarray) -> Any:
     if library == "torch":
         import torch
 
-        if logits.device.type != "cpu":
+        if logits.device.type != "cpu" or kept.size <= SMALL:
             return torch.where(torch.from_numpy(kept).to(logits.device), logits, -torch.inf)
         return _written(logits, kept, torch.from_numpy, torch.full_like, torch.clone)
+    if kept.size <= SMALL:
+        return np.where(kept, logits, np.float32(-np.inf))
     return _written(logits, kept, np.asarray, np.full_like, np.copy)
 
 

@@ -1,12 +1,14 @@
 """The hook into every decode loop: it sees each token in order, and nothing that it forbids is ever drawn."""
 
 import threading
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlxnb.backends import steering
 from mlxnb.backends.local import LocalModel
 from mlxnb.backends.steering import Guide, Steering, masked, only
 from mlxnb.errors import GenerationError
@@ -125,8 +127,18 @@ def test_two_guides_allow_what_both_allow_and_nothing_is_an_error():
         Steering([Allows(1), Allows(2)], 0).before(logits, [])
 
 
-@given(st.sets(st.integers(0, 99)), st.integers(1, 130), st.sampled_from(["numpy", "torch", "mlx"]))
-def test_masks_are_the_same_in_every_library(tokens, vocabulary, library):
+@pytest.mark.parametrize("small", [0, steering.SMALL])
+@given(
+    tokens=st.sets(st.integers(0, 99)),
+    vocabulary=st.integers(1, 130),
+    library=st.sampled_from(["numpy", "torch", "mlx"]),
+)
+def test_masks_are_the_same_in_every_library(small, tokens, vocabulary, library):
+    with mock.patch.object(steering, "SMALL", small):
+        check_mask(tokens, vocabulary, library)
+
+
+def check_mask(tokens, vocabulary, library):
     logits = np.linspace(-3, 3, vocabulary, dtype=np.float32)[None]
     if library == "torch":
         given_logits = pytest.importorskip("torch").from_numpy(logits)
