@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .profiling.report import Report
     from .profiling.shown import Wanted
     from .render.batch import BatchBar
+    from .render.logprobs import LogprobsView
     from .runtime import Engine
     from .runtime.chats import Chat
     from .runtime.conversion import ConversionReport
@@ -110,8 +111,16 @@ def _conversion_mimebundle(report: ConversionReport, include: Any = None, exclud
     return conversion_bundle(report)
 
 
+def _logprobs_view(result: Result) -> LogprobsView:
+    """The answer with its tokens shaded by their probability; hovering tells what else might have come."""
+    from .render.logprobs import LogprobsView
+
+    return LogprobsView(result)
+
+
 # A Result shows itself in a notebook. `render` lies above `result`, so the tie is made here, above both.
 Result._repr_mimebundle_ = _mimebundle  # type: ignore[attr-defined]
+Result.logprobs_view = _logprobs_view  # type: ignore[attr-defined]
 
 __all__ = [
     "Chunk",

@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return download(options.name, options.revision)
             case "backends":
                 return backends(options.model, options.measure)
+            case "perplexity":
+                return perplexity(options)
             case "convert":
                 return convert(options)
             case "profile":
@@ -74,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     table = commands.add_parser("backends", help="show how each backend stands with a model, and how fast it is")
     table.add_argument("model", metavar="MODEL", nargs="?", help="default: the settings' model, or pocket")
     table.add_argument("--measure", action="store_true", help="measure those that are ready")
+    likely = commands.add_parser("perplexity", help="show how well a model predicts text files")
+    likely.add_argument("files", metavar="FILE", nargs="+", help="text in UTF-8")
+    likely.add_argument("-m", "--model", metavar="NAME", help="default: the settings' model, or pocket")
+    likely.add_argument("--backend", metavar="NAME", help="what computes it (default auto)")
+    likely.add_argument("--dtype", metavar="TYPE", help="of the weights: float32, bfloat16 or float16")
+    likely.add_argument("--quantize", metavar="KIND", help="load the weights as int8 or int4")
     _add_convert(commands.add_parser("convert", help="write a model in another format, and show what that cost"))
     _add_profile(commands.add_parser("profile", help="measure where a model's time and memory go, and what limits it"))
     epilog = "Further options go to JupyterLab: mlxnb lab --no-browser, for example."
@@ -180,6 +188,26 @@ def backends(model: str | None = None, measure: bool = False) -> int:
         engine.close()
     tables += [recommendations_table(found)] if found else []
     print("\n\n".join(table.text() for table in tables))
+    return 0
+
+
+def perplexity(options: argparse.Namespace) -> int:
+    """Print the perplexity of each file, and of all."""
+    from .config import settings
+    from .render.perplexity import perplexity_table
+    from .render.work import WorkCell
+    from .runtime import Engine
+    from .runtime.perplexities import perplexities, read_text
+
+    texts = [read_text(Path(name).expanduser()) for name in options.files]
+    model, backend = options.model or settings().model, options.backend or settings().backend
+    engine = Engine()
+    try:
+        with WorkCell("Measuring perplexity") as line:
+            found = perplexities(engine, texts, model, backend, options.dtype, options.quantize, line.update)
+    finally:
+        engine.close()
+    print(perplexity_table(found).text())
     return 0
 
 

@@ -35,6 +35,9 @@ FOREVER = "forever"
 # Whether a model shall think, where a number of tokens does not say how long.
 THINK = ("on", "off")
 
+# How many of the likeliest tokens can be told beside each one: as many as OpenAI tells.
+MOST_LOGPROBS = 20
+
 # What a KV cache can be quantised to, and how many numbers share a scale.
 KV_BITS, KV_GROUP_SIZES = (4, 8), (32, 64, 128)
 
@@ -153,6 +156,9 @@ class Request:
     think: str | int | None = None
     adapter: str | None = None
     tools: tuple[Tool, ...] = ()
+    logprobs: int | None = option(
+        None, "tell each token's log-probability, and those of the K likeliest beside it", int, 0, MOST_LOGPROBS
+    )
 
     @property
     def precision(self) -> Precision:

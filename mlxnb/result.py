@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -175,14 +176,35 @@ class Speculation:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a token was where it was drawn: `logprob` is the natural logarithm of its probability in the model's
+    own distribution, the log-softmax of its logits before temperature, penalty, filters and a schema's mask.
+
+    `text` is what the token adds to the text: empty for a part of a character that a later token completes. `top` are
+    the likeliest tokens there, the likeliest first; the token itself may be among them. A server tells texts, and no
+    ids.
+    """
+
+    token: int | None
+    text: str
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def probability(self) -> float:
+        """From 0 to 1."""
+        return math.exp(min(0.0, self.logprob))
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One finished generation. `text` is the answer without thinking; `tokens` every generated token id except the
     one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one. A
     `cached` answer was generated earlier, in the time that `original` tells; `timings` are those of finding it again.
     `speculation` is None where every token was decoded by itself. `parsed` is what an answer that was asked for with a
     schema says: an instance of the model or dataclass, a value of JSON, the choice, or the text that matched; None
-    where it was cut before its end.
-
+    where it was cut before its end. `logprobs`, where the request asks for them, has an entry for each of `tokens`,
+    thinking included; of a server, which sends no ids, one for each token that it told of. None where none are told.
 
     `tool_calls` are those that the model asked for, and of a conversation all on the way to the answer, each with what
     came back. `before` are the generations that it took before its own: rounds of tools, a summary of earlier turns;
@@ -203,6 +225,7 @@ class Result:
     tool_calls: tuple[ToolCall, ...] = ()
     before: tuple[Result, ...] = ()
     left_out: int = 0
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
     @property
     def generation_tokens(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..decision import Decision
     from ..models import Checkpoint, ModelSource
     from ..request import Request
-    from ..result import Chunk, FinishReason, Speculation
+    from ..result import Chunk, FinishReason, Speculation, TokenLogprob
     from ..tools import ToolCall
     from .local import LocalModel
     from .steering import Steering
@@ -58,12 +58,12 @@ class Watch:
     """What the engine and a running generation tell each other, safe to read from any thread.
 
     The engine sets `cancelled`, and `draft` to the draft model of a request that names one. A LocalModel sets
-    `steering`, where its decode loop has something to ask before it draws a token. The backend fills in the rest:
-    when it started, download progress in bytes and prefill progress in tokens, the finish reason, the seed it really
-    used, how the KV cache was really quantised, how speculative decoding goes, and the attention calls by path where
-    those are counted. `counted` is how many tokens the answer has, where only a server knows, `doing` what goes on
-    beside loading, in words, `tool_calls` what the model asks to call. What is left to do once the answer is out waits
-    in `afterwards`.
+    `steering`, where its decode loop has something to ask before it draws a token, and `logprobs`, which tells how
+    likely the tokens of the answer were, where that was asked for. The backend fills in the rest: when it started,
+    download progress in bytes and prefill progress in tokens, the finish reason, the seed it really used, how the KV
+    cache was really quantised, how speculative decoding goes, and the attention calls by path where those are counted.
+    `counted` is how many tokens the answer has, where only a server knows, `doing` what goes on beside loading, in
+    words, `tool_calls` what the model asks to call. What is left to do once the answer is out waits in `afterwards`.
     """
 
     cancelled: Event = field(default_factory=Event)
@@ -84,6 +84,7 @@ class Watch:
     attention_calls: dict[str, int] = field(default_factory=dict)
     draft: LocalModel | None = None
     steering: Steering | None = None
+    logprobs: Callable[[Sequence[int]], tuple[TokenLogprob, ...] | None] | None = None
     speculation: Speculation | None = None
     tool_calls: list[ToolCall] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

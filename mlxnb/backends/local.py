@@ -20,6 +20,7 @@ from ..result import Chunk
 from .base import Cancelled, ModelInfo, Watch
 from .batch import SUBJECT as BATCH
 from .batch import Batch, Member
+from .logprobs import LogprobGuide
 from .memory import release
 from .reuse import Feed, Reuse
 from .row import Row
@@ -224,7 +225,13 @@ class LocalModel(ABC):
         if isinstance(request.think, int) and self.tokenizer.markers is not None:
             guides.append(ThinkingBudget(self.tokenizer, request.think, prompt.thinking, watch))
         structure = structure_for(self.tokenizer, request, prompt)
-        return guides if structure is None else [*guides, structure]
+        if structure is not None:
+            guides.append(structure)
+        if request.logprobs is not None:
+            likely = LogprobGuide(self.tokenizer, request.logprobs)
+            watch.logprobs = likely.told
+            guides.append(likely)
+        return guides
 
     def batchable(self, request: Request) -> Decision:
         """Whether a request can be computed together with others of this model, in one batch."""

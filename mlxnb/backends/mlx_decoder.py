@@ -66,7 +66,8 @@ class MlxDecoder:
         with mx.stream(generation_stream):
             own = picked = logits[row : row + 1]
             if self._steering is not None:
-                picked = self._steering.before(own, history)
+                own = picked[:]  # the processors write into what they are given
+                picked = self._steering.before(picked, history)
             for process in self._processors:
                 picked = process(mx.array(history[-REPETITION_CONTEXT:], mx.int32), picked)
             token = int(self._sampler(picked - mx.logsumexp(picked, keepdims=True)).item())

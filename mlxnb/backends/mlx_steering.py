@@ -31,7 +31,7 @@ class SteeringProcessor:
                 mx.async_eval(logits)
             self._steering.drew(self._before, self._history, token)
             self._history.append(token)
-        self._before = logits
+        self._before = logits[:]  # of its own: the processors behind this one write into what they are given
         return self._steering.before(logits, self._history)
 
     def hearing(self, sampler: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -68,6 +68,23 @@ def as_texts(texts: Text | Iterable[Text]) -> list[Text]:
     return list(texts)
 
 
+def in_pieces(model: LocalModel, text: Text) -> list[tuple[list[int], list[int]]]:
+    """`in_tokens` of a text; one that is longer than the context in pieces that are each predicted by themselves.
+
+    Raises:
+        PromptError: it is no text, or a pair that is longer than the model's context.
+    """
+    if not isinstance(text, str):
+        return [in_tokens(model, text)]
+    if not text.strip():
+        raise PromptError("The text is empty.", "Leave it out.")
+    ids = model.tokenizer.prompt(Request.of(text, raw=True)).ids
+    room = model.info.context_length or max(1, len(ids))
+    pieces = [ids[start : start + room] for start in range(0, len(ids), room)]
+    # A last piece of one token has nothing before it that would predict it.
+    return [([], piece) for piece in pieces if len(piece) > 1 or len(pieces) == 1]
+
+
 def in_tokens(model: LocalModel, text: Text) -> tuple[list[int], list[int]]:
     """What is given and what is to be predicted after it: of a text all; of a prompt and its answer the answer and the
     token that ends it, after the prompt in the model's chat template.

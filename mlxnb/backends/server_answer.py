@@ -8,10 +8,11 @@ import time
 from typing import Any
 
 from ..request import Request
-from ..result import Chunk, FinishReason
+from ..result import Chunk, FinishReason, TokenLogprob
 from .base import Watch
 from .halves import Halves
 from .server_faults import malformed, plain
+from .server_logprobs import told
 from .server_thinking import Opening
 from .server_tools import Calls
 from .split import StopCutter
@@ -40,6 +41,10 @@ class Answer:
         self._reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._thought = False
+        self._likely: list[TokenLogprob] = []
+        self._wants = request.logprobs is not None
+        if self._wants:
+            watch.logprobs = lambda tokens: tuple(self._likely) or None
 
     def ended(self) -> bool:
         """Whether the server told why it ended; only its counts may follow."""
@@ -56,6 +61,8 @@ class Answer:
         choice = self._choice(event)
         if choice is None:
             return None
+        if self._wants:
+            self._likely += told(choice)
         text, thinking, called = self._said(choice)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
@@ -80,6 +87,8 @@ class Answer:
         if self._watch.finish_reason is None:
             self._watch.finish_reason = self._ending()
         self._count()
+        if self._wants and not self._likely and not any(note.startswith("logprobs ") for note in self._watch.notes):
+            self._watch.notes.append(f"logprobs not used: {self._where} told none")
         if self._cutter.stopped:
             return None
         thinking, text = self._opening.feed(self._halves["text"].finish())

@@ -11,6 +11,7 @@ from ..request import THINK, Message, Request, Sampling
 from ..tools import in_json
 from .base import Watch
 from .server_kinds import Kind
+from .server_logprobs import logprobs_of
 from .server_schema import structure_of
 from .tokenizer import check_text
 
@@ -63,7 +64,14 @@ def _extra(request: Request, sampling: Sampling, kind: Kind) -> dict[str, Any]:
     if given.get("top_k") == 0:
         given["top_k"] = kind.no_top_k
     think = kind.think.get(str(request.think), {})
-    return {limit: request.max_tokens, **given, **kind.also, **think, **structure_of(request, kind)}
+    return {
+        limit: request.max_tokens,
+        **given,
+        **kind.also,
+        **think,
+        **structure_of(request, kind),
+        **logprobs_of(request, kind),
+    }
 
 
 def _seeded(sampling: Sampling, kind: Kind) -> Sampling:
@@ -90,6 +98,8 @@ def _refuse(request: Request, kind: Kind, watch: Watch) -> None:
         refused.append(f"kv_bits {request.kv_bits} not used: a server keeps its KV cache as it was started")
     if request.cache == "always":
         refused.append("cache always not used: what a server's model is cannot be told, so its answers are not kept")
+    if request.logprobs is not None and not kind.logprobs:
+        refused.append(f"logprobs {request.logprobs} not used: {kind.label} tells none")
     if refused and request.strict:
         raise OptionError(f"{refused[0][0].upper()}{refused[0][1:]}.", "Leave it out, strict, or take another backend.")
     watch.notes += refused

@@ -29,7 +29,7 @@ class Kind:
     request, `limit` is what it calls max_tokens, `stops` whether it can be trusted with stop strings,
     `no_top_k` a top_k that is off, `think` what tells a model to think ("on") or not to ("off"). `schemas` is the type
     of `response_format` by which it takes a JSON schema, and `patterns` what it takes choices or a regular expression
-    in; empty where it does not.
+    in; empty where it does not. `logprobs`: whether it tells them in OpenAI's form.
     """
 
     label: str
@@ -41,6 +41,7 @@ class Kind:
     schemas: str = "json_schema"
     patterns: str = ""
     think: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    logprobs: bool = True
 
     @property
     def untaken(self) -> tuple[str, ...]:
@@ -61,16 +62,16 @@ EFFORT = {"on": {"reasoning_effort": "medium"}, "off": {"reasoning_effort": "non
 KINDS: Mapping[str, Kind] = {
     "openai": Kind("OpenAI", SEED, limit="max_completion_tokens", think=EFFORT),
     "ollama": Kind("Ollama", SEED, think=EFFORT),
-    "lmstudio": Kind("LM Studio", {**SEED, "top_k": "top_k", "repetition_penalty": "repeat_penalty"}),
+    "lmstudio": Kind("LM Studio", {**SEED, "top_k": "top_k", "repetition_penalty": "repeat_penalty"}, logprobs=False),
     # As many tokens as Sampling looks back.
     "llama-server": Kind("llama-server", LLAMA_CPP, {"repeat_last_n": 20}, patterns="grammar", think=TEMPLATE),
-    "llama-cpp-python": Kind("llama-cpp-python", LLAMA_CPP, schemas="json_object", patterns="grammar"),
+    "llama-cpp-python": Kind("llama-cpp-python", LLAMA_CPP, schemas="json_object", patterns="grammar", logprobs=False),
     "vllm": Kind(
         "vLLM", ALL, no_top_k=-1, patterns="structured_outputs", think=TEMPLATE
     ),  # older versions refuse a top_k of 0
     # It takes a stop string out of the text wherever it stands, but ends only where the model wrote it in the very
     # tokens that the string has alone (mlx-lm 0.32.2, generate.make_stop_sequences): the rest would be glued together.
-    "mlx-lm": Kind("mlx_lm.server", ALL, stops=False, schemas="", think=TEMPLATE),
+    "mlx-lm": Kind("mlx_lm.server", ALL, stops=False, schemas="", think=TEMPLATE, logprobs=False),
     "other": Kind("the server", SEED),
 }
 

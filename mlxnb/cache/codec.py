@@ -9,13 +9,13 @@ from typing import Any
 from ..decision import Absent, Accepted, Rejected
 from ..errors import OptionError
 from ..request import Sampling
-from ..result import Provenance, Result, Speculation, Timings
+from ..result import Provenance, Result, Speculation, Timings, TokenLogprob
 from ..tools import ToolCall
 
 VERSION = 1
 CLASSES: dict[str, Any] = {
     cls.__name__: cls
-    for cls in (Result, Timings, Provenance, Speculation, Sampling, Accepted, Rejected, Absent, ToolCall)
+    for cls in (Result, TokenLogprob, Timings, Provenance, Speculation, Sampling, Accepted, Rejected, Absent, ToolCall)
 }
 KIND = "is"
 

@@ -12,7 +12,7 @@ from ..request import THINK, Request, option_fields
 from ..schema import Schema
 from ..template import interpolate
 from .defaults import MLXNB
-from .options import FORMATS, NONE
+from .options import ALONE, FORMATS, NONE
 
 if TYPE_CHECKING:
     from ..runtime.chats import Chats
@@ -94,9 +94,13 @@ def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | Non
         OptionError: there is no such format.
     """
     own = None if schema is None else "json" if schema.kind == "json" else "text"
+    told = options.logprobs is not None or defaults.logprobs is not None
+    own = "logprobs" if told else own
     kind = options.format or own or defaults.format
     if kind not in FORMATS:
         raise OptionError(f"format is {kind!r}.", f"Formats are {', '.join(FORMATS)}.")
+    if kind == "logprobs" and not told:
+        options.logprobs = ALONE["logprobs"]  # there is nothing to see without
     return str(kind)
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "load": "load a model ahead of its first answer: %mlxnb load NAME [--pin] [--keep-alive SECONDS]",
     "unload": "give a model's memory back: %mlxnb unload NAME",
     "convert": "write a model in another format, quantised or not: %mlxnb convert NAME [TARGET]",
+    "perplexity": "how well a model predicts a text: %mlxnb perplexity FILE|VARIABLE [-m MODEL]",
     "cache": "what the caches hold and were worth: %mlxnb cache [stats | clear | pin NAME | unpin NAME | where]",
     "pin": "keep the last prompt's KV state, also across restarts: %mlxnb pin NAME",
     "unpin": "let it go: %mlxnb unpin NAME",
@@ -43,12 +44,13 @@ COMMANDS = {
 }
 USAGE = (
     "%mlxnb [status | models | backends [MODEL] | ps | download NAME | load NAME | unload NAME |"
-    " convert NAME [TARGET] | cache [COMMAND] | pin NAME | unpin NAME |"
+    " convert NAME [TARGET] | perplexity FILE | cache [COMMAND] | pin NAME | unpin NAME |"
     " chats | chat NAME [COMMAND] | doctor | history | config] [options]"
 )
 MAY_NAME = ("backends",)
 PINNING = ("pin", "unpin")
-NAMING = ("download", "load", "unload", "convert", "chat", *PINNING)
+NAMING = ("download", "load", "unload", "convert", "perplexity", "chat", *PINNING)
+NEEDS = {**dict.fromkeys(PINNING, "needs a name"), "perplexity": "needs a file's or a variable's name"}
 CACHE_COMMANDS = ("stats", "clear", "pin", "unpin", "where")
 
 
@@ -61,10 +63,13 @@ def command_parser() -> OptionParser:
     parser.add_argument("more", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("last", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--backend", metavar="NAME", help="load: auto, a backend, or several with commas between (default auto)"
+        "--backend",
+        metavar="NAME",
+        help="load, perplexity: auto, a backend, or several with commas (default auto)",
     )
-    parser.add_argument("--dtype", metavar="TYPE", help="load, backends: float32, bfloat16 or float16")
-    kinds = "load, backends: int8 or int4; none where %%config says otherwise; convert: bits, such as 4"
+    parser.add_argument("-m", "--model", metavar="NAME", help="perplexity: the model (default the one of %%config)")
+    parser.add_argument("--dtype", metavar="TYPE", help="load, backends, perplexity: float32, bfloat16 or float16")
+    kinds = "load, backends, perplexity: int8 or int4; none where %%config says otherwise; convert: bits, such as 4"
     parser.add_argument("--quantize", metavar="KIND", help=kinds)
     parser.add_argument("--adapter", metavar="FOLDER", help="load: a LoRA adapter on top, of mlx-lm or peft")
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
@@ -120,12 +125,14 @@ class CommandMagics(Magics):
             raise OptionError(f"--turn says nothing to {options.command}.", "It belongs to chat NAME fork.")
         if options.last is not None:
             raise OptionError(f"{options.last!r} is one word too many.", self._parser.see_help)
+        if options.model is not None and options.command != "perplexity":
+            raise OptionError(f"--model says nothing to {options.command}.", "It belongs to perplexity.")
         if options.command == "cache":
             return self._cache_command(options)
         if options.more is not None and options.command != "convert":
             raise OptionError(f"{options.more!r} is one word too many.", self._parser.see_help)
         if options.command not in MAY_NAME and (options.command in NAMING) != (options.name is not None):
-            needs = "needs a name" if options.command in PINNING else "needs a model's name"
+            needs = NEEDS.get(options.command, "needs a model's name")
             problem = "takes no name" if options.name else needs
             raise OptionError(f"%mlxnb {options.command} {problem}.", self._parser.see_help)
         return options
@@ -211,6 +218,11 @@ class CommandMagics(Magics):
 
         for table in conversion_tables(convert(options.name, options.more, options)):
             _show(table)
+
+    def _perplexity(self, options: argparse.Namespace) -> None:
+        from .perplexity import measured
+
+        _show(measured(options, self._defaults, self.shell.user_ns if self.shell is not None else {}))
 
     def _cache(self, options: argparse.Namespace) -> None:
         from .cache_plot import hit_rate_plot

@@ -113,6 +113,7 @@ class MLXNB(Configurable):
     min_p = Option("min_p").tag(config=True)
     repetition_penalty = Option("repetition_penalty").tag(config=True)
     seed = Option("seed").tag(config=True)
+    logprobs = Option("logprobs").tag(config=True)
     kv_bits = Option("kv_bits").tag(config=True)
     kv_group_size = Option("kv_group_size").tag(config=True)
     draft = Unicode(None, allow_none=True, help="what guesses ahead: a smaller model, or lookup").tag(config=True)

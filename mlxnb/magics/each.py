@@ -72,6 +72,10 @@ class Answers(list[Any]):
         return f"<Answers: {self.summary()}>"
 
 
+# What goes with one prompt only.
+ALONE = {"last": "--last", "prompt_file": "A prompt file", "n": "--n", "compare": "--compare", "tool": "--tool"}
+
+
 class TableCell:
     """One cell that asks for every row of what `--each` names.
 
@@ -85,9 +89,9 @@ class TableCell:
     ) -> None:
         if options.chat:
             raise OptionError("--chat goes on with one conversation, and --each asks for many rows.", "Leave out one.")
-        for given, name in ((options.last, "--last"), (options.prompt_file, "a prompt file")):
-            if given is not None:
-                raise OptionError(f"{name} asks one thing, and --each asks of every row.", "Leave out one.")
+        for name, flag in ALONE.items():
+            if getattr(options, name) is not None:
+                raise OptionError(f"{flag} asks one thing, and --each asks of every row.", "Leave out one.")
         if options.no_interpolate and body.strip():
             raise OptionError("--no-interpolate would ask the same for every row.", "Leave it out, or the prompt.")
         source = value_of(options.each, names, "--each")

@@ -11,6 +11,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 
 from ..errors import EmptyAnswerError, GenerationError, OptionError
 from ..render.numbers import plural
+from ..result import Result
 from . import prompt_file
 from .call import fill_in, format_of, refuse_alone, request_of, talk_of
 from .defaults import MLXNB
@@ -21,14 +22,15 @@ from .line import read_line
 from .options import generate_parser
 from .place import Place
 from .schema_option import schema_of
+from .several import ask_several, check_several
 from .shown import Shown
 from .turn import CellFront, terms_of
 
 if TYPE_CHECKING:
     from ..conversation import Conversation
     from ..request import Request
-    from ..result import Result
     from ..runtime import Job
+    from ..runtime.batch import Answer
     from ..runtime.chats import Chats
     from ..runtime.exchange import Finish, Terms
     from ..schema import Schema
@@ -66,6 +68,8 @@ class GenerateMagics(Magics):
         terms = terms_of(options, names)
         request = self._request(options, prompt, schema, terms)
         kind = format_of(options, self._defaults, request.schema)
+        if check_several(options):
+            return self._several(request, options, kind)
         if options.chat or terms.tools:
             talk = talk_of(options, prompt, self._defaults, self._chats, schema)
             result = self._converse(request, talk, options, kind, terms)
@@ -144,6 +148,18 @@ class GenerateMagics(Magics):
         self._shown.add(shown)
         return shown
 
+    def _several(self, request: Request, options: argparse.Namespace, kind: str) -> list[Answer]:
+        """Ask for several answers and show them; where none came of it, the first of their errors ends the cell."""
+        answers, whole = ask_several(request, options, kind)
+        self._keep(answers, options.into)
+        if not whole:
+            kept = f"; what there is of them is in `{options.into or '_'}`" if answers else ""
+            raise interrupted(f"stopped at {plural(len(answers), 'answer')}{kept}.")
+        self._shown.add(answers)
+        if not any(isinstance(answer, Result) for answer in answers):
+            raise next(answer for answer in answers if not isinstance(answer, Result))
+        return answers
+
     def _stopped(
         self, job: Job, place: Place, options: argparse.Namespace, asked: Asked, finish: Finish
     ) -> KeyboardInterrupt:
@@ -167,7 +183,7 @@ class GenerateMagics(Magics):
                 "The model ended its turn without a word.", "Reword the prompt, or try a higher --temperature."
             )
 
-    def _keep(self, result: Result, name: str | None) -> None:
+    def _keep(self, result: Result | list[Answer], name: str | None) -> None:
         if name:
             self._ip.push({name: result})
         else:

@@ -10,7 +10,10 @@ from typing import Any, NoReturn
 from ..errors import OptionError
 from ..request import CACHE_MODES, FOREVER, LOOKUP, THINK, option_fields
 
-FORMATS = ("markdown", "text", "code", "json", "html")
+FORMATS = ("markdown", "text", "code", "json", "html", "logprobs")
+
+# Options with a number that may be left out, and what they are then.
+ALONE = {"logprobs": "5"}
 DEFAULT_CHAT = "chat"
 NONE = "none"  # what undoes a default of %config for one cell
 USAGE = """\
@@ -22,7 +25,7 @@ NOTES = """\
 In the prompt and in option values, {{ expression }} is replaced by its value (Jinja2, sandboxed, over the notebook's
 variables). Single braces and $ are just text. Options come first, -- ends them, and each may be spelled with - or _.
 A file's {% for %} and {% if %} are templates too. A prompt that begins with @ is written with @@.
-On a %generate line a conversation's name is written --chat=NAME. `NAME <<` is short for --into NAME.
+On a %generate line what an option may do without follows a =, as in --chat=NAME. `NAME <<` is short for --into NAME.
 Defaults are set with %config MLXNB, for example %config MLXNB.temperature = 0.7"""
 
 
@@ -82,13 +85,16 @@ def generate_parser() -> OptionParser:
     for name, field in option_fields().items():
         default = "" if field.default is None else f" (default {field.default:g})"
         metavar = "N" if field.metadata["kind"] is int else "X"
-        sampling.add_argument(flag(name), metavar=metavar, help=field.metadata["help"] + default)
+        alone: dict[str, Any] = {"nargs": "?", "const": ALONE[name]} if name in ALONE else {}
+        default = f" (alone {ALONE[name]})" if alone else default
+        sampling.add_argument(flag(name), metavar=metavar, help=field.metadata["help"] + default, **alone)
     sampling.add_argument(
         "--stop", metavar="TEXT", action="append", help=r"end before this text; may be repeated; \n is a new line"
     )
     _add_model(parser.add_argument_group("model"))
     _add_prompt(parser.add_argument_group("prompt"))
     _add_tools(parser.add_argument_group("tools"))
+    _add_several(parser.add_argument_group("several answers"))
     _add_output(parser.add_argument_group("output"))
     return parser
 
@@ -162,11 +168,21 @@ def _add_tools(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--rounds", metavar="N", help="rounds of calls before the answer, at most (default 5)")
 
 
+def _add_several(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--n", metavar="N", help="draw N samples in one batch, with the seeds SEED, SEED+1, …")
+    group.add_argument(
+        "--compare",
+        metavar="AXIS",
+        help="ask once for each value and show the answers side by side: MODEL,MODEL or OPTION=VALUE,VALUE, "
+        "such as temperature=0,0.7",
+    )
+
+
 def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--into",
         metavar="NAME",
-        help="put the Result into this variable; with --each also into a column, such as df.answer",
+        help="put the Result, or the list of several, into this variable; with --each also a column, such as df.answer",
     )
     group.add_argument("--format", metavar="KIND", help=f"{', '.join(FORMATS)} (default markdown)")
     group.add_argument(

@@ -64,7 +64,7 @@ class Area:
             return Body(self._growing.html(text), text)
         if self._format == "json":
             return Body(highlight(text, "json"), text)
-        return {"text": as_text, "code": as_code, "html": as_html}[self._format](text)
+        return {"code": as_code, "html": as_html}.get(self._format, as_text)(text)
 
     @property
     def _live(self) -> bool:

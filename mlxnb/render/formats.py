@@ -1,4 +1,4 @@
-"""The five ways to show an answer's text, each as safe HTML with its plain twin."""
+"""The ways to show an answer's text, each as safe HTML with its plain twin."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ FORMATS: dict[str, Callable[[str], Body]] = {
     "code": as_code,
     "json": as_json,
     "html": as_html,
+    "logprobs": as_text,  # while it comes, and where nothing more is known; see render.logprobs
 }
 
 

@@ -117,7 +117,7 @@ class Answering:
     def ended(self, job: Job, outcome: Outcome, whole: bool) -> None:
         """See Host."""
         self.jobs.remove(job)
-        job.watch.steering = None  # which holds what the model's vocabulary is
+        job.watch.steering = job.watch.logprobs = None  # which holds what the model's vocabulary is
         self._after(job, outcome, whole)
 
     # How long models stay.
@@ -182,7 +182,7 @@ class Answering:
             job.finish(result, error)
         finally:
             self.jobs.remove(job)
-            job.watch.draft = job.watch.steering = None  # whoever keeps the job must not keep a model
+            job.watch.draft = job.watch.steering = job.watch.logprobs = None  # whoever keeps the job keeps no model
             try:
                 self._after(job, outcome, whole)
             finally:

@@ -43,6 +43,7 @@ from .mapping import Asking, requests_of
 from .outcome import Outcome
 from .remedies import Recommendation, recommendations
 from .residency import Resident
+from .samples import sampled
 from .signature import names_its_options
 from .standing import Standing, standings
 from .worker import Worker
@@ -157,6 +158,19 @@ class Engine:
         """
         with shown(progress, self.bar) as show:
             return self.submit_batch(prompts, **options).results(show)
+
+    @names_its_options
+    def samples(self, prompt: Prompt, n: int, *, progress: Wanted = None, **options: Any) -> list[Answer]:
+        """`n` answers to one prompt in one batch, each its Result or the error that it failed with. With a `seed` they
+        have the seeds seed, seed + 1, …, without one each its own, which its provenance tells: so each repeats alone.
+        The prompt is computed once, unless `cache` is "off".
+
+        Raises:
+            OptionError: no number of samples, or temperature 0, at which all of them would be the same.
+        """
+        request = Request.of(prompt, **options)
+        self._check_backend(request)
+        return self.batch(sampled(request, n), progress=progress)
 
     @names_its_options
     def submit_batch(self, prompts: Iterable[Prompt | Request], **options: Any) -> BatchJob:

@@ -75,6 +75,7 @@ class Outcome:
             peak_memory=watch.peak_memory,
             speculation=watch.speculation,
             tool_calls=tuple(watch.tool_calls),
+            logprobs=watch.logprobs(self._tokens) if watch.logprobs is not None else None,
         )
 
     def failed(self, cause: Exception) -> GenerationError:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from mlxnb.decision import Absent, Accepted, Rejected
 from mlxnb.request import MAX_SEED, Sampling
-from mlxnb.result import Provenance, Result, Speculation, Timings
+from mlxnb.result import Provenance, Result, Speculation, Timings, TokenLogprob
 from mlxnb.tools import ToolCall
 
 TEXT = st.text(st.characters(), max_size=20)  # lone surrogates too: a detokeniser may leave one
@@ -56,6 +56,8 @@ provenances = st.builds(
     passed_over=st.lists(refusals, max_size=3).map(tuple),
     notes=st.lists(TEXT, max_size=3).map(tuple),
 )
+beside = st.builds(TokenLogprob, token=MAYBE(st.integers(0, 9)), text=st.text(max_size=3), logprob=st.floats(-99, 0))
+told = st.builds(TokenLogprob, st.integers(0, 9), st.text(max_size=3), st.floats(-99, 0), st.tuples(beside))
 speculations = st.builds(
     Speculation,
     draft=TEXT,
@@ -83,6 +85,7 @@ results = st.builds(
     peak_memory=MAYBE(COUNTS),
     speculation=MAYBE(speculations),
     tool_calls=st.lists(tool_calls, max_size=2).map(tuple),
+    logprobs=MAYBE(st.lists(told, max_size=3).map(tuple)),
 )
 
 decisions = refusals | st.builds(Accepted, TEXT, TEXT)

@@ -66,7 +66,10 @@ def failure(shell: InteractiveShell, capsys: pytest.CaptureFixture[str], cell: s
         ("%generate --seed x Hi", "OptionError: seed is 'x'. It takes a whole number"),
         ("%generate --seed 1.5 Hi", "OptionError: seed is '1.5'. It takes a whole number"),
         ("%generate --stop '' Hi", "OptionError: stop is ''."),
-        ("%generate --format pdf Hi", "OptionError: format is 'pdf'. Formats are markdown, text, code, json, html."),
+        (
+            "%generate --format pdf Hi",
+            "OptionError: format is 'pdf'. Formats are markdown, text, code, json, html, logprobs.",
+        ),
         ("%generate --backend cuda Hi", "OptionError: There is no backend 'cuda'."),
         ("%generate --raw --chat Hi", "PromptError: A conversation needs the chat template."),
         ("%generate --raw --system x Hi", "PromptError: A system message needs the chat template."),
