@@ -7,6 +7,7 @@ matrix rate (MFU) that it reaches; see METRICS, and Williams, Waterman, Patterso
 from __future__ import annotations
 
 from ..render.numbers import duration
+from .by_part import by_part
 from .inside_parts import DETOKENISING
 from .inside_parts import OVERHEAD as OVERHEAD_OF_STEP
 from .needs import kv_bytes, step_bytes
@@ -122,7 +123,7 @@ def part_of_step(seen: Seen, part: str) -> float | None:
     inside = seen.inside
     if inside is None or inside.synchronised <= 0 or not inside.shares:
         return None
-    return sum(share.seconds for share in inside.shares if share.part == part) / inside.synchronised
+    return dict(by_part(inside)).get(part, 0.0) / inside.synchronised
 
 
 def kv_share(seen: Seen) -> float | None:

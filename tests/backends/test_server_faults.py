@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from mlxnb.errors import GenerationError, ModelError, PromptTooLongError, ServerError
+from mlxnb.errors import BackendMissingError, GenerationError, ModelError, PromptTooLongError, ServerError
 from tests.backends.served import SHORT, ask, engine_for, nothing_set  # noqa: F401
 from tests.endpoint import AFTER, BEFORE, HUGE_LINE, Fault, Reply, deaf, nobody, refuses, says, serving
 
@@ -132,7 +132,7 @@ def test_what_a_server_says_is_on_one_line_and_without_control_characters():
 
 
 def test_nobody_there_is_said_at_once():
-    with engine_for() as engine, pytest.raises(ModelError) as caught:
+    with engine_for() as engine, pytest.raises(BackendMissingError) as caught:
         engine.generate("x", model=nobody())
     assert caught.value.message.startswith("No server listens at 127.0.0.1:")
     assert caught.value.remedy == "Try to start it, or check the address."

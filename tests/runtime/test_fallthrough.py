@@ -18,6 +18,7 @@ from mlxnb.errors import (
     EmptyPromptError,
     GenerationError,
     ModelNotFoundError,
+    ModelTooLargeError,
     OptionError,
     PromptTooLongError,
     UnsupportedModelError,
@@ -74,7 +75,7 @@ def test_a_backend_that_is_named_alone_and_a_strict_request_go_nowhere(
     place: str, fault: str, options: dict[str, Any]
 ) -> None:
     second = ScriptedBackend(name="second")
-    wrong = (BackendError, UnsupportedModelError)
+    wrong = (BackendError, UnsupportedModelError, ModelTooLargeError)
     with chain(broken(place, FAULTS[fault]), second) as engine, pytest.raises(wrong) as caught:
         engine.generate("go", **options)
     assert str(FAULTS[fault]()).split(".")[0] in str(caught.value)
