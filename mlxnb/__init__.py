@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .runtime import Engine
     from .runtime.chats import Chat
     from .runtime.conversion import ConversionReport
+    from .widgets.panel import Panel
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,18 @@ def chat(name: str = "chat") -> Chat:
     `chat("trip").ask("Where to?")` answers; see `Chat.ask`.
     """
     return engine().chats.open(name)
+
+
+def panel(name: str = "playground") -> Panel:
+    """A panel with buttons over the engine, which a cell shows as its value; the one that is open, or a new one.
+
+    Raises:
+        OptionError: there is no such panel.
+        BackendMissingError: ipywidgets or anywidget is not installed.
+    """
+    from .widgets import open_panel
+
+    return open_panel(name)
 
 
 def convert(source: str, target: str | None = None, **options: Any) -> ConversionReport:
@@ -135,6 +148,7 @@ __all__ = [
     "convert",
     "engine",
     "errors",
+    "panel",
     "patched_kernels",
     "profile",
 ]

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..render import LiveCell, mimebundle
+from ..render.progress import progress_of
 
 if TYPE_CHECKING:
     from ..result import Result
@@ -28,12 +29,7 @@ class Place:
     def update(self, job: Job, text: str, thinking: str) -> None:
         """Show how far the job has come; `text` and `thinking` are everything so far."""
         if self._live is not None and job.state != "done":
-            state = "generating" if job.state == "decode" else job.state
-            watch = job.watch
-            done, total = watch.prefill_done, watch.prompt_tokens
-            if state == "loading":
-                done, total = watch.load_done, watch.load_total
-            self._live.update(text, thinking, done, total, state, len(watch.token_times), watch.doing)
+            self._live.show(progress_of(job, text, thinking))
 
     def finish(self, result: Result) -> None:
         """Show the finished answer."""

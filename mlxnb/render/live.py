@@ -62,9 +62,13 @@ class LiveCell:
         `text` and `thinking` are everything so far, not the newest piece. `prefill_done` of `prefill_total` prompt
         tokens are computed; `tokens` are generated; `doing` is told beside loading. Call it as often as there is news.
         """
+        return self.show(Progress(text, thinking, prefill_done, prefill_total, state, tokens, doing))
+
+    def show(self, progress: Progress) -> bool:
+        """`update` with a moment as one value."""
         if not self._pace.due():
             return False
-        self._view.show(Progress(text, thinking, prefill_done, prefill_total, state, tokens, doing))
+        self._view.show(progress)
         self._pace.done()
         return True
 

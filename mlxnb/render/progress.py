@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .numbers import count, plural, size
+
+if TYPE_CHECKING:
+    from ..runtime import Job
 
 State = Literal["queued", "loading", "prefill", "generating"]
 
@@ -57,3 +60,12 @@ class Progress:
             f' aria-valuemax="{self.prefill_total}" aria-valuenow="{self.prefill_done}">'
             f'<div style="width:{share:.1f}%"></div></div>'
         )
+
+
+def progress_of(job: Job, text: str, thinking: str) -> Progress:
+    """How far a job has come; `text` and `thinking` are everything so far."""
+    watch = job.watch
+    if job.state == "loading":
+        return Progress(text, thinking, watch.load_done, watch.load_total, "loading", doing=watch.doing)
+    state = job.state if job.state in ("queued", "prefill") else "generating"
+    return Progress(text, thinking, watch.prefill_done, watch.prompt_tokens, state, len(watch.token_times))

@@ -17,6 +17,7 @@ from mlxnb.render.live import LiveCell
 from mlxnb.render.math import LEFT_ALONE
 from mlxnb.render.pace import INTERVAL, Pace
 from mlxnb.render.progress import Progress
+from mlxnb.render.unfinished import Unfinished
 
 from .allowed import CLASSES, faults
 from .hostile import ALL
@@ -102,7 +103,7 @@ def test_inside_capture_only_the_finished_output_is_published() -> None:
 )
 def test_words(progress: Progress, words: str) -> None:
     assert progress.words() == words
-    html = Area(Publisher(), "markdown", "pocket").html(progress)
+    html = Unfinished("markdown", "pocket").page(progress)
     assert f'<span class="mlxnb-figure">pocket model</span> · <span class="mlxnb-figure">{words}</span>' in html
 
 
@@ -119,10 +120,10 @@ def test_progress_line_fills() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_hostile_text_while_it_comes(name: str, format: str) -> None:
     text = ALL[name]
-    area = Area(Publisher(), format, text)
+    area = Unfinished(format, text)
     for end in {len(text) // 3, len(text) // 2, len(text) - 1, len(text)}:
         for progress in (Progress(text[:end], text), Progress("", text[:end])):
-            page = BeautifulSoup(area.html(progress), "html.parser")
+            page = BeautifulSoup(area.page(progress), "html.parser")
             assert faults(foreign(page), CLASSES) == []
             for part in page.select(".mlxnb-answer"):
                 part.clear()
