@@ -307,6 +307,11 @@ def option_fields() -> dict[str, Field[Any]]:
     return {f.name: f for cls in (Sampling, Request) for f in fields(cls) if "help" in f.metadata}
 
 
+def unescape(text: str) -> str:
+    """A stop string as a person types it on one line: \\n and \\t become what they stand for."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
 def check_options(owner: Any) -> None:
     """Hold an owner's options against their declared kind and bounds.
 

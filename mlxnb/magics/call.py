@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import EmptyPromptError, OptionError, PromptError
-from ..request import THINK, Request, option_fields
+from ..request import THINK, Request, option_fields, unescape
 from ..schema import Schema
 from ..template import interpolate
 from .defaults import MLXNB
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # Options that have `none` on the line, where %config says otherwise.
 UNDONE = ("quantize", "adapter", "think")
-ESCAPES = {"\\n": "\n", "\\t": "\t"}
 
 
 def fill_in(options: argparse.Namespace, prompt: str, names: Mapping[str, Any]) -> str:
@@ -120,10 +119,3 @@ def number(name: str, text: str) -> Any:
         return option_fields()[name].metadata["kind"](text)
     except ValueError:
         return text
-
-
-def unescape(text: str) -> str:
-    """A stop string with its \\n and \\t as what they stand for."""
-    for written, meant in ESCAPES.items():
-        text = text.replace(written, meant)
-    return text

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError, PromptError
-from ..request import Message, Request, Sampling, option_fields
+from ..request import Message, Request, Sampling, option_fields, unescape
 from ..schema import Schema
-from .call import UNDONE, number, unescape
+from .call import UNDONE, number
 from .options import NONE
 
 if TYPE_CHECKING:

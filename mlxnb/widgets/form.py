@@ -12,11 +12,11 @@ import ipywidgets as w
 from ..config import settings
 from ..errors import OptionError
 from ..render.numbers import significant
-from ..request import THINK, Request, option_fields
+from ..request import THINK, Request, option_fields, unescape
 
 # A slider is for what people use; more is typed, up to what a Request takes.
 WARMEST = 2.0
-LABEL = {"description_width": "112px"}
+LABEL = {"description_width": "96px"}
 BUILT_IN = {"model": "pocket", "backend": "auto", "system": "", "think": None, "stop": (), "raw": False}
 
 
@@ -65,7 +65,7 @@ class Form:
         found: dict[str, Any] = {name: control.value for control, name in self._controls()}
         found["seed"] = _number("seed", found["seed"])
         found["think"] = _think(found["think"].strip())
-        found["stop"] = (found["stop"],) if found["stop"] else ()
+        found["stop"] = (unescape(found["stop"]),) if found["stop"] else ()
         return found
 
     def request(self, prompt: str) -> Request:
@@ -145,7 +145,7 @@ def _flags(name: str, value: Any) -> list[str]:
 
 def quoted(value: Any) -> str:
     """A value as one word of a magic's line: quotes are a shell's, backslashes are text, {{ }} is a template."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = str(value)
     if "\n" in text or "{{" in text:
         text = "{{ " + json.dumps(text) + " }}"
     return shlex.quote(text)

@@ -23,7 +23,9 @@ gap:0 16px}
 .mlxnb-panel .mlxnb-columns>*{min-width:0}
 .mlxnb-panel .mlxnb-main{flex:1 1 320px}
 .mlxnb-panel .mlxnb-settings{flex:0 1 auto;gap:8px 16px}
-.mlxnb-panel .mlxnb-settings>*{flex:0 1 280px;width:280px;min-width:0}
+.mlxnb-panel .mlxnb-settings>*{flex:1 1 320px;min-width:0}
+.mlxnb-panel .mlxnb-columns:has(.mlxnb-settings>:nth-child(2)){flex-direction:column;align-items:stretch}
+.mlxnb-panel .mlxnb-columns:has(.mlxnb-settings>:nth-child(2))>.mlxnb-main{flex:0 0 auto}
 .mlxnb-panel .mlxnb-row{flex-wrap:wrap;gap:8px;align-items:center;overflow:visible;margin:8px 0 0}
 .mlxnb-panel :is(.widget-text,.widget-textarea,.widget-dropdown,.widget-slider,.widget-checkbox){width:100%;margin:0}
 .mlxnb-panel .widget-box{overflow:visible}
@@ -48,21 +50,22 @@ font-size:var(--jp-content-font-size1,14px);line-height:var(--jp-content-line-he
 .mlxnb-panel .mlxnb-answers{margin:16px 0 0;gap:8px 24px;align-items:flex-start}
 .mlxnb-panel .mlxnb-answers>*{flex:1 1 0;min-width:0}
 .mlxnb-panel .mlxnb-secondary{color:var(--secondary)}
-.mlxnb-panel.jupyter-widgets-disconnected::after{content:"The kernel has stopped or was restarted: this panel answers \
-no more. Run its cell again for a live one.";display:block;margin:8px 0 0;padding:4px 12px;
+.mlxnb-panel .jupyter-widgets-disconnected::before{display:none}
+.mlxnb-panel.jupyter-widgets-disconnected::before{content:"The kernel has stopped or was restarted. This panel answers \
+no more: run its cell again for a live one.";display:block;margin:0 0 8px;padding:4px 12px;font:inherit;color:inherit;
 border-left:2px solid var(--error)}
-.mlxnb-panel.jupyter-widgets-disconnected>:not(.mlxnb-sheet){opacity:.6;pointer-events:none}
+.mlxnb-panel.jupyter-widgets-disconnected>*{opacity:.6;pointer-events:none}
 .mlxnb-panel .widget-toggle-button{box-shadow:none}
 .mlxnb-panel .widget-toggle-button.mod-active{border-color:var(--brand);background:var(--surface)}
 .mlxnb-panel .jupyter-widget-Collapse{border:0;margin:0}
 .mlxnb-panel .jupyter-widget-Collapse-header{border:0;background:none;padding:4px 0;font-weight:normal;
 color:var(--secondary)}
 .mlxnb-panel .jupyter-widget-Collapse-contents{border:0;background:none;padding:0;color:inherit}
+.mlxnb-panel .mlxnb-past .widget-dropdown{width:auto;align-self:flex-start;min-width:160px}
 .mlxnb-panel .mlxnb-past{margin:16px 0 0;padding:8px 0 0;border-top:1px solid var(--border)}
 @container (max-width:700px){
 .mlxnb-panel .mlxnb-columns,.mlxnb-panel .mlxnb-answers,.mlxnb-panel .mlxnb-settings{flex-direction:column}
 .mlxnb-panel .mlxnb-columns>*,.mlxnb-panel .mlxnb-answers>*,.mlxnb-panel .mlxnb-settings>*{flex:0 0 auto;width:100%}}
-@container (max-width:1000px){.mlxnb-panel .mlxnb-settings:has(>:nth-child(2)){flex-direction:column}}
 """
 
 

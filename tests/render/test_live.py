@@ -131,10 +131,10 @@ def test_hostile_text_while_it_comes(name: str, format: str) -> None:
 
 
 def test_maths_is_set_in_type_only_at_the_end() -> None:
-    area = Area(Publisher(), "markdown", "pocket")
-    assert "mathjax_process" not in area.html(Progress("$x^2$\n\nb\n\nc\n"))
+    area = Unfinished("markdown", "pocket")
+    assert "mathjax_process" not in area.page(Progress("$x^2$\n\nb\n\nc\n"))
     assert "mathjax_process" in mimebundle(make_result("$x^2$"))["text/html"]
-    assert LEFT_ALONE in area.html(Progress("$x^2$"))
+    assert LEFT_ALONE in area.page(Progress("$x^2$"))
 
 
 def test_pace_is_fifteen_a_second() -> None:
