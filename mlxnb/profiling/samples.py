@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -37,10 +38,16 @@ class Slow:
 class Sampler:
     """`with Sampler(clock) as sampler:` fills `samples`; `missing` says once what this machine does not tell.
 
-    `clock` gives the seconds since the beginning of the profile.
+    `clock` gives the seconds since the beginning of the profile; the last `keep` samples are kept, None for all.
     """
 
-    def __init__(self, clock: Callable[[], float], period: float = PERIOD, slow: Callable[[], Slow] | None = None):
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        period: float = PERIOD,
+        slow: Callable[[], Slow] | None = None,
+        keep: int | None = None,
+    ) -> None:
         import psutil
 
         self._clock, self._period = clock, period
@@ -48,7 +55,7 @@ class Sampler:
         self.missing: tuple[str, ...] = ()
         self._ask = slow if slow is not None else self._sources()
         self._told, self._asked = Slow(), float("-inf")
-        self._taken: list[Sample] = []
+        self._taken: deque[Sample] = deque(maxlen=keep)
         self._cores = psutil.cpu_count() or 1
         self._before: tuple[float, float, float, float] | None = None
         self._over = Event()

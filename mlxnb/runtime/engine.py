@@ -77,6 +77,7 @@ class Engine:
         self._models = LoadedModels(self.backends, self.cache, rate_book() if caching else None)
         self._answering = Answering(self.backends, self._models, self.cache, self._worker.submit, lambda: self.closed)
         self._jobs = self._answering.jobs
+        self._ears: tuple[Callable[[Job], None], ...] = ()
         self.chats = Chats(self)  # the conversations, by name
         self._closed = False
         self._pid = os.getpid()
@@ -133,6 +134,7 @@ class Engine:
         self._check_open()
         job = self._job(request)
         self._jobs.append(job)
+        self._tell(job)
         try:
             self._worker.submit(lambda: self._answering.take(job))
         except EngineClosedError:
@@ -189,6 +191,7 @@ class Engine:
         batch.follow()
         jobs = batch.jobs
         self._jobs += jobs
+        self._tell(*jobs)
         try:
             self._worker.submit(lambda: self._answering.run_batch(jobs, most))
         except EngineClosedError:
@@ -469,6 +472,17 @@ class Engine:
         order = Order(os.fspath(source), how, place, force, check, sample, backend)
         return convert(order, self._models, self.call, lambda: self._closed, progress)
 
+    def hear(self, ear: Callable[[Job], None]) -> Callable[[], None]:
+        """Call `ear(job)` with every job from now on, as it is queued and on the thread that asks; what this gives back
+        ends that. `ear` must be quick, and must not raise.
+        """
+        self._ears = (*self._ears, ear)
+
+        def deafen() -> None:
+            self._ears = tuple(each for each in self._ears if each is not ear)
+
+        return deafen
+
     def models(self) -> list[ModelInfo]:
         """The models in memory."""
         return self._models.infos()
@@ -498,6 +512,11 @@ class Engine:
     def closed(self) -> bool:
         """Whether `close` was called, or this process is a fork, which has no engine thread."""
         return self._closed or os.getpid() != self._pid
+
+    def _tell(self, *jobs: Job) -> None:
+        for ear in self._ears:
+            for job in jobs:
+                ear(job)
 
     def _check_open(self) -> None:
         if self.closed:

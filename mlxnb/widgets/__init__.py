@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .panel import Panel
 
 # The panels, and where each is.
-PANELS = {"playground": ("playground", "Playground")}
+PANELS = {"playground": ("playground", "Playground"), "monitor": ("monitor", "Monitor")}
 _open: dict[str, Panel] = {}
 
 
