@@ -147,7 +147,7 @@ def quoted(value: Any) -> str:
     """A value as one word of a magic's line: quotes are a shell's, backslashes are text, {{ }} is a template."""
     text = str(value)
     if "\n" in text or "{{" in text:
-        text = "{{ " + json.dumps(text) + " }}"
+        text = "{{ " + json.dumps(text, ensure_ascii=False) + " }}"
     return shlex.quote(text)
 
 

@@ -151,15 +151,16 @@ class Playground(Panel):
             self.forms.append(self._form())
             self.forms[1].put(self.forms[0].request("-"))
             self.answers.append(AnswerBox("The second setting's answer grows here."))
+            self._settings.children = [*self._settings.children, self._column(self.forms[1], "Second setting")]
         else:
             self.forms.pop()
-            close_all(self.answers.pop().view)
-        old = self._settings.children
-        labels = ("First setting", "Second setting") if len(self.forms) == 2 else ("",)
-        self._settings.children = [self._column(form, label) for form, label in zip(self.forms, labels, strict=True)]
+            gone = self.answers.pop().view, self._settings.children[-1]
+            self._settings.children = self._settings.children[:-1]
+            self._answers.children = [self.answers[0].view]
+            for widget in gone:
+                close_all(widget)
+        self._settings.children[0].children[0].value = _heading("First setting" if self.beside.value else "")
         self._answers.children = [box.view for box in self.answers]
-        for column in old:
-            column.close()
 
     def _set_running(self, running: bool) -> None:
         self.generate.disabled, self.stop.disabled = running, not running
@@ -173,8 +174,11 @@ class Playground(Panel):
 
     def _column(self, form: Form, label: str) -> w.VBox:
         more = w.Accordion([styled(w.VBox(form.rest), "mlxnb-form")], titles=["More"], selected_index=None)
-        heading = [w.HTML(f'<div class="mlxnb-secondary">{label}</div>')] if label else []
-        return styled(w.VBox([*heading, *form.first, more]), "mlxnb-form")
+        return styled(w.VBox([w.HTML(_heading(label)), *form.first, more]), "mlxnb-form")
+
+
+def _heading(label: str) -> str:
+    return f'<div class="mlxnb-secondary">{label}</div>' if label else ""
 
 
 def _row(run: Run) -> list[str | int | float | None]:
