@@ -68,7 +68,7 @@ class WholeChat:
         title = f'<div class="mlxnb-footer">{html.escape(self._title())}</div>'
         parts = [
             f'<div class="mlxnb-turn"><div class="mlxnb-footer">{html.escape(label)}</div>'
-            f'<div class="mlxnb-answer {LEFT_ALONE}" dir="auto">{_as_html(message)}</div></div>'
+            f'<div class="mlxnb-answer {LEFT_ALONE}" dir="auto">{message_html(message)}</div></div>'
             for label, message in self._messages()
         ]
         css = style.ANSWER + style.FOOTER + CSS
@@ -100,7 +100,7 @@ def _as_text(message: Message) -> str:
     return "\n".join(filter(None, [plain(message.content), *_calls(message)]))
 
 
-def _as_html(message: Message) -> str:
+def message_html(message: Message) -> str:
     """The model's words as Markdown, like its answers; everything else exactly as it was written."""
     calls = "".join(f"<p><code>{html.escape(call)}</code></p>" for call in _calls(message))
     if message.role == "assistant":

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from .panel import Panel
 
 # The panels, and where each is.
-PANELS = {"playground": ("playground", "Playground"), "monitor": ("monitor", "Monitor")}
+PANELS = {
+    "playground": ("playground", "Playground"),
+    "chat": ("chat", "ChatPanel"),
+    "monitor": ("monitor", "Monitor"),
+}
 _open: dict[str, Panel] = {}
 
 
