@@ -61,14 +61,18 @@ class WorkCell:
 
 
 def _page(done: int, total: int, words: str) -> str:
+    return style.page(progress_html(done, total, words), css=style.FOOTER, kind="mlxnb-work")
+
+
+def progress_html(done: int, total: int, words: str) -> str:
+    """A line that fills, and under it `words`."""
     share = 100 * min(1.0, done / total) if total else 0.0
     label = html.escape(words)
-    bar = (
+    return (
         f'<div class="mlxnb-progress" role="progressbar" aria-label="{label}" aria-valuemin="0"'
         f' aria-valuemax="{total}" aria-valuenow="{done}"><div style="width:{share:.1f}%"></div></div>'
         f'<div class="mlxnb-footer">{label}</div>'
     )
-    return style.page(bar, css=style.FOOTER, kind="mlxnb-work")
 
 
 def publisher() -> Any:

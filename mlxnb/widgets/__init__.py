@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PANELS = {
     "playground": ("playground", "Playground"),
     "chat": ("chat", "ChatPanel"),
+    "models": ("models", "ModelsPanel"),
     "monitor": ("monitor", "Monitor"),
 }
 _open: dict[str, Panel] = {}

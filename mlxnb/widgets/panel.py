@@ -42,11 +42,12 @@ class Panel:
         title = w.HTML(f'<div class="mlxnb-title" role="heading" aria-level="3">{html.escape(self.title)}</div>')
         head = styled(w.HBox([title, self._light]), "mlxnb-head")
         look = styled(w.HTML(sheet(self.css) + self._still.hiding), "mlxnb-sheet")
-        self.view = styled(w.VBox([look, head, *self.body(), self._notice, self.keys]), "mlxnb-panel", "mlxnb")
+        self.view = styled(w.VBox([look, head, self._notice, *self.body(), self.keys]), "mlxnb-panel", "mlxnb")
+        self._glance()
         self._leave = BEAT.follow(self._glance, self.fail, GLANCE)
 
     def body(self) -> Sequence[w.Widget]:
-        """The widgets between the head and the place for errors; made once."""
+        """The widgets under the head and the place for errors; made once."""
         raise NotImplementedError
 
     def picture(self) -> tuple[str, str]:
@@ -64,7 +65,7 @@ class Panel:
         """Called about once a second while the panel is open, holding `lock`."""
 
     def say(self, text: str, remedy: str = "") -> None:
-        """One line of news under the body; empty takes it away."""
+        """One line of news under the head; empty takes it away."""
         self._tell(text, remedy, "mlxnb-notice mlxnb-plain", "status")
 
     def fail(self, error: Exception) -> None:
