@@ -71,43 +71,43 @@ class KernelMagics(Magics):
     def _off(self, options: argparse.Namespace) -> None:
         from .. import engine
         from ..kernels import configure_optimizer, unpatch_mlx_lm
-        from .kernel_tables import decision_table
+        from ..render.kernels import decision_table
 
         configure_optimizer()
         self._give(options, None, decision_table(engine().call(unpatch_mlx_lm)))
 
     def _status(self, options: argparse.Namespace) -> None:
         from ..kernels import active
-        from .kernel_tables import status_table
+        from ..render.kernels import status_table
 
         self._give(options, active(), status_table(active()))
 
     def _verify(self, options: argparse.Namespace) -> None:
         from ..kernels.verify import verify
+        from ..render.kernels import traffic_table, verify_table
         from .background import on_engine
-        from .kernel_tables import traffic_table, verify_table
 
         found = on_engine("Proving kernels", lambda steps: verify(full=options.full, progress=steps.report))
         self._give(options, found, verify_table(found), *([traffic_table(found)] if found.traffic else []))
 
     def _tune(self, options: argparse.Namespace) -> None:
-        from .kernel_tables import tune_table
-        from .kernel_work import tune
+        from ..render.kernels import tune_table
+        from ..runtime.kernel_work import tune
 
         found = self._on_model("Measuring attention", options, tune)
         self._give(options, found, tune_table(found))
 
     def _explain(self, options: argparse.Namespace) -> None:
-        from .kernel_tables import explain_tables
-        from .kernel_work import explain
+        from ..render.kernels import explain_tables
+        from ..runtime.kernel_work import explain
 
         found = self._on_model("Looking at the model", options, explain)
         self._give(options, found, *explain_tables(found))
 
     def _bench(self, options: argparse.Namespace) -> None:
-        from .kernel_plot import bench_plot
-        from .kernel_tables import bench_tables
-        from .kernel_work import bench, check_writable, save
+        from ..render.kernel_plot import bench_plot
+        from ..render.kernels import bench_tables
+        from ..runtime.kernel_work import bench, check_writable, save
 
         check_writable(options.save)
         found = self._on_model("Comparing attention", options, bench)
@@ -121,7 +121,7 @@ class KernelMagics(Magics):
         name = str(options.model or self._defaults.model)
         bits = kv_bits(options.kv_bits)
         lengths = lengths_of(options.lengths)
-        return on_model(title, name, "mlx", lambda model, steps: work(model, name, bits, lengths, steps))
+        return on_model(title, name, "mlx", lambda model, steps: work(model, name, bits, lengths, steps.report))
 
     def _give(self, options: argparse.Namespace, value: Any, *shown: Any) -> None:
         from IPython.display import display

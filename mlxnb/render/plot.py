@@ -33,9 +33,13 @@ class Plot:
         self.figure.savefig(file, format="png", dpi=2 * DPI, transparent=True)
         return file.getvalue()
 
+    @property
+    def width(self) -> int:
+        """Pixels that it takes on the page."""
+        return int(self.figure.get_figwidth() * DPI)
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        width = int(self.figure.get_figwidth() * DPI)
-        return {"image/png": self.png(), "text/plain": self.text}, {"image/png": {"width": width}}
+        return {"image/png": self.png(), "text/plain": self.text}, {"image/png": {"width": self.width}}
 
     def __repr__(self) -> str:
         return self.text

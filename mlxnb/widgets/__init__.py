@@ -16,6 +16,7 @@ PANELS = {
     "playground": ("playground", "Playground"),
     "chat": ("chat", "ChatPanel"),
     "models": ("models", "ModelsPanel"),
+    "kernels": ("kernels", "KernelsPanel"),
     "monitor": ("monitor", "Monitor"),
 }
 _open: dict[str, Panel] = {}

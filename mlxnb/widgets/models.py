@@ -20,7 +20,7 @@ from .panel import Panel, callback, styled
 from .work import Report, Work
 
 FORMATS = ("mlx", "gguf", "onnx")
-BITS = (("as it is", None), ("8 bit", 8), ("4 bit", 4))
+BITS = (("as it is", 0), ("8 bit", 8), ("4 bit", 4))
 CSS = """
 .mlxnb .mlxnb-memory{display:flex;height:12px;margin:4px 0;border:1px solid var(--border)}
 .mlxnb .mlxnb-memory>div{min-width:0}
@@ -146,7 +146,7 @@ class ModelsPanel(Panel):
 
     @callback
     def _convert(self) -> None:
-        source, options = self.model.value, {"to": self.format.value, "quantize": self.bits.value}
+        source, options = self.model.value, {"to": self.format.value, "quantize": self.bits.value or None}
 
         def work(report: Report) -> ConversionReport:
             return self.engine.convert(source, progress=report, **options)

@@ -56,8 +56,9 @@ font-size:var(--jp-content-font-size1,14px);line-height:var(--jp-content-line-he
 no more: run its cell again for a live one.";display:block;margin:0 0 8px;padding:4px 12px;font:inherit;color:inherit;
 border-left:2px solid var(--error)}
 .mlxnb-panel.jupyter-widgets-disconnected>*{opacity:.6;pointer-events:none}
-.mlxnb-panel .widget-toggle-button{box-shadow:none}
-.mlxnb-panel .widget-toggle-button.mod-active{border-color:var(--brand);background:var(--surface)}
+.mlxnb-panel .widget-toggle-button{box-shadow:none;background:none;color:inherit}
+.mlxnb-panel .widget-toggle-button.mod-active{border-color:var(--brand);box-shadow:inset 0 -2px 0 var(--brand);
+font-weight:600}
 .mlxnb-panel .jupyter-widget-Collapse{border:0;margin:0}
 .mlxnb-panel .jupyter-widget-Collapse-header{border:0;background:none;padding:4px 0;font-weight:normal;
 color:var(--secondary)}

@@ -89,7 +89,7 @@ def test_bench_saves_every_run_and_leaves_no_patch(run, shell, tmp_path: Path):
 
 
 def test_bench_plots_both_arms(run, shell, tmp_path: Path):
-    from mlxnb.magics.kernel_plot import bench_plot
+    from mlxnb.render.kernel_plot import bench_plot
 
     run("%patch_kernels bench --lengths 16,32 --into bench")
     plot = bench_plot(shell.user_ns["bench"])

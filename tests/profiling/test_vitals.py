@@ -1,4 +1,4 @@
-"""A monitor's figures against a scripted backend: tokens counted once each, latencies as they were, a ring that ends."""
+"""A monitor's figures against a scripted backend: tokens counted once, latencies as they were, a ring that ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import time
 from dataclasses import fields
+from itertools import pairwise
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_every_token_is_counted_once_and_latencies_are_those_of_the_answers(scri
             time.sleep(0.01)
     moments = vitals.moments
     ends = [moment.at for moment in moments]
-    spans = [b - a for a, b in zip(ends, ends[1:], strict=False)]
+    spans = [b - a for a, b in pairwise(ends)]
     tokens = sum(moment.token_rate * span for moment, span in zip(moments[1:], spans, strict=True))
     first = moments[0].token_rate * 0.05
     assert tokens + first == pytest.approx(80, rel=0.1)
@@ -48,7 +49,7 @@ def test_every_token_is_counted_once_and_latencies_are_those_of_the_answers(scri
 
 
 def test_it_keeps_the_last_moments_only_and_hears_nothing_after_its_end(scripted_engine) -> None:
-    engine, backend = scripted_engine
+    engine, _ = scripted_engine
     vitals = Vitals(engine, period=0.01, keep=5)
     with vitals:
         while len(vitals.moments) < 5 or vitals.moments[0].at - vitals.moments[-1].at == 0:

@@ -1,4 +1,4 @@
-"""The plot of `%patch_kernels bench`: prefill and decode rate by context length, stock and patched."""
+"""The plot of attention kernels compared: prefill and decode rate by context length, stock and patched."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..render.plot import CYCLE, Plot, label_line, new_figure
+from .plot import CYCLE, Plot, label_line, new_figure
 
 if TYPE_CHECKING:
     from ..kernels.bench import Bench

@@ -1,4 +1,4 @@
-"""The tables of `%patch_kernels`."""
+"""The tables of attention kernels: what is in use, what was proven, what was measured."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from ..comparison import Ratio
 from ..decision import Decision, Rejected
 from ..kernels.dispatch import Dispatcher
-from ..render import Table
-from ..render.cells import Cell, Command, Dot, Kind
-from ..render.numbers import plural
+from .cells import Cell, Command, Dot, Kind
+from .numbers import plural
+from .table import Table
 
 if TYPE_CHECKING:
     from ..kernels.bench import Bench, Row
     from ..kernels.config import AttentionConfig
     from ..kernels.verify import Verdict, Verification
-    from .kernel_work import Found
+    from ..runtime.kernel_work import Found
 
 SHAPE = ("pattern", "heads", "head_dim", "queries", "keys", "cache", "mask")
 OFF = Command("%patch_kernels on", "Attention is mlx-lm's own. Change it:")

@@ -1,4 +1,4 @@
-"""What `%patch_kernels` does with a model on the engine's thread: look at its attention, measure it, compare it."""
+"""What is done to a model's attention on the engine's thread, for fronts: look at it, measure it, compare it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from ..backends.mlx import MlxModel
     from ..kernels.bench import Bench
     from ..kernels.config import AttentionConfig
-    from .background import Steps
 
 LENGTHS = (256, 1024, 4096)
+
+# Steps done, steps in all, and what is under way; what it raises ends the work.
+Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,14 @@ class Found:
     paths: tuple[tuple[str, Decision], ...] = ()
 
 
-def tune(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], steps: Steps) -> list[Found]:
+def tune(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], report: Report) -> list[Found]:
     """Measure every shape of the model at the lengths, and remember the outcome."""
     from ..kernels import active
     from ..kernels.tune import Measured
 
     configs, tuner, found = _configs(model, name, bits, lengths), Measured(), []
     for i, config in enumerate(configs):
-        steps.report(i, len(configs), str(config))
+        report(i, len(configs), str(config))
         choice = tuner.measure(config)
         found.append(Found(config, choice.path.name, choice.decision))
     dispatcher = active()
@@ -49,7 +51,7 @@ def tune(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], s
     return found
 
 
-def explain(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], steps: Steps) -> list[Found]:
+def explain(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], report: Report) -> list[Found]:
     """What would be done for every shape of the model at the lengths; measures nothing."""
     from ..kernels.paths import PATHS
     from ..kernels.policy import should_optimize
@@ -64,7 +66,7 @@ def explain(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int]
     return found
 
 
-def bench(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], steps: Steps) -> Bench:
+def bench(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], report: Report) -> Bench:
     """Stock against patched on the model."""
     from ..kernels.bench import LENGTHS as ALL
     from ..kernels.bench import benchmark_optimization
@@ -77,7 +79,7 @@ def bench(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], 
         kv_bits=bits,
         lengths=lengths or [length for length in ALL if length < (model.info.context_length or ALL[-1])],
         prefill_step=model.prefill_step,
-        progress=steps.report,
+        progress=report,
     )
 
 
