@@ -78,7 +78,8 @@ class ChatPanel(Panel):
     @property
     def running(self) -> bool:
         """Whether an answer is on its way."""
-        return self._thread is not None
+        with self.lock:
+            return self._thread is not None
 
     def picture(self) -> tuple[str, str]:
         from ..render.chats import WholeChat

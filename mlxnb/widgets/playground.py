@@ -85,7 +85,8 @@ class Playground(Panel):
     @property
     def running(self) -> bool:
         """Whether an answer is on its way."""
-        return any(box.job is not None for box in self.answers)
+        with self.lock:
+            return any(box.job is not None for box in self.answers)
 
     @callback
     def _generate(self) -> None:

@@ -38,7 +38,8 @@ class Work:
     @property
     def running(self) -> bool:
         """Whether there is work under way."""
-        return self._thread is not None
+        with self._panel.lock:
+            return self._thread is not None
 
     def start(
         self,
