@@ -203,7 +203,7 @@ def settings() -> Settings:
 
 
 def set_for_kernel(name: str, value: Any) -> None:
-    """What `%config MLXNB` was given for a setting of the engine; None takes it back.
+    """What `%config MLXNB` or a panel was given for a setting; None takes it back.
 
     Raises:
         OptionError: the setting does not take it.
@@ -211,7 +211,13 @@ def set_for_kernel(name: str, value: Any) -> None:
     if value is None:
         _kernel.pop(name, None)
     else:
-        _kernel[name] = SETTINGS[name].read(name, value)
+        SETTINGS[name].read(name, value)
+        _kernel[name] = value
+
+
+def set_here() -> dict[str, Any]:
+    """What `%config MLXNB` or a panel was given in this kernel, by setting."""
+    return dict(_kernel)
 
 
 def forget_kernel() -> None:

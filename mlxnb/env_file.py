@@ -1,9 +1,11 @@
-"""Reads a `.env` file beside a notebook: NAME=value a line, for the names that are asked for and no others."""
+"""Reads and writes a `.env` file beside a notebook: NAME=value a line, for the names that are asked for only."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,3 +53,44 @@ def _value(written: str) -> str:
     if quoted["double"] is None:
         return quoted["single"]
     return re.sub(r"\\(.)", lambda escape: ESCAPES.get(escape[1], escape[0]), quoted["double"])
+
+
+def write_env_file(path: Path, values: Mapping[str, str]) -> None:
+    """Give `values` to their names in a file, which is made if there is none: the last line of a name is replaced, new
+    ones come at the end, and everything else stays as it is. Written aside and then renamed.
+
+    Raises:
+        OSError: the file cannot be written, or is no text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+    except UnicodeDecodeError as err:
+        raise OSError(f"{path} is no text in UTF-8") from err
+    lines = text.splitlines()
+    at = {found["name"]: i for i, line in enumerate(lines) if (found := LINE.fullmatch(line)) is not None}
+    for name, value in values.items():
+        line = f"{name}={_written(value)}"
+        if name in at:
+            lines[at[name]] = line
+        else:
+            lines.append(line)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".env-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write("".join(f"{line}\n" for line in lines))
+            opened.flush()
+            os.fsync(opened.fileno())
+        if path.exists():
+            os.chmod(aside, path.stat().st_mode & 0o777)
+        os.replace(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise
+
+
+def _written(value: str) -> str:
+    """As `_value` reads it back."""
+    if value and re.fullmatch(r"[^\s#'\"\\]+", value):
+        return value
+    marks = {mark: letter for letter, mark in ESCAPES.items()}
+    return '"' + "".join(f"\\{marks[c]}" if c in '\n\t\\"' else c for c in value) + '"'

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cached_property
 from typing import Any
 
 from traitlets import Bool, Enum, TraitError, TraitType, Unicode
 from traitlets.config import Config, Configurable
 
-from ..config import KERNEL, SETTINGS, Settings, set_for_kernel, settings
+from ..config import KERNEL, SETTINGS, set_for_kernel, settings
 from ..errors import OptionError
-from ..request import CACHE_MODES, QUANTIZE, check_option, check_think, option_fields
+from ..request import CACHE_MODES, check_option, check_think, option_fields
 from .options import FORMATS
 
 # Settings of the engine, which no Request carries: what %config says of them goes to `config`.
@@ -19,19 +18,7 @@ OF_THE_ENGINE = ("server_url", "batch_size", "memory_mb", "keep_alive", "probe")
 NOT_OPTIONS = ("format", *OF_THE_ENGINE)
 
 
-class _FromEnvironment:
-    """A trait whose default is the environment's, where it has a variable for it."""
-
-    def default(self, obj: Any = None) -> Any:
-        name, built_in = self.name, self.default_value  # type: ignore[attr-defined]
-        return getattr(obj.environment, name) if obj is not None and name in SETTINGS else built_in
-
-
-class Name(_FromEnvironment, Unicode[str, str]):
-    """A trait that takes text."""
-
-
-class Option(_FromEnvironment, TraitType[Any, Any]):
+class Option(TraitType[Any, Any]):
     """A trait that takes what the Request's option of the same name takes."""
 
     def __init__(self, name: str) -> None:
@@ -46,14 +33,11 @@ class Option(_FromEnvironment, TraitType[Any, Any]):
             raise TraitError(str(error)) from None
 
 
-class Choice(_FromEnvironment, Enum):
-    """A trait that takes one of a few values."""
-
-
 class Given(TraitType[Any, Any]):
     """A trait that takes what the setting of the same name takes; None takes back what %config said.
 
-    It keeps no value of its own: one would hide from the engine what equals it, and show what no longer holds.
+    It keeps no value of its own: one would hide from the engine and the panels what equals it, and show what no longer
+    holds.
     """
 
     def __init__(self, help: str) -> None:
@@ -66,12 +50,13 @@ class Given(TraitType[Any, Any]):
             raise TraitError(str(error)) from None
 
     def get(self, obj: Any, cls: Any = None) -> Any:
-        """What holds for the engine now."""
+        """What holds now."""
         return getattr(settings(), self.name or "")
 
     def set(self, obj: Any, value: Any) -> None:
-        """Tell the engine."""
-        set_for_kernel(self.name or "", self._validate(obj, value))
+        """Tell everybody."""
+        self._validate(obj, value)
+        set_for_kernel(self.name or "", value)
 
 
 class Thinking(TraitType[Any, Any]):
@@ -90,25 +75,23 @@ class Thinking(TraitType[Any, Any]):
 class MLXNB(Configurable):
     """Defaults of %generate and %%generate, until the kernel ends or `%config MLXNB.name = value` changes them.
 
-    They hold for the magics only: in Python, pass options to the engine's calls. The last five are the engine's own,
-    and hold for whatever asks it.
+    They hold for the magics only: in Python, pass options to the engine's calls. Those that are settings too, see
+    `config`, keep no value here; of them the last five are the engine's own, and hold for whatever asks it.
     """
 
-    model = Name("pocket", help="name of the model").tag(config=True)
-    backend = Name("auto", help="auto, or the name of a backend").tag(config=True)
+    model = Given("name of the model").tag(config=True)
+    backend = Given("auto, or the name of a backend").tag(config=True)
     dtype = Unicode(None, allow_none=True, help="dtype of the weights; None is the model's own").tag(config=True)
     adapter = Unicode(None, allow_none=True, help="folder of a LoRA adapter on top of the model").tag(config=True)
-    quantize = Choice((None, *QUANTIZE), None, help="what weights are quantised to; None is not at all").tag(
-        config=True
-    )
+    quantize = Given("what weights are quantised to: int8, int4 or none").tag(config=True)
     system = Unicode(None, allow_none=True, help="system message before every prompt").tag(config=True)
     strict = Bool(False, help="fail where a path that was asked for is not taken").tag(config=True)
     cache = Enum(CACHE_MODES, "auto", help="use and keep finished answers and KV states").tag(config=True)
     think = Thinking(help="on, off, or tokens that a thinking model may think; None is its own way").tag(config=True)
     format = Enum(FORMATS, "markdown", help="how an answer is shown").tag(config=True)
-    max_tokens = Option("max_tokens").tag(config=True)
-    temperature = Option("temperature").tag(config=True)
-    top_p = Option("top_p").tag(config=True)
+    max_tokens = Given(option_fields()["max_tokens"].metadata["help"]).tag(config=True)
+    temperature = Given(option_fields()["temperature"].metadata["help"]).tag(config=True)
+    top_p = Given(option_fields()["top_p"].metadata["help"]).tag(config=True)
     top_k = Option("top_k").tag(config=True)
     min_p = Option("min_p").tag(config=True)
     repetition_penalty = Option("repetition_penalty").tag(config=True)
@@ -123,11 +106,6 @@ class MLXNB(Configurable):
     memory_mb = Given("megabytes that the models in memory may take together").tag(config=True)
     keep_alive = Given("seconds that an idle model stays in memory; forever where it is not set").tag(config=True)
     probe = Given("auto: measure which backend is the fastest; off: keep the built-in order").tag(config=True)
-
-    @cached_property
-    def environment(self) -> Settings:
-        """What the environment said when a default was first needed."""
-        return settings()
 
     def update_config(self, config: Config) -> None:
         """As Configurable does, but a refused value is forgotten; traitlets would raise it again at each change."""
@@ -151,16 +129,6 @@ class MLXNB(Configurable):
 
     def givers(self, name: str) -> list[str]:
         """Every place that gives a default, the one that holds first."""
-        if name in OF_THE_ENGINE:
+        if name in SETTINGS:
             return settings().givers(name) or ["default"]
-        given = self.environment.givers(name) if name in SETTINGS else []
-        if not self.trait_has_value(name) or getattr(self, name) == self._first(name):
-            return given or ["default"]
-        return [KERNEL, *given]
-
-    def _first(self, name: str) -> Any:
-        """What a default was before %config."""
-        try:
-            return getattr(self.environment, name) if name in SETTINGS else self.traits()[name].default()
-        except OptionError:
-            return NotImplemented  # the environment's value is wrong, and equal to nothing
+        return ["default"] if getattr(self, name) == self.traits()[name].default() else [KERNEL]

@@ -18,6 +18,7 @@ PANELS = {
     "models": ("models", "ModelsPanel"),
     "kernels": ("kernels", "KernelsPanel"),
     "monitor": ("monitor", "Monitor"),
+    "settings": ("settings", "SettingsPanel"),
 }
 _open: dict[str, Panel] = {}
 
