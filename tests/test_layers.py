@@ -24,6 +24,7 @@ LAYERS = [
         "env_file",
         "hardware",
         "comparison",
+        "panel_names",
         "quiet",
         "records",
     },

@@ -11,6 +11,7 @@ from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from ..conversion import add_options, check_belonging
 from ..errors import OptionError
+from ..panel_names import PANELS
 from ..request import FOREVER
 from .chat_line import check_chat
 from .defaults import MLXNB
@@ -38,6 +39,7 @@ COMMANDS = {
     "unpin": "let it go: %mlxnb unpin NAME",
     "chats": "the conversations of --chat, and how long each is",
     "chat": "one of them: %mlxnb chat NAME [undo | clear | fork NEW [--turn N] | save FILE | load FILE]",
+    "panel": f"buttons over the engine: %mlxnb panel [{' | '.join(PANELS)}]",
     "doctor": "what this machine is, how fast, and what is missing: %mlxnb doctor [--again]",
     "history": "what was asked in this kernel, to ask again with %generate --last N",
     "config": "every setting, its value and where it came from",
@@ -45,9 +47,9 @@ COMMANDS = {
 USAGE = (
     "%mlxnb [status | models | backends [MODEL] | ps | download NAME | load NAME | unload NAME |"
     " convert NAME [TARGET] | perplexity FILE | cache [COMMAND] | pin NAME | unpin NAME |"
-    " chats | chat NAME [COMMAND] | doctor | history | config] [options]"
+    " chats | chat NAME [COMMAND] | panel [NAME] | doctor | history | config] [options]"
 )
-MAY_NAME = ("backends",)
+MAY_NAME = ("backends", "panel")
 PINNING = ("pin", "unpin")
 NAMING = ("download", "load", "unload", "convert", "perplexity", "chat", *PINNING)
 NEEDS = {**dict.fromkeys(PINNING, "needs a name"), "perplexity": "needs a file's or a variable's name"}
@@ -218,6 +220,13 @@ class CommandMagics(Magics):
 
         for table in conversion_tables(convert(options.name, options.more, options)):
             _show(table)
+
+    def _panel(self, options: argparse.Namespace) -> None:
+        from IPython.display import display
+
+        from .. import panel
+
+        display(panel(options.name or "playground"))
 
     def _perplexity(self, options: argparse.Namespace) -> None:
         from .perplexity import measured

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
@@ -64,13 +63,9 @@ class LastReport:
         finding, report = self.finding(number), self.report()
         assert finding.trial is not None
         from .. import engine
-        from ..profiling.recommend import recommendations
+        from ..profiling.attempts import attempted
         from ..profiling.shown import shown
-        from ..profiling.trials import try_it
 
         with shown(f"Trying {finding.trial.label}") as heard:
-            tried = try_it(engine(), report, finding, heard, self._base)
-        findings = (*report.findings[: number - 1], tried, *report.findings[number:])
-        report = replace(report, findings=findings)
-        self._report = replace(report, recommendations=recommendations(report))
-        return tried
+            self._report = attempted(engine(), report, number, heard, self._base)
+        return self._report.findings[number - 1]

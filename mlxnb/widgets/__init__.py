@@ -7,15 +7,17 @@ from importlib import import_module, util
 from typing import TYPE_CHECKING
 
 from ..errors import BackendMissingError, OptionError
+from ..panel_names import PANELS
 
 if TYPE_CHECKING:
     from .panel import Panel
 
-# The panels, and where each is.
-PANELS = {
+# Where each panel is: its module and its class.
+PLACES = {
     "playground": ("playground", "Playground"),
     "chat": ("chat", "ChatPanel"),
     "models": ("models", "ModelsPanel"),
+    "profile": ("profile", "ProfilePanel"),
     "kernels": ("kernels", "KernelsPanel"),
     "monitor": ("monitor", "Monitor"),
     "settings": ("settings", "SettingsPanel"),
@@ -39,6 +41,6 @@ def open_panel(name: str = "playground") -> Panel:
         raise BackendMissingError(f"Panels need {' and '.join(missing)}.", "pip install 'mlxnb[panels]'")
     panel = _open.get(name)
     if panel is None or panel.closed:
-        module, made = PANELS[name]
+        module, made = PLACES[name]
         panel = _open[name] = getattr(import_module(f".{module}", __name__), made)()
     return panel

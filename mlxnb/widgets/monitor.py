@@ -114,7 +114,7 @@ class Monitor(Panel):
         limits = self._limits()
         self._watch(moments[-1], limits)
         self._line.value = f'<div class="mlxnb-secondary">{html.escape(self._summary())}</div>'
-        tiles = "".join(_tile(each, moments, limits.get(each.name), each.name in self._over) for each in FIGURES)
+        tiles = "".join(tile(each, moments, limits.get(each.name), each.name in self._over) for each in FIGURES)
         self._tiles.value = f'<div class="mlxnb-tiles">{tiles}</div>'
         alerts = [_alert(name, since) for name, since in self._over.items()]
         self._alerts.value = "".join(f'<div class="mlxnb-notice" role="alert">{text}</div>' for text in alerts)
@@ -161,7 +161,10 @@ def _field(limit: Limit) -> w.Text:
     return w.Text(description=limit.label, placeholder="no limit", continuous_update=False, style=style)
 
 
-def _tile(figure: Figure, moments: Sequence[Moment], limit: tuple[Limit, float] | None, over: bool) -> str:
+def tile(
+    figure: Figure, moments: Sequence[Moment], limit: tuple[Limit, float] | None = None, over: bool = False
+) -> str:
+    """A figure now, its line, and its scale."""
     values = [figure.read(moment) for moment in moments]
     known = [value for value in values if value is not None]
     now = values[-1]

@@ -41,9 +41,9 @@ GROUPS = {
 }
 NAMES = [name for group in GROUPS.values() for name in group]
 CSS = """
-.mlxnb-panel .mlxnb-setting{align-items:center;gap:4px 16px;flex-wrap:wrap}
-.mlxnb-panel .mlxnb-setting>.widget-text{flex:0 1 400px;width:auto}
-.mlxnb-panel .mlxnb-setting>.widget-html{flex:1 1 200px;width:auto}
+.mlxnb-panel .mlxnb-setting{align-items:center;gap:4px 16px}
+.mlxnb-panel .mlxnb-setting>.widget-text{flex:0 1 480px;width:auto;min-width:0}
+.mlxnb-panel .mlxnb-setting>.widget-html{flex:1 1 0;width:auto;min-width:96px}
 .mlxnb-panel .mlxnb-group{font-weight:600;margin:12px 0 4px}
 """
 
@@ -140,4 +140,6 @@ def _text(name: str) -> str:
         value = getattr(settings(), name)
     except OptionError:
         return ""
+    if isinstance(value, Path) and value.is_relative_to(Path.home()):
+        return (Path("~") / value.relative_to(Path.home())).as_posix()  # a notebook that is passed on names nobody
     return "" if value is None else str(value)

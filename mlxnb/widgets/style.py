@@ -29,6 +29,7 @@ gap:0 16px}
 .mlxnb-panel .mlxnb-row{flex-wrap:wrap;gap:8px;align-items:center;overflow:visible;margin:8px 0 0}
 .mlxnb-panel :is(.widget-text,.widget-textarea,.widget-dropdown,.widget-slider,.widget-checkbox){width:100%;margin:0}
 .mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown,.widget-combobox){width:auto;flex:0 1 320px}
+.mlxnb-panel .mlxnb-row>.widget-checkbox{width:auto}
 .mlxnb-panel .widget-box{overflow:visible}
 .mlxnb-panel .mlxnb-form{gap:4px}
 .mlxnb-panel .widget-label,.mlxnb-panel .widget-inline-hbox>label{color:var(--jp-ui-font-color1,inherit)}
