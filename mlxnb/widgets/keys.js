@@ -37,7 +37,9 @@ function render({ model, el }) {
   const seen = new MutationObserver(name);
   requestAnimationFrame(() => {
     name();
-    if (panel()) seen.observe(panel(), { childList: true, subtree: true });
+    if (!panel()) return;
+    panel().dataset.keys = "on";
+    seen.observe(panel(), { childList: true, subtree: true });
   });
   return () => {
     window.removeEventListener("keydown", key, true);

@@ -44,6 +44,7 @@ CSS = """
 .mlxnb-panel .mlxnb-setting{align-items:center;gap:4px 16px}
 .mlxnb-panel .mlxnb-setting>.widget-text{flex:0 1 480px;width:auto;min-width:0}
 .mlxnb-panel .mlxnb-setting>.widget-html{flex:1 1 0;width:auto;min-width:96px}
+.mlxnb-panel .mlxnb-setting .widget-label{flex-shrink:1;min-width:0}
 .mlxnb-panel .mlxnb-group{font-weight:600;margin:12px 0 4px}
 """
 

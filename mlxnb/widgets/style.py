@@ -46,6 +46,8 @@ overflow-wrap:anywhere}
 .mlxnb-panel .mlxnb-notice code,.mlxnb-panel .mlxnb-line code{user-select:all;font-family:var(--mono);
 white-space:pre-wrap;overflow-wrap:anywhere}
 .mlxnb-panel .mlxnb-line{margin:8px 0 0;padding:8px 12px;background:var(--surface);border:1px solid var(--border)}
+.mlxnb-panel .mlxnb-table{overflow-x:auto}
+.mlxnb-panel :is(input,select,textarea){min-width:0}
 .mlxnb-panel .mlxnb-empty{color:var(--secondary);padding:16px 0}
 .mlxnb-panel .mlxnb-answer{font-family:var(--jp-content-font-family,inherit);
 font-size:var(--jp-content-font-size1,14px);line-height:var(--jp-content-line-height,1.6)}
