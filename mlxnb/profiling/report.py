@@ -217,7 +217,9 @@ class Roofline:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A figure of one case over the same figure of another, pair by pair: median, and a 95 % interval of it."""
+    """A figure of one case over the same figure of another, pair by pair where they took turns: median, and a 95 %
+    interval of it.
+    """
 
     figure: str
     median: float
@@ -233,7 +235,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Case `ours` beside case `theirs`, both indices of Report.cases, run in turns."""
+    """Case `ours` beside case `theirs`, both indices of Report.cases; `profiling.turns` tells whether they took turns."""
 
     ours: int
     theirs: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..render.numbers import count, duration, plural
 from ..render.table import Table
 from .report import Report
@@ -38,7 +40,7 @@ def sections(report: Report) -> tuple[Section, ...]:
         Section("Figures", figures_tables(report), plots=(*SPEED, *_sweeps(report))),
         Section("What limits it", items=tuple(finding_item(report, i) for i in range(len(report.findings)))),
         Section("Could not be measured", _some(unmeasured_table(report))),
-        Section("Compared in turns", _some(comparisons_table(report)), plots=("comparison",)),
+        *_compared(report),
         Section("Time inside a token", inside_tables(report), plots=("token",), beside=True),
         Section("Roofline", tables, plots=("roofline", "predicted")),
         Section("Stress", _some(stress_table(report)), plots=("stress",)),
@@ -48,6 +50,16 @@ def sections(report: Report) -> tuple[Section, ...]:
         Section("Machine, versions and models", machine_tables(report), plots=("memory",), folded=True),
     )
     return tuple(section for section in found if section.tables or section.items)
+
+
+def _compared(report: Report) -> Iterator[Section]:
+    """Cases that took turns, and those of which one ran behind the other; the plot stands with the first of the two."""
+    plots: tuple[str, ...] = ("comparison",)
+    for title, turns in (("Compared in turns", True), ("Compared one after the other", False)):
+        table = comparisons_table(report, turns)
+        if table is not None:
+            yield Section(title, (table,), plots=plots)
+            plots = ()
 
 
 def _some(table: Table | None) -> tuple[Table, ...]:

@@ -9,17 +9,25 @@ from ..render.numbers import significant
 from ..render.table import Table
 from .report import Ratio, Report
 from .sections_parts import without_empty
+from .turns import in_turns
 from .words import better, case_names, figure_name, ratio_words
 
+PAIRED = "Ratios pair by pair: the median"
+UNPAIRED = (
+    "One case ran behind the other, so that what the machine did meanwhile is in it too (--compare takes turns): \
+the ratio of the medians"
+)
 INTERVAL = "a 95% interval of it, wider the more figures are compared"
 
 
-def comparisons_table(report: Report) -> Table | None:
-    if not any(each.ratios for each in report.comparisons):
-        return None
+def comparisons_table(report: Report, turns: bool) -> Table | None:
+    """The comparisons of cases that took turns, or of those of which one ran behind the other."""
     names = case_names(report)
-    pairs = [(names[each.ours], names[each.theirs], each.ratios) for each in report.comparisons]
-    return ratios_table(pairs, f"Ratios pair by pair: the median, and {INTERVAL}")
+    found = [each for each in report.comparisons if each.ratios and in_turns(report, each) == turns]
+    if not found:
+        return None
+    pairs = [(names[each.ours], names[each.theirs], each.ratios) for each in found]
+    return ratios_table(pairs, f"{PAIRED if turns else UNPAIRED}, and {INTERVAL}")
 
 
 def ratios_table(pairs: Sequence[tuple[str, str, Sequence[Ratio]]], caption: str) -> Table:
