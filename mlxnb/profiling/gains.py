@@ -117,8 +117,8 @@ def _gain(options: Mapping[str, Value], ratio: Ratio, how: str) -> Gain:
 
 
 def beside(ours: Sequence[Run], theirs: Sequence[Run], figure: str) -> Ratio | None:
-    """A figure of one case's runs over that of another's, round by round where they took turns; None of fewer than three
-    rounds.
+    """A figure of one case's runs over that of another's, round by round where they took turns; None of fewer than
+    three rounds.
     """
     a, b = _by_round(ours, figure), _by_round(theirs, figure)
     if took_turns(ours, theirs):

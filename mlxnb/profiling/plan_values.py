@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ..errors import OptionError
 from ..request import Request, Sampling, option_fields
@@ -15,9 +15,11 @@ from .report import Value
 
 T = TypeVar("T")
 
+SETTLED: Literal["settled"] = "settled"
+
 # On and off are read for these; "kernels" is no field of a Request, but attention kernels patched in or not.
 SWITCHES = ("kernels", "strict")
-NOT_SWEPT = {"messages", "prompt", "sampling", "stop"}
+NOT_SWEPT = {"messages", "prompt", "sampling", "stop", "tools"}
 SECONDS = re.compile(r"([0-9.]+(?:e-?[0-9]+)?)\s*(ms|s|)", re.I)
 
 
@@ -84,6 +86,20 @@ def seconds(option: str, given: Any) -> float:
     if not 0 < value < math.inf:
         raise OptionError(f"{option} is {given!r}.", takes)
     return value
+
+
+def seconds_or_settled(option: str, given: Any) -> float | Literal["settled"]:
+    """Seconds as `seconds` takes them, or the word that means until memory has settled.
+
+    Raises:
+        OptionError: something else.
+    """
+    if isinstance(given, str) and given.strip().lower() == SETTLED:
+        return SETTLED
+    try:
+        return seconds(option, given)
+    except OptionError as err:
+        raise OptionError(err.message, f"{err.remedy[:-1]}, or {SETTLED}: until memory stops growing.") from None
 
 
 def listed(option: str, given: Any, takes: str) -> list[Any]:

@@ -59,7 +59,8 @@ class Profiled:
 
     Layers with a sliding window are apart, in `windows`; `state_read`: bytes of recurrent states. `flops_head`: what a
     prompt needs of `flops` for its last token only; `weights_prefill`: bytes that a long prompt touches, all experts
-    among them. `mlxnb.profiling.needs` adds them up. `kv_cache` says how its cache was quantised, None where not.
+    among them. `mlxnb.profiling.needs` adds them up. `kv_cache` says how its cache was quantised, None where not,
+    `adapter` which LoRA adapter is on it.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Profiled:
     flops_head: float = 0.0
     weights_prefill: float | None = None
     kv_cache: str | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Case `ours` beside case `theirs`, both indices of Report.cases; `profiling.turns` tells whether they took turns."""
+    """Case `ours` beside case `theirs`, both indices of Report.cases; `profiling.turns` tells whether they took any."""
 
     ours: int
     theirs: int
@@ -296,8 +298,8 @@ class Stress:
     """Generation without a pause: bytes that each request left behind, with a 95 % interval, free blocks held by the
     allocator (as a share of what it holds), the rate's change from the first to the last third; `verdict` says leak or
     no leak, with its confidence. `decline` is the share of the rate that was lost, below 0 where it rose, with a 95 %
-    interval. `ended`:
-    "time", "memory stopped growing", "interrupted", or the error of the request that failed.
+    interval; None of too few requests with a rate. `ended`: "time", "memory stopped growing", "interrupted", or the
+    error of the request that failed.
     """
 
     case: int
@@ -307,7 +309,7 @@ class Stress:
     low: float
     high: float
     fragmentation: float | None
-    decline: float
+    decline: float | None
     verdict: str
     confidence: float
     memory: tuple[tuple[float, int], ...] = ()

@@ -14,8 +14,8 @@ from .words import better, case_names, figure_name, ratio_words
 
 PAIRED = "Ratios pair by pair: the median"
 UNPAIRED = (
-    "One case ran behind the other, so that what the machine did meanwhile is in it too (--compare takes turns): \
-the ratio of the medians"
+    "One case ran behind the other, so that what the machine did meanwhile counts too (--compare takes turns): "
+    "the ratio of the medians"
 )
 INTERVAL = "a 95% interval of it, wider the more figures are compared"
 
@@ -65,7 +65,7 @@ def stress_table(report: Report) -> Table | None:
             f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}".replace("-", "−")
             if each.confidence
             else None,
-            100 * each.decline,
+            None if each.decline is None else 100 * each.decline,
             None if each.fragmentation is None else 100 * each.fragmentation,
             each.requests,
             each.seconds,

@@ -64,8 +64,9 @@ def stress(
     reading: Reading | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Stress:
-    """Ask the same without a pause for `seconds`, or with None until memory has stopped growing; one request before
-    that loads the model. An interrupt, or a request that fails, ends it and keeps what there is: `ended` says so.
+    """Ask the same without a pause for `seconds`, or with None until memory has stopped growing, for LONGEST at most;
+    one request before that loads the model. An interrupt, or a request that fails, ends it and keeps what there is:
+    `ended` says so.
 
     `clock` gives seconds since the profile began; `reading` the memory, on the engine's thread, None for that of the
     device.
@@ -78,7 +79,7 @@ def stress(
     course, began = Course(), clock()
     ended = _go_on(engine, request, seconds, clock, course, read, progress)
     found = course.growth()
-    decline, least, most = lost([rate for rate in course.rates if rate is not None]) or (0.0, 0.0, 0.0)
+    decline, least, most = lost([rate for rate in course.rates if rate is not None]) or (None, 0.0, 0.0)
     return Stress(
         case=case,
         seconds=clock() - began,

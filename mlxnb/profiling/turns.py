@@ -1,4 +1,4 @@
-"""Whether cases took turns: only then does a machine that becomes faster or slower meanwhile leave their ratio alone."""
+"""Whether cases took turns: only then does a machine that changes its speed meanwhile leave their ratio alone."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from mlxnb.profiling.cases import cases, groups, rounds
 from mlxnb.profiling.scenarios import NAMES, QUICK, scenario, scenarios
 
 MISTAKES = [
-    ({"sweep": "foo=1,2"}, "no field 'foo'", "Fields are backend"),
+    ({"sweep": "foo=1,2"}, "no field 'foo'", "Fields are adapter, backend"),
     ({"sweep": {"model": ["a", "b"]}}, "no field 'model'", "models="),
     ({"sweep": "messages=a,b"}, "no field 'messages'", "Fields are"),
     ({"sweep": "kv_bits"}, "sweep is 'kv_bits'", "FIELD=value"),
@@ -39,6 +39,7 @@ MISTAKES = [
     ({"max_tokens": "many"}, "max_tokens is 'many'", "at least 1"),
     ({"stress": 0}, "stress is 0", "seconds"),
     ({"stress": float("inf")}, "stress is inf", "seconds"),
+    ({"stress": "forever"}, "stress is 'forever'", "settled"),
     ({"limits": "ttft"}, "limits is 'ttft'", "figure=seconds"),
     ({"limits": "speed=1"}, "no limit on 'speed'", "ttft, tpot, total"),
     ({"limits": {"ttft": "1.2.3s"}}, "ttft is '1.2.3s'", "200ms"),
