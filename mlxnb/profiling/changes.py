@@ -10,8 +10,8 @@ from .report import Environment, Profiled, Report, Value
 # A measured speed of the machine differs a little each time; from this share on it is named.
 MEASURED = 0.05
 OF_A_MODEL = (
-    "name", "source", "revision", "backend", "backend_version", "device", "dtype", "quantization", "attention",
-    "weights",
+    "name", "source", "revision", "backend", "backend_version", "device", "dtype", "quantization", "adapter",
+    "attention", "weights",
 )  # fmt: skip
 
 

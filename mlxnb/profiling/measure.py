@@ -122,8 +122,7 @@ class Measuring:
         except EngineClosedError:
             raise
         except Exception as err:  # noqa: BLE001 - an edge: whatever a library raises is the error of this case alone
-            error = str(err) if isinstance(err, MlxnbError) else in_words(err)
-            self._cases[place] = replace(self._cases[place], error=error)
+            self._cases[place] = replace(self._cases[place], error=_said(err))
             return
         self._asking[place] = asking
         self._cases[place] = replace(self._cases[place], tokenising=tokenising)
@@ -147,10 +146,8 @@ class Measuring:
                 )
         except EngineClosedError:
             raise
-        except (
-            MlxnbError
-        ) as err:  # before anything was asked: a prompt that cannot be made, kernels that cannot be put in
-            runs = [Run(place, number, None, error=str(err))]
+        except Exception as err:  # noqa: BLE001 - an edge: a prompt that cannot be made, kernels that cannot be put in
+            runs = [Run(place, number, None, error=_said(err))]
         for note in self._asking[place].notes:
             self._note(place, note)
         failed = [run for run in runs if run.timings is None]
@@ -274,6 +271,10 @@ def _kernels(engine: Engine, plan: Plan, case: Case) -> AbstractContextManager[o
     """What a round runs within: attention kernels patched in, where the case says so."""
     on = {**plan.base, **case.varied}.get("kernels")
     return patched_kernels(engine=engine) if on else nullcontext()
+
+
+def _said(err: Exception) -> str:
+    return str(err) if isinstance(err, MlxnbError) else in_words(err)
 
 
 def _shared(runs: list[Run], joules: float | None) -> list[Run]:
