@@ -121,7 +121,8 @@ class Summary:
             goodput=goodput(rounds, report.limits),
             peak_memory=_largest(run.peak_memory for run in runs),
             peak_rss=_largest(run.peak_rss for run in runs),
-            energy=_over([run for run in runs if run.energy is not None], "energy", "generation_tokens"),
+            # A counter that did not move at all, because its steps are longer than the runs, measured nothing.
+            energy=_over([run for run in runs if run.energy is not None], "energy", "generation_tokens") or None,
             acceptance=_over([run for run in runs if run.proposed is not None], "accepted", "proposed"),
             drift=drift(rounds),
         )
@@ -142,10 +143,16 @@ def by_round(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def wall(together: Sequence[Run]) -> float:
-    """Seconds from the first request of a round to its last token, loading a model left out."""
-    times = [run.timings for run in together if run.timings is not None]
-    ends = [t.token_times[-1] if t.token_times else t.start for t in times]
-    return max(ends) - min(t.accepted for t in times) - max(t.load_time for t in times) if times else 0.0
+    """Seconds in which a request of a round was waited for, loading a model left out. Between two turns of a
+    conversation nobody is asked anything: there the next prompt is made.
+    """
+    times = sorted((run.timings for run in together if run.timings is not None), key=lambda t: t.accepted)
+    took, reached = 0.0, -math.inf
+    for t in times:
+        end = t.token_times[-1] if t.token_times else t.start
+        took += max(0.0, end - max(t.accepted, reached))
+        reached = max(reached, end)
+    return took - max((t.load_time for t in times), default=0.0)
 
 
 def throughput(together: Sequence[Run]) -> float | None:

@@ -181,10 +181,10 @@ def _judged(report: Report) -> Report:
     """A report with all that follows from what was measured."""
     from .compare import comparisons
     from .recommend import other_models, recommendations
-    from .roofline import roofline
+    from .roofline import roofline, unplaced
     from .rules import findings
 
-    report = replace(report, roofline=roofline(report))
+    report = replace(report, roofline=roofline(report), notes=(*report.notes, *unplaced(report)))
     report = replace(report, comparisons=comparisons(report))
     report = replace(report, findings=findings(report))
     return replace(report, recommendations=recommendations(report), others=other_models(report))

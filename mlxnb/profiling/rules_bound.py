@@ -51,6 +51,8 @@ def kv_bound(seen: Seen) -> Said:
     mbu, share = seen.utilised("decode")[0], kv_share(seen)
     if seen.phase is None or mbu is None or share is None:
         return missing(CACHE.rule, "MBU of decode with the bytes that a token reads")
+    if mbu > BELIEVED:
+        return missing(CACHE.rule, f"limit to believe: MBU is {mbu:.0%} of it")
     if seen.phase != "decode" or mbu < MEMORY.threshold or share < CACHE.threshold:
         return None
     return CACHE.crossed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..request import LOOKUP
+from .devices import same_device
 from .report import Trial, Value
 from .rules_seen import Seen
 
@@ -50,6 +51,8 @@ def faster_prefill(seen: Seen) -> Trial | None:
     """Another dtype that this machine was measured to multiply faster in."""
     model, products = seen.model, seen.report.environment.products
     if model is None or model.quantization or model.backend not in SAME_FILES or varied(seen, "dtype"):
+        return None
+    if not same_device(model.device, seen.report.environment.device):
         return None
     own = products.get(model.dtype, 0.0)
     fastest = max(("float16", "bfloat16"), key=lambda dtype: products.get(dtype, 0.0))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxnb.profiling import Report
-from mlxnb.profiling.figures import Spread, Summary, by_round, drift, percentile, wall
+from mlxnb.profiling.figures import Spread, Summary, by_round, drift, percentile, throughput, wall
 from mlxnb.profiling.report import Case, Run
 from mlxnb.result import Timings
 from tests.profiling.siblings import PLACE
@@ -100,6 +100,16 @@ def test_an_answer_of_one_token_has_no_tpot_and_one_of_none_no_ttft():
     assert found.ttft.n == 1
     assert found.tpot is None
     assert found.itl is None
+
+
+def test_the_time_between_two_turns_is_nobodys():
+    """There the next prompt is fitted to its length, which is our affair."""
+    first = Run(0, 0, Timings(1.0, 1.5, (2.0, 3.0), 10), generation_tokens=2, turn=0)
+    later = Run(0, 0, Timings(7.0, 7.5, (8.0, 9.0), 20), generation_tokens=2, turn=1)
+    assert wall([later, first]) == pytest.approx(4.0)
+    assert throughput([first, later]) == pytest.approx(1.0)
+    overlapping = Run(0, 0, Timings(2.5, 3.0, (4.0,), 20), generation_tokens=1)
+    assert wall([first, overlapping]) == pytest.approx(3.0)
 
 
 def test_throughput_counts_all_requests_of_a_round_over_the_time_that_it_took():

@@ -228,6 +228,8 @@ def test_a_limit_that_was_exceeded_says_nothing_of_what_bounds_a_case():
     beyond = tuple(replace(point, mfu=1.32) for point in made.roofline.points)
     found = findings(replace(made, roofline=replace(made.roofline, points=beyond)))
     assert "compute-bound" not in [finding.rule for finding in found]
+    (nothing,) = findings(replace(CAUSES["kv-bound", "long context"](), roofline=points(decode=(1.3, 0.05))))
+    assert "kv-bound: no limit to believe: MBU is 130% of it" in nothing.evidence
 
 
 def test_a_compute_bound_prefill_in_float32_is_tried_in_what_multiplies_faster():
