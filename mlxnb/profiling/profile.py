@@ -57,11 +57,12 @@ def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | N
             runs=measured.runs,
             limits=plan.limits.given(),
             partial=measured.partial,
-            notes=(*measured.notes, *sampler.missing),
+            notes=measured.notes,
         )
         report = _looked_into(_Steps(engine, plan, clock, measuring, progress), report)
     samples = sampler.samples
     report = replace(report, samples=samples, runs=with_peaks(report.runs, samples))
+    report = replace(report, notes=(*report.notes, *sampler.missing))
     try:
         report = _judged(report)
     except KeyboardInterrupt:
