@@ -22,7 +22,7 @@ LEAST = 3  # rounds of both cases that a ratio rests on
 
 # What options do to an answer: nothing, rounding that is seldom seen, rounding that is.
 SAME, CLOSE, ROUGH = 0, 1, 2
-KEEPS = ("draft", "draft_tokens", "backend", "cache", "kernels", "batch_size", "keep_alive")
+KEEPS = ("draft", "draft_tokens", "backend", "cache", "kernels", "batch_size", "keep_alive", "prefill_step")
 # Values from which on an option rounds more than seldom.
 ROUGH_VALUES: Mapping[str, Value] = {"quantize": "int4", "kv_bits": 4}
 WHOLE: Mapping[str, Value] = {"dtype": "float32"}  # which holds whatever weights are stored in
@@ -137,9 +137,12 @@ def _by_round(runs: Sequence[Run], figure: str) -> dict[int, float]:
         "ttft": ttft,
     }
     found: dict[int, float] = {}
+    value: float | None
     for together in by_round(runs):
         if figure == "throughput":
             value = throughput(together)
+        elif figure == "peak_memory":
+            value = max((run.peak_memory for run in together if run.peak_memory is not None), default=None)
         else:
             counted = [run for run in together if figure != "ttft" or run.turn != 0]
             value = middle(of_run[figure](run.timings) for run in counted if run.timings is not None)

@@ -11,6 +11,8 @@ from .rules_seen import Seen
 
 QUANTISES = DRAFTS = ("mlx", "torch")  # backends that quantise while they load, and those that verify drafts
 KV_BITS = ("mlx",)
+FEEDS = ("mlx", "torch")  # that can be told in which pieces to feed a prompt
+PIECE = {"cpu": 64, "gpu": 512}  # tokens: a quarter of what they feed at once
 SAME_FILES = ("mlx", "torch")  # that read the same folder, so that nothing is converted before it can be tried
 
 # The packages by which Environment.versions tells that a backend is there.
@@ -80,6 +82,15 @@ def less_between(seen: Seen) -> Trial | None:
     slow = model is not None and model.backend == "mlx" and model.device == "cpu"
     ways = (other_backend, steps_saved) if slow else (steps_saved, other_backend)
     return other_backend(seen) if seen.phase == "prefill" else ways[0](seen) or ways[1](seen)
+
+
+def smaller_pieces(seen: Seen) -> Trial | None:
+    """A prompt in pieces, of which each takes less memory beside weights and cache; where it is longer than a piece."""
+    model, prompt = seen.model, seen.summary.prompt_tokens
+    if model is None or prompt is None or model.backend not in FEEDS or varied(seen, "prefill_step"):
+        return None
+    step = PIECE["cpu" if model.device == "cpu" else "gpu"]
+    return Trial(f"prompts in pieces of {step} tokens", {"prefill_step": step}) if prompt.median > step else None
 
 
 def kept_prefixes(seen: Seen) -> Trial | None:

@@ -184,8 +184,35 @@ def test_what_can_be_tried_at_once_is_a_trial(cause, options):
 @pytest.mark.parametrize("rule", ["swap", "memory-pressure", "busy-machine", "noisy-machine", "queueing", "failures"])
 def test_closing_other_programs_is_not_tried(rule):
     for name, made in CAUSES.items():
-        if name[0] == rule:
+        if name[0] == rule and name[1] != "long prompt":
             assert findings(made())[0].trial is None
+
+
+def test_a_prompt_that_takes_much_memory_is_tried_in_smaller_pieces():
+    made = CAUSES["memory-pressure", "long prompt"]()
+    (finding,) = findings(made)
+    assert (finding.case, finding.trial.options) == (0, {"prefill_step": 64})
+    # 5 GB less 1 GB of weights and 10 kB for each of 4,000 tokens
+    assert finding.evidence.endswith("beside weights and cache simple took 4.0 GB for its prompt")
+    on_gpu = replace(made, models=(profiled(backend="mlx", device="metal"),))
+    assert findings(on_gpu)[0].trial.options == {"prefill_step": 512}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"models": (profiled(backend="llamacpp"),)},  # which feeds prompts by its own
+        {"models": (profiled(backend="torch", device="cuda"),)},  # whose memory is not the system's
+        {"models": (profiled(backend="mlx", kv_read=None),)},
+        {"runs": runs(prompt=4000)},
+        {"runs": runs(prompt=60, peak_memory=5 * GB)},
+        {"runs": runs(prompt=4000, peak_memory=2 * GB)},
+        {"cases": case(varied={"prefill_step": 128})},
+    ],
+)
+def test_pieces_are_not_tried_where_they_are_not_what_takes_the_memory(changed):
+    (finding,) = findings(replace(CAUSES["memory-pressure", "long prompt"](), **changed))
+    assert (finding.rule, finding.case, finding.trial) == ("memory-pressure", None, None)
 
 
 def test_a_large_model_under_memory_pressure_can_be_tried_in_fewer_bits():

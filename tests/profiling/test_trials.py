@@ -195,6 +195,17 @@ def test_int8_is_tried_with_a_real_model(engine):
     assert 0 < tried.low <= tried.median <= tried.high
 
 
+def test_smaller_pieces_of_a_prompt_are_tried_by_the_memory_that_they_take(engine):
+    pytest.importorskip("mlx_lm")
+    report = report_of_pocket("random 600", 4)
+    report = replace(report, models=(replace(report.models[0], backend="mlx"),))
+    tried = try_it(engine, report, finding({"prefill_step": 64}, "memory-pressure"))
+    assert tried.tried is not None
+    assert tried.tried.figure == "peak_memory"
+    assert tried.tried.high < 1
+    assert "× the peak memory (0." in outcome(tried)
+
+
 def test_the_prefix_cache_is_tried_with_a_real_conversation():
     engine = Engine()
     try:
