@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from ..result import Timings
-from .changes import Change, changes
+from .changes import Change, changes, of_cases
 from .figures import by_round, throughput, ttft
 from .ratios import Repeated, paired, ratios_of, unpaired
 from .report import Case, Comparison, Ratio, Report, Run
@@ -108,7 +108,9 @@ def against(report: Report, earlier: Report) -> Against:
     only_theirs = tuple(earlier.cases[i].label for key, i in theirs.items() if key not in matched)
     ratios = ratios_of([tests for _, _, tests in found])
     matches = [Match(i, j, each) for (i, j, _), each in zip(found, ratios, strict=True)]
-    return Against(report, earlier, tuple(matches), changes(report, earlier), tuple(only_ours), only_theirs)
+    asked = [each for i, j, _ in found for each in of_cases(report.cases[i], earlier.cases[j])]
+    changed = (*changes(report, earlier), *asked)
+    return Against(report, earlier, tuple(matches), changed, tuple(only_ours), only_theirs)
 
 
 def _keyed(report: Report, named: bool) -> dict[tuple[Any, ...], int]:

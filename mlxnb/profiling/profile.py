@@ -56,6 +56,7 @@ def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | N
             cases=measured.cases,
             runs=measured.runs,
             limits=plan.limits.given(),
+            options={name: value for name, value in plan.base.items() if name not in plan.sweep},
             partial=measured.partial,
             notes=measured.notes,
         )

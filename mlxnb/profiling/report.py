@@ -320,7 +320,9 @@ class Stress:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole profile. `partial` says why it is not whole, such as an interrupt; `notes` what else to know."""
+    """A whole profile. `partial` says why it is not whole, such as an interrupt; `notes` what else to know. `options`
+    are those that every request had.
+    """
 
     environment: Environment
     began: str  # ISO 8601, in UTC
@@ -341,6 +343,7 @@ class Report:
     partial: str | None = None
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
+    options: Mapping[str, Value] = field(default_factory=dict)
 
     def of(self, case: int) -> tuple[Run, ...]:
         """The runs of a case that were answered."""

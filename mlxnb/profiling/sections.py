@@ -12,7 +12,7 @@ from .sections_judged import any_gain, finding_item, others_table, recommended_i
 from .sections_machine import machine_tables
 from .sections_parts import Head, Section, without_empty
 from .sections_speed import figures_tables, inside_tables, roofline_tables, unmeasured_table
-from .words import model_words
+from .words import flags, model_words
 
 SPEED = ("rates", "throughput", "first-token", "gaps")  # plots that show the figures
 
@@ -72,7 +72,8 @@ def _sweeps(report: Report) -> tuple[str, ...]:
 
 def _notes(report: Report) -> Table | None:
     of_cases = [f"{case.label}: {note}" for case in report.cases for note in case.notes]
-    notes = dict.fromkeys([*report.notes, *of_cases, *(note for run in report.runs for note in run.notes)])
+    asked = [f"every request was asked with {flags(report.options)}"] if report.options else []
+    notes = dict.fromkeys([*asked, *report.notes, *of_cases, *(note for run in report.runs for note in run.notes)])
     counted = {note: sum(note in run.notes for run in report.runs) for note in notes}
     rows = [(note, count(counted[note]) if counted[note] else "") for note in notes]
     return without_empty(Table(("note", "runs"), rows)) if rows else None

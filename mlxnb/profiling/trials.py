@@ -32,7 +32,7 @@ def try_it(
 ) -> Finding:
     """The finding with `tried`: the figure that its remedy is about, with the remedy over without it, pair by pair.
     "ttft" is a time and "peak_memory" bytes, so that less than 1 is better. `base` are options that every request of
-    the profile had.
+    the profile had, those that the report tells where not given.
 
     An interrupt after three pairs keeps them.
 
@@ -47,7 +47,7 @@ def try_it(
     from .measure import measure
 
     was, tried = _cases(report, finding, finding.trial.options)
-    plan = _plan(report, finding, was, base or {})
+    plan = _plan(report, finding, was, report.options if base is None else base)
     got = measure(engine, [was, tried], plan, Clock(), progress)
     ratio = _ratio(got, figure_of(report, finding))
     if ratio is None:

@@ -223,6 +223,20 @@ def test_what_changed_is_named() -> None:
     assert changes(single(), single(seed=5)) == ()
 
 
+def test_what_was_asked_differently_is_named() -> None:
+    """Or a report in 8 bits would be held against one without, and nobody told."""
+    earlier, now = single(seed=1), replace(single(), options={"kv_bits": 8, "temperature": 0.7})
+    case = replace(now.cases[0], max_tokens=128)
+    now = replace(now, cases=(case,), models=(replace(MODEL, kv_cache="KV cache in 8 bits"),))
+    assert against(now, earlier).changed == (
+        Change("model: kv cache", None, "KV cache in 8 bits"),
+        Change("every request: kv_bits", None, 8),
+        Change("every request: temperature", None, 0.7),
+        Change("simple: max_tokens", 32, 128),
+    )
+    assert against(now, replace(now, runs=earlier.runs)).changed == ()
+
+
 def test_models_of_one_name_are_held_against_each_other_in_order() -> None:
     pair = (MODEL, replace(MODEL, quantization="8-bit"))
     other = (MODEL, replace(MODEL, quantization="4-bit"))

@@ -76,6 +76,11 @@ def test_each_part_is_given_what_came_before_it(run, asked):
     assert given.findings == (FOUND,)
 
 
+def test_the_options_of_every_request_are_kept_and_those_that_were_swept_are_not(run, asked):
+    report = run(ScriptedBackend(), runs=1, base={"top_k": 5, "temperature": 0.5}, temperature=[0.1, 0.2], seed=3)
+    assert report.options == {"backend": "scripted", "top_k": 5, "seed": 3}
+
+
 def test_every_model_that_answered_is_looked_into_once(run, asked):
     report = run(ScriptedBackend(), inside=True, models="pocket,/nowhere/none", prompts=["a", "b"], runs=1)
     assert len(asked.seen["look_inside"]) == 1

@@ -98,6 +98,10 @@ def test_the_case_as_it_was_keeps_its_own_options(engine_at):
     measured = [request for request in asked if request.max_tokens == 8]
     assert {request.sampling.temperature for request in measured} == {0.5}
     assert {request.sampling.top_k for request in measured} == {5}
+    asked.clear()
+    draft = finding({"draft": None, "draft_tokens": None}, "poor-draft")
+    try_it(engine_at(rate), replace(report, options={"top_k": 7}), draft)  # which the report itself tells
+    assert {request.sampling.top_k for request in asked if request.max_tokens == 8} == {7}
     assert {(request.draft, request.strict) for request in measured} == {("lookup", False), (None, True)}
 
 
