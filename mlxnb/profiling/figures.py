@@ -70,8 +70,9 @@ class Summary:
     Each Spread is over the requests that were answered, `itl` over all their gaps, `throughput` over the rounds. `ttft`
     begins where the prompt begins to be computed; `queue` is the wait before that, with our own work in it. `visible`
     is the time to the first token that is no thinking, without that wait. `goodput`: requests a second that met every
-    limit. `peak_memory` and `peak_rss` are the largest of all runs. `energy`: joules a generated token. `drift`: the
-    decode rate of the last third of the rounds over that of the first.
+    limit. `peak_memory` and `peak_rss` are the largest of all runs. `energy`: joules a generated token. `acceptance` is
+    of all guesses of a draft, `by_position` of the first of each pass, the second, and so on. `drift`: the decode rate
+    of the last third of the rounds over that of the first.
     """
 
     n: int
@@ -94,6 +95,7 @@ class Summary:
     peak_rss: int | None
     energy: float | None
     acceptance: float | None
+    by_position: tuple[float, ...]
     drift: Ratio | None
 
     @classmethod
@@ -124,6 +126,7 @@ class Summary:
             # A counter that did not move at all, because its steps are longer than the runs, measured nothing.
             energy=_over([run for run in runs if run.energy is not None], "energy", "generation_tokens") or None,
             acceptance=_over([run for run in runs if run.proposed is not None], "accepted", "proposed"),
+            by_position=by_position(runs),
             drift=drift(rounds),
         )
 
@@ -206,6 +209,17 @@ def drift(rounds: Sequence[Sequence[Run]]) -> Ratio | None:
 def _decode_rate(together: Sequence[Run]) -> float | None:
     rates = _known(run.timings.decode_rate for run in together if run.timings is not None)
     return median(rates) if rates else None
+
+
+def by_position(runs: Iterable[Run]) -> tuple[float, ...]:
+    """Accepted over proposed guesses at each position of a pass, up to the last that was proposed."""
+    found: list[list[int]] = []
+    for run in runs:
+        for place, (proposed, accepted) in enumerate(run.positions):
+            if place == len(found):
+                found.append([0, 0])
+            found[place] = [found[place][0] + proposed, found[place][1] + accepted]
+    return tuple(accepted / proposed for proposed, accepted in found if proposed)
 
 
 def _known(values: Iterable[T | None]) -> list[T]:

@@ -125,7 +125,8 @@ def empty_answers(seen: Seen) -> Said:
     return EMPTY.crossed(
         seen.index,
         tokens.median,
-        f"half of {plural(tokens.n, 'answer')} have {tokens.median:g} tokens or fewer, so that TPOT is undefined",
+        f"half of {plural(tokens.n, 'answer')} have {plural(int(tokens.median), 'token')} or fewer, so that TPOT is "
+        "undefined",
         "the model ended its turn at once, or max_tokens lets it say no more",
         "Raise max_tokens, or give a prompt that the model answers at some length.",
     )

@@ -18,8 +18,10 @@ SPEED: tuple[str | tuple[str, str], ...] = (
 )  # fmt: skip
 BESIDE: tuple[str | tuple[str, str], ...] = (
     "case", ("peak memory", "MB"), ("process memory", "MB"), ("energy", "mJ/token"), ("accepted", "%"),
-    ("reused", "tokens"), ("goodput", "/s"),
+    ("by position", "%"), ("reused", "tokens"), ("goodput", "/s"),
 )  # fmt: skip
+
+POSITIONS = 6  # of a draft's guesses that are shown
 
 
 def figures_tables(report: Report) -> tuple[Table, ...]:
@@ -68,9 +70,16 @@ def _beside(name: str, s: Summary) -> tuple[Cell, ...]:
         s.peak_rss / 1e6 if s.peak_rss else None,
         1e3 * s.energy if s.energy is not None else None,
         100 * s.acceptance if s.acceptance is not None else None,
+        _positions(s.by_position) if len(s.by_position) > 1 else None,
         round(s.reused_tokens.median) or None if s.reused_tokens is not None else None,
         s.goodput,
     )
+
+
+def _positions(shares: Sequence[float]) -> str:
+    """`82, 61, 40`: the first few tell how far ahead guessing is worth it."""
+    said = ", ".join(f"{100 * share:.0f}" for share in shares[:POSITIONS])
+    return f"{said}, …" if len(shares) > POSITIONS else said
 
 
 def _middle(spread: Spread | None, scale: float = 1.0) -> float | None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlxnb.profiling import Report
 from mlxnb.profiling.figures import Spread, Summary, by_round, drift, percentile, throughput, wall
+from mlxnb.profiling.markdown import to_markdown
 from mlxnb.profiling.report import Case, Run
 from mlxnb.result import Timings
 from tests.profiling.siblings import PLACE
@@ -100,6 +101,21 @@ def test_an_answer_of_one_token_has_no_tpot_and_one_of_none_no_ttft():
     assert found.ttft.n == 1
     assert found.tpot is None
     assert found.itl is None
+
+
+def test_acceptance_is_told_by_position():
+    """A guess further ahead is right less often, which says how many to make."""
+    drafted = (
+        answered(0, 0.0, 0.1, 0.2, 0.3, proposed=30, accepted=18, positions=((10, 9), (10, 6), (10, 3))),
+        answered(1, 1.0, 1.1, 1.2, 1.3, proposed=11, accepted=4, positions=((10, 3), (1, 1))),
+    )
+    found = Summary.of(report(*drafted), 0)
+    assert found.acceptance == pytest.approx(22 / 41)
+    assert found.by_position == pytest.approx((12 / 20, 7 / 11, 3 / 10))
+    assert "| 60, 64, 30 |" in to_markdown(report(*drafted))
+    plain = report(answered(0, 0.0, 0.1, 0.2, 0.3))
+    assert Summary.of(plain, 0).by_position == ()
+    assert "by position" not in to_markdown(plain)
 
 
 def test_the_time_between_two_turns_is_nobodys():
