@@ -104,8 +104,11 @@ def without_draft(seen: Seen) -> Trial:
 
 
 def varied(seen: Seen, option: str) -> Value:
-    """What the case sets an option to; None where it leaves it as it is by default."""
-    return seen.case.varied.get(option)
+    """What a case was asked with for an option; None where that is as by default. A backend or a dtype that a person
+    prefers for all is no reason against trying another one.
+    """
+    of_all = {} if option in ("backend", "dtype") else seen.report.options
+    return {**of_all, **seen.case.varied}.get(option)
 
 
 def _installed(seen: Seen) -> Iterator[str]:

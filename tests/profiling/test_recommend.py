@@ -84,6 +84,16 @@ def test_where_every_case_rounds_nothing_is_promised_for_quality():
     assert quality.gain == "none measured: every case rounds more than the goal allows"
 
 
+def test_what_every_request_was_asked_with_belongs_to_what_is_recommended():
+    report = replace(swept("draft", {None: 1.0, "lookup": 1.3}), options={"kv_bits": 8, "backend": "mlx"})
+    balanced = found(report, "chat", "balanced")
+    assert {"kv_bits": 8, "backend": "mlx", "draft": "lookup"}.items() <= balanced.options.items()
+    assert "rounded" in balanced.reason
+    quality = found(report, "chat", "quality")
+    assert "kv_bits" not in quality.options
+    assert quality.gain == "none measured: every case rounds more than the goal allows"
+
+
 def test_what_was_compared_in_turns_says_so():
     report = swept("draft", {None: 1.0, "lookup": 1.3}, turns=True)
     quality = found(report, "chat", "quality")

@@ -226,6 +226,8 @@ def test_what_a_case_was_measured_with_is_not_tried_again():
     made = CAUSES["memory-bound", "decode"]()
     (finding,) = findings(replace(made, cases=case(varied={"draft": "lookup", "quantize": "int8"})))
     assert finding.trial is None
+    (of_all,) = findings(replace(made, options={"draft": "lookup", "quantize": "int8"}))
+    assert of_all.trial is None
 
 
 def test_a_quantised_cache_is_tried_with_kernels_and_then_with_nothing():
