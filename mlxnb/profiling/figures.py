@@ -117,8 +117,8 @@ class Summary:
             decode_rate=Spread.of(t.decode_rate for t in times),
             total=Spread.of(t.total for t in times),
             throughput=Spread.of(map(throughput, rounds)),
-            prompt_tokens=Spread.of(t.prompt_tokens for t in times),
-            reused_tokens=Spread.of(t.reused_tokens for t in times),
+            prompt_tokens=Spread.of(t.prompt_tokens or None for t in times),  # no prompt has 0: nobody counted it
+            reused_tokens=Spread.of(t.reused_tokens if t.prompt_tokens else None for t in times),
             generation_tokens=Spread.of(run.generation_tokens for run in runs),
             goodput=goodput(rounds, report.limits),
             peak_memory=_largest(run.peak_memory for run in runs),

@@ -113,8 +113,8 @@ def _times(run: Run) -> dict[str, object]:
         return {}
     return {
         "began": t.accepted,
-        "prompt_tokens": t.prompt_tokens,
-        "reused_tokens": t.reused_tokens,
+        "prompt_tokens": t.prompt_tokens or None,
+        "reused_tokens": t.reused_tokens if t.prompt_tokens else None,
         "thinking_tokens": t.thinking_tokens,
         "queue_time": t.queue_time,
         "load_time": t.load_time,

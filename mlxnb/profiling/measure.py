@@ -188,8 +188,8 @@ class Measuring:
         rss = _rss()
         if answers is not None:
             answers += [each for each in got if isinstance(each, Result)]
-        runs = [replace(self._run(place, number, each, len(requests) == 1), peak_rss=rss) for each in got]
-        return _shared(runs, joules)
+        runs = [self._run(place, number, each, len(requests) == 1) for each in got]
+        return _shared([each if each.clients else replace(each, peak_rss=rss) for each in runs], joules)
 
     def _answers(self, requests: list[Request]) -> Sequence[Result | MlxnbError]:
         if len(requests) > 1:

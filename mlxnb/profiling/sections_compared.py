@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ..render.cells import Cell, Dot
+from ..render.cells import Cell, Dot, Kind
 from ..render.numbers import significant
 from ..render.table import Table
 from .report import Ratio, Report
 from .sections_parts import without_empty
+from .stress import HOLDS, UNSEEN
 from .turns import in_turns
 from .words import better, case_names, figure_name, ratio_words
 
@@ -18,6 +19,8 @@ UNPAIRED = (
     "the ratio of the medians"
 )
 INTERVAL = "a 95% interval of it, wider the more figures are compared"
+
+DOTS: Mapping[str, Kind] = {HOLDS: "success", UNSEEN: "off"}
 
 
 def comparisons_table(report: Report, turns: bool) -> Table | None:
@@ -59,7 +62,7 @@ def stress_table(report: Report) -> Table | None:
     rows = [
         (
             names[each.case],
-            Dot("success" if each.verdict.startswith("no") else "warning", each.verdict),
+            Dot(DOTS.get(each.verdict, "warning"), each.verdict),
             100 * each.confidence if each.confidence else None,
             each.growth / 1e3 if each.confidence else None,
             f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}".replace("-", "−")
