@@ -59,8 +59,8 @@ class Models:
         first = self._first.get(key[:2])
         if first is None or first == key[1]:
             return self._tried(key)
-        there = self._tried((key[0], first, *key[2:]))
-        if not isinstance(there, MlxnbError):
+        there, strict = self._tried((key[0], first, *key[2:])), key[5]
+        if strict or not isinstance(there, MlxnbError):
             return there
         elsewhere = self._tried(key)
         if isinstance(elsewhere, MlxnbError) or elsewhere[1].backend == first:

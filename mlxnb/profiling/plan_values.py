@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
@@ -164,6 +165,8 @@ def field_value(name: str, given: Any) -> Value:
     check_field(name)
     if name in SWITCHES:
         return _switch(name, given)
+    if isinstance(given, os.PathLike):  # the folder of an adapter
+        given = os.fspath(given)
     if not isinstance(given, str):
         if given is None or isinstance(given, int | float):
             return given

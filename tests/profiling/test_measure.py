@@ -215,6 +215,9 @@ def test_where_one_backend_cannot_answer_all_arms_it_is_said(either):
     (note,) = [note for note in report.cases[1].notes if "answers here" in note]
     assert note.startswith("other answers here and first elsewhere, so that a difference is theirs too: ")
     assert "no kernels for 4 bits" in note
+    strict = asked_openly(engine, quantize="none,int4", strict=True)
+    assert strict.cases[0].error is None
+    assert "no kernels for 4 bits" in strict.cases[1].error
 
 
 def test_what_another_backend_would_take_over_is_a_failure_of_the_one_that_is_measured(either):

@@ -90,6 +90,11 @@ def test_fields_by_themselves_hold_for_every_request_or_are_swept():
     assert len(list(plan.combinations())) == 4
 
 
+def test_a_folder_is_taken_as_a_path_or_as_its_text(tmp_path):
+    assert Plan.of(adapter=tmp_path) == Plan.of(adapter=str(tmp_path))
+    assert Plan.of(adapter=[None, tmp_path]).sweep == {"adapter": (None, str(tmp_path))}
+
+
 def test_a_quick_profile_makes_fewer_runs_unless_told():
     assert Plan.of(quick=True).runs == 3 < Plan.of().runs
     assert Plan.of(quick=True, runs=7).runs == 7
