@@ -241,7 +241,9 @@ class Measuring:
         assert model is not None
         device = self._models.found[model].device
         if self._models.found[model].backend == "server":
-            return None  # what it takes is taken there
+            note = "energy and memory of a server's model not measured: both are the server's own"
+            self._notes += [note] if note not in self._notes else []
+            return None
         if device not in self._meters:
             found = meter(device)
             if isinstance(found, Rejected):

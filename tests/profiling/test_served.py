@@ -91,6 +91,7 @@ def test_a_server_that_counts_nothing_is_said(server):
 def test_a_servers_memory_is_not_this_processs(server):
     report, _ = server(scenarios="medium", runs=1, warmup=0, stress=0.5)
     assert Summary.of(report, 0).peak_rss is None
+    assert sum("energy and memory of a server's model not measured" in note for note in report.notes) == 1
     (stressed,) = report.stress
     assert (stressed.verdict, stressed.memory, stressed.fragmentation) == ("not seen: a server's", (), None)
     assert stressed.requests > 0
