@@ -33,7 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--sweep", metavar="FIELD=A,B,…", action="append", help=sweep)
     compare = "take models, backends or swept values in turns, and hold each against the first"
     add("--compare", action="store_true", help=compare)
-    add("--stress", metavar="SECONDS", help="then generate for so long, and look for a leak")
+    settled = "then generate for so long, or until memory has settled, and look for a leak"
+    add("--stress", metavar="SECONDS|settled", help=settled)
     add("--slo", metavar="NAME=TIME,…", help="limits of goodput, of ttft, tpot and total: ttft=0.5,tpot=50ms")
     add("--no-inside", action="store_true", help="leave out the pass that looks inside a token")
     add("--save", metavar="DIR", help="write the report there: JSON, Markdown and pictures")

@@ -81,8 +81,10 @@ class Timings:
 
     @property
     def prefill_rate(self) -> float | None:
-        """Prompt tokens really computed per second of prefill; reused tokens are not credited."""
-        if not self.token_times or self.token_times[0] <= self.start:
+        """Prompt tokens really computed per second of prefill; reused tokens are not credited. None where nobody
+        counted the prompt, as a server need not.
+        """
+        if not self.token_times or self.token_times[0] <= self.start or not self.prompt_tokens:
             return None
         return (self.prompt_tokens - self.reused_tokens) / (self.token_times[0] - self.start)
 

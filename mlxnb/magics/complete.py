@@ -108,6 +108,7 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "group_size": lambda: map(str, GROUPS),
     "scenario": scenarios,
     "sweep": fields_to_sweep,
+    "stress": lambda: ("settled",),
     "slo": lambda: ("ttft=", "tpot=", "total="),
 }
 

@@ -31,18 +31,22 @@ TIMES = 5
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A loaded model as requests name it. `local` tells that its tokenizer is here; `context` in tokens."""
+    """A loaded model as requests name it. `local` tells that its tokenizer is here; `context` in tokens. `note` is what
+    to know of how it was found.
+    """
 
     asked: str
     backend: str
     dtype: str | None
     quantize: str | None
+    adapter: str | None
     local: bool
     context: int | None
+    note: str = ""
 
     def on(self, engine: Engine, function: Callable[[LoadedModel], Any]) -> Any:
         """`function` of the model, on the engine's thread."""
-        return engine.call_with(self.asked, function, self.backend, self.dtype, self.quantize)
+        return engine.call_with(self.asked, function, self.backend, self.dtype, self.quantize, self.adapter)
 
 
 def options(plan: Plan, case: Case) -> dict[str, Any]:
@@ -61,11 +65,12 @@ class Asking:
 
     def __init__(self, engine: Engine, plan: Plan, case: Case, scenario: Scenario, target: Target) -> None:
         self._engine, self._case, self._scenario, self._target = engine, case, scenario, target
-        self._options = options(plan, case)
+        # Of the backend that was loaded: another one that took a request over would be measured under its name.
+        self._options = {**options(plan, case), "backend": target.backend}
         self._rng = random.Random(secrets.randbits(64))
         self._made: dict[tuple[int, int], tuple[str, str]] = {}  # with the mark that is in each
         self._conversation = ""  # its mark
-        self.notes: list[str] = []
+        self.notes: list[str] = [target.note] if target.note else []
 
     def together(self, number: int) -> list[Request]:
         """The requests of a round, warm-ups counting from −1 downwards: as many as are asked at once."""

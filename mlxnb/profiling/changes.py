@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from .report import Environment, Profiled, Report, Value
+from .report import Case, Environment, Profiled, Report, Value
 
 # A measured speed of the machine differs a little each time; from this share on it is named.
 MEASURED = 0.05
 OF_A_MODEL = (
-    "name", "source", "revision", "backend", "backend_version", "device", "dtype", "quantization", "attention",
-    "weights",
+    "name", "source", "revision", "backend", "backend_version", "device", "dtype", "quantization", "adapter",
+    "attention", "kv_cache", "weights",
 )  # fmt: skip
 
 
@@ -26,7 +26,9 @@ class Change:
 
 def changes(report: Report, earlier: Report) -> tuple[Change, ...]:
     """What may explain that a figure differs, the machine first."""
-    return (*_machine(report.environment, earlier.environment), *_models(report.models, earlier.models))
+    machine = _machine(report.environment, earlier.environment)
+    asked = _mapping(earlier.options, report.options, "every request: ")
+    return (*machine, *_models(report.models, earlier.models), *asked)
 
 
 def _machine(now: Environment, before: Environment) -> Iterator[Change]:
@@ -56,9 +58,14 @@ def _model(called: str, now: Profiled, before: Profiled) -> Iterator[Change]:
         yield from _other(f"{called}: {name.replace('_', ' ')}", getattr(before, name), getattr(now, name))
 
 
-def _mapping(before: Mapping[str, Value], now: Mapping[str, Value]) -> Iterator[Change]:
+def _mapping(before: Mapping[str, Value], now: Mapping[str, Value], of: str = "") -> Iterator[Change]:
     for name in sorted({*now, *before}):
-        yield from _other(name, before.get(name), now.get(name))
+        yield from _other(f"{of}{name}", before.get(name), now.get(name))
+
+
+def of_cases(now: Case, before: Case) -> Iterator[Change]:
+    """What two cases that are held against each other were asked differently."""
+    yield from _other(f"{now.label}: max_tokens", before.max_tokens, now.max_tokens)
 
 
 def _measured(name: str, before: float | None, now: float | None) -> Iterator[Change]:

@@ -10,10 +10,11 @@ from statistics import median
 from typing import Any
 
 from ..result import Timings
-from .changes import Change, changes
+from .changes import Change, changes, of_cases
 from .figures import by_round, throughput, ttft
 from .ratios import Repeated, paired, ratios_of, unpaired
 from .report import Case, Comparison, Ratio, Report, Run
+from .turns import took_turns
 
 Figure = Callable[[Sequence[Run]], "float | None"]
 
@@ -80,12 +81,14 @@ class Against:
 
 
 def comparisons(report: Report) -> tuple[Comparison, ...]:
-    """Each case beside the first one of its scenario: rounds are paired by their number, as they took turns."""
+    """Each case beside the first one of its scenario: rounds are paired by their number where the two took turns. Where
+    one ran behind the other no round has a partner, and the interval holds the spread of both.
+    """
     first: dict[tuple[Any, ...], int] = {}
     found = []
     for i, case in enumerate(report.cases):
         theirs = first.setdefault((case.scenario, case.concurrency, case.prompt_tokens), i)
-        if theirs != i and (tests := _paired(report, i, theirs)):
+        if theirs != i and (tests := _beside(report, i, theirs)):
             found.append((i, theirs, tests))
     ratios = ratios_of([tests for _, _, tests in found])
     return tuple(Comparison(i, j, each) for (i, j, _), each in zip(found, ratios, strict=True))
@@ -105,7 +108,9 @@ def against(report: Report, earlier: Report) -> Against:
     only_theirs = tuple(earlier.cases[i].label for key, i in theirs.items() if key not in matched)
     ratios = ratios_of([tests for _, _, tests in found])
     matches = [Match(i, j, each) for (i, j, _), each in zip(found, ratios, strict=True)]
-    return Against(report, earlier, tuple(matches), changes(report, earlier), tuple(only_ours), only_theirs)
+    asked = [each for i, j, _ in found for each in of_cases(report.cases[i], earlier.cases[j])]
+    changed = (*changes(report, earlier), *asked)
+    return Against(report, earlier, tuple(matches), changed, tuple(only_ours), only_theirs)
 
 
 def _keyed(report: Report, named: bool) -> dict[tuple[Any, ...], int]:
@@ -126,6 +131,12 @@ def _plain_label(case: Case, report: Report) -> str:
     """The label without the model's name, which may be another one."""
     name = report.models[case.model].name if case.model is not None else ""
     return case.label.replace(name, "").strip(" ,·:") if name else case.label
+
+
+def _beside(report: Report, ours: int, theirs: int) -> tuple[Repeated, ...]:
+    if took_turns(report.of(ours), report.of(theirs)):
+        return _paired(report, ours, theirs)
+    return _unpaired(report, ours, report, theirs)
 
 
 def _paired(report: Report, ours: int, theirs: int) -> tuple[Repeated, ...]:

@@ -18,6 +18,7 @@ from ..hardware import Speed, Speeds
 from ..hardware.system import ROOT, said, text
 from ..records import Records
 from .datasheet import datasheet
+from .devices import same_device
 from .report import Environment, Value
 
 # Of the libraries that run models, and of what measures them.
@@ -37,9 +38,6 @@ SETTINGS = ("backend", "quantize", "batch_size", "memory_mb", "keep_alive", "pro
 
 # What this process measured, by the folder that it is remembered in where the machine was not busy.
 _measured_here: dict[Path, Speeds] = {}
-
-# Names of one and the same device.
-SAME = {"mps": ("metal", "mps"), "metal": ("metal", "mps")}
 
 
 def environment(device: str, dtype: str) -> Environment:
@@ -93,9 +91,7 @@ def fastest(speeds: Speeds | Rejected, device: str) -> tuple[float | None, dict[
 
 def _on(speeds: Speeds | Rejected, device: str) -> list[Speed]:
     measured = () if isinstance(speeds, Rejected) else speeds.measured
-    if device == "gpu":  # llama.cpp does not say which
-        return [speed for speed in measured if speed.device != "cpu"]
-    return [speed for speed in measured if speed.device in SAME.get(device, (device,))]
+    return [speed for speed in measured if same_device(speed.device, device)]
 
 
 def _measured(

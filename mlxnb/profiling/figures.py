@@ -70,8 +70,9 @@ class Summary:
     Each Spread is over the requests that were answered, `itl` over all their gaps, `throughput` over the rounds. `ttft`
     begins where the prompt begins to be computed; `queue` is the wait before that, with our own work in it. `visible`
     is the time to the first token that is no thinking, without that wait. `goodput`: requests a second that met every
-    limit. `peak_memory` and `peak_rss` are the largest of all runs. `energy`: joules a generated token. `drift`: the
-    decode rate of the last third of the rounds over that of the first.
+    limit. `peak_memory` and `peak_rss` are the largest of all runs. `energy`: joules a generated token. `acceptance` is
+    of all guesses of a draft, `by_position` of the first of each pass, the second, and so on. `drift`: the decode rate
+    of the last third of the rounds over that of the first.
     """
 
     n: int
@@ -94,6 +95,7 @@ class Summary:
     peak_rss: int | None
     energy: float | None
     acceptance: float | None
+    by_position: tuple[float, ...]
     drift: Ratio | None
 
     @classmethod
@@ -115,14 +117,16 @@ class Summary:
             decode_rate=Spread.of(t.decode_rate for t in times),
             total=Spread.of(t.total for t in times),
             throughput=Spread.of(map(throughput, rounds)),
-            prompt_tokens=Spread.of(t.prompt_tokens for t in times),
-            reused_tokens=Spread.of(t.reused_tokens for t in times),
+            prompt_tokens=Spread.of(t.prompt_tokens or None for t in times),  # no prompt has 0: nobody counted it
+            reused_tokens=Spread.of(t.reused_tokens if t.prompt_tokens else None for t in times),
             generation_tokens=Spread.of(run.generation_tokens for run in runs),
             goodput=goodput(rounds, report.limits),
             peak_memory=_largest(run.peak_memory for run in runs),
             peak_rss=_largest(run.peak_rss for run in runs),
-            energy=_over([run for run in runs if run.energy is not None], "energy", "generation_tokens"),
+            # A counter that did not move at all, because its steps are longer than the runs, measured nothing.
+            energy=_over([run for run in runs if run.energy is not None], "energy", "generation_tokens") or None,
             acceptance=_over([run for run in runs if run.proposed is not None], "accepted", "proposed"),
+            by_position=by_position(runs),
             drift=drift(rounds),
         )
 
@@ -142,10 +146,16 @@ def by_round(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def wall(together: Sequence[Run]) -> float:
-    """Seconds from the first request of a round to its last token, loading a model left out."""
-    times = [run.timings for run in together if run.timings is not None]
-    ends = [t.token_times[-1] if t.token_times else t.start for t in times]
-    return max(ends) - min(t.accepted for t in times) - max(t.load_time for t in times) if times else 0.0
+    """Seconds in which a request of a round was waited for, loading a model left out. Between two turns of a
+    conversation nobody is asked anything: there the next prompt is made.
+    """
+    times = sorted((run.timings for run in together if run.timings is not None), key=lambda t: t.accepted)
+    took, reached = 0.0, -math.inf
+    for t in times:
+        end = t.token_times[-1] if t.token_times else t.start
+        took += max(0.0, end - max(t.accepted, reached))
+        reached = max(reached, end)
+    return took - max((t.load_time for t in times), default=0.0)
 
 
 def throughput(together: Sequence[Run]) -> float | None:
@@ -199,6 +209,17 @@ def drift(rounds: Sequence[Sequence[Run]]) -> Ratio | None:
 def _decode_rate(together: Sequence[Run]) -> float | None:
     rates = _known(run.timings.decode_rate for run in together if run.timings is not None)
     return median(rates) if rates else None
+
+
+def by_position(runs: Iterable[Run]) -> tuple[float, ...]:
+    """Accepted over proposed guesses at each position of a pass, up to the last that was proposed."""
+    found: list[list[int]] = []
+    for run in runs:
+        for place, (proposed, accepted) in enumerate(run.positions):
+            if place == len(found):
+                found.append([0, 0])
+            found[place] = [found[place][0] + proposed, found[place][1] + accepted]
+    return tuple(accepted / proposed for proposed, accepted in found if proposed)
 
 
 def _known(values: Iterable[T | None]) -> list[T]:

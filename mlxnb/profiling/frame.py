@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import BackendMissingError
@@ -48,10 +49,17 @@ def to_frame(report: Report) -> DataFrame:
     rows = [_row(report, run, rates.get((run.case, run.round))) for run in report.runs]
     frame = pandas.DataFrame.from_records(rows, columns=[*ORDER, *varied])
     figures = [name for name in UNITS if name not in COUNTS]
-    types = {**dict.fromkeys(figures, "float64"), **dict.fromkeys(COUNTS, "Int64"), "clients": "bool"}
-    frame = frame.astype(types)
+    for name in COUNTS:  # by themselves: pandas makes floats of counts of which some are missing, and rounds large ones
+        counts = [row.get(name) for row in rows]
+        frame[name] = pandas.array(counts, dtype="Int64" if _fits(counts) else "object")
+    frame = frame.astype({**dict.fromkeys(figures, "float64"), "clients": "bool"})
     frame.attrs["units"] = {name: unit for name, unit in UNITS.items() if unit}
     return frame
+
+
+def _fits(values: Iterable[object]) -> bool:
+    """Whether counts are of 64 bits; a report may hold larger ones, which pandas keeps as they are."""
+    return all(abs(value) < 2**63 for value in values if isinstance(value, int))
 
 
 def _throughputs(report: Report) -> dict[tuple[int, int], float | None]:
@@ -105,8 +113,8 @@ def _times(run: Run) -> dict[str, object]:
         return {}
     return {
         "began": t.accepted,
-        "prompt_tokens": t.prompt_tokens,
-        "reused_tokens": t.reused_tokens,
+        "prompt_tokens": t.prompt_tokens or None,
+        "reused_tokens": t.reused_tokens if t.prompt_tokens else None,
         "thinking_tokens": t.thinking_tokens,
         "queue_time": t.queue_time,
         "load_time": t.load_time,

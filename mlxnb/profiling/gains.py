@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import comparison
 from ..models.recommended import BITS
 from ..request import DTYPES
 from ..result import Timings
 from .figures import by_round, throughput, ttft
+from .ratios import paired, unpaired
 from .report import Ratio, Report, Run, Value
 from .rules_bound import MEMORY, bytes_of_step
 from .rules_remedies import QUANTISES
 from .rules_seen import Seen, middle
+from .student import LEVEL
+from .turns import took_turns
 
 LEAST = 3  # rounds of both cases that a ratio rests on
 
 # What options do to an answer: nothing, rounding that is seldom seen, rounding that is.
 SAME, CLOSE, ROUGH = 0, 1, 2
-KEEPS = ("draft", "draft_tokens", "backend", "cache", "kernels", "batch_size", "keep_alive")
+KEEPS = ("draft", "draft_tokens", "backend", "cache", "kernels", "batch_size", "keep_alive", "prefill_step")
 # Values from which on an option rounds more than seldom.
 ROUGH_VALUES: Mapping[str, Value] = {"quantize": "int4", "kv_bits": 4}
+WHOLE: Mapping[str, Value] = {"dtype": "float32"}  # which holds whatever weights are stored in
 ROUNDS = ("quantize", "kv_bits", "kv_group_size", "dtype")
 
 _UNSET = object()  # in the place of a value that a case does not set
@@ -49,7 +53,7 @@ def level(options: Mapping[str, Value]) -> int | None:
     """What options do to an answer; None where they make another one of it, as sampling does."""
     if not all(name in (*KEEPS, *ROUNDS) for name in options):
         return None
-    rounding = [name for name in ROUNDS if options.get(name) is not None]
+    rounding = [name for name in ROUNDS if options.get(name) not in (None, WHOLE.get(name))]
     if not rounding:
         return SAME
     return ROUGH if any(options[name] == ROUGH_VALUES.get(name) for name in rounding) else CLOSE
@@ -57,12 +61,11 @@ def level(options: Mapping[str, Value]) -> int | None:
 
 def measured(report: Report, base: int, figure: str) -> Iterator[Gain]:
     """Of every case that differs from `base` in its options only, and of every trial with its model."""
-    in_turns = {(each.ours, each.theirs) for each in report.comparisons}
     for index in range(len(report.cases)):
         options = _options_beside(report, index, base, figure)
-        ratio = beside(report.of(index), report.of(base), figure) if options else None
+        ratio = _compared(report, index, base, figure) if options else None
         if options and ratio is not None:
-            how = "in turns" if in_turns & {(index, base), (base, index)} else "one after the other"
+            how = "in turns" if took_turns(report.of(index), report.of(base)) else "one after the other"
             yield _gain(options, ratio, f"measured {how} over {ratio.pairs} rounds")
     for finding in report.findings:
         tried, trial, case = finding.tried, finding.trial, finding.case
@@ -73,11 +76,24 @@ def measured(report: Report, base: int, figure: str) -> Iterator[Gain]:
             yield _gain(trial.options, tried, f"tried in turns over {tried.pairs} pairs{where}")
 
 
+def _compared(report: Report, index: int, base: int, figure: str) -> Ratio | None:
+    """The ratio that the report shows of two cases, or one worked out here; so that both say the same of a gain."""
+    for each in report.comparisons:
+        shown = next((ratio for ratio in each.ratios if ratio.figure == figure and ratio.pairs >= LEAST), None)
+        if shown is not None and (each.ours, each.theirs) == (index, base):
+            return shown
+        if shown is not None and (each.ours, each.theirs) == (base, index):
+            return Ratio(figure, 1 / shown.median, 1 / shown.high, 1 / shown.low, shown.pairs)
+    return beside(report.of(index), report.of(base), figure)
+
+
 def _options_beside(report: Report, index: int, base: int, figure: str) -> dict[str, Value]:
     """What a case sets that `base` does not, or sets otherwise; {} where they differ in more than options."""
     case, own = report.cases[index], report.cases[base]
     if case.scenario != own.scenario or _name(report, index) != _name(report, base):
         return {}
+    if "backend" not in case.varied and _backend(report, index) != _backend(report, base):
+        return {}  # what a difference would be of, nobody could say
     if own.varied.keys() - case.varied.keys():
         return {}  # what only the other sets has no value here that could be named
     options = {name: value for name, value in case.varied.items() if value != own.varied.get(name, _UNSET)}
@@ -91,18 +107,26 @@ def _name(report: Report, index: int) -> str | None:
     return None if model is None else report.models[model].name
 
 
+def _backend(report: Report, index: int) -> str | None:
+    model = report.cases[index].model
+    return None if model is None else report.models[model].backend
+
+
 def _gain(options: Mapping[str, Value], ratio: Ratio, how: str) -> Gain:
     return Gain(options, ratio.figure, ratio.median, how, ratio.low, ratio.high)
 
 
 def beside(ours: Sequence[Run], theirs: Sequence[Run], figure: str) -> Ratio | None:
-    """A figure of one case's runs over that of another's, round by round; None of fewer than three rounds."""
+    """A figure of one case's runs over that of another's, round by round where they took turns; None of fewer than
+    three rounds.
+    """
     a, b = _by_round(ours, figure), _by_round(theirs, figure)
-    pairs = [(a[number], b[number]) for number in sorted(a.keys() & b.keys())]
-    if len(pairs) < LEAST:
+    if took_turns(ours, theirs):
+        logs = [math.log(a[number] / b[number]) for number in sorted(a.keys() & b.keys())]
+        return paired(figure, logs).ratio(LEVEL) if len(logs) >= LEAST else None
+    if min(len(a), len(b)) < LEAST:
         return None
-    ratio = comparison.Ratio.of(pairs)
-    return Ratio(figure, ratio.median, ratio.low, ratio.high, ratio.pairs)
+    return unpaired(figure, *([math.log(value) for value in each.values()] for each in (a, b))).ratio(LEVEL)
 
 
 def _by_round(runs: Sequence[Run], figure: str) -> dict[int, float]:
@@ -113,9 +137,12 @@ def _by_round(runs: Sequence[Run], figure: str) -> dict[int, float]:
         "ttft": ttft,
     }
     found: dict[int, float] = {}
+    value: float | None
     for together in by_round(runs):
         if figure == "throughput":
             value = throughput(together)
+        elif figure == "peak_memory":
+            value = max((run.peak_memory for run in together if run.peak_memory is not None), default=None)
         else:
             counted = [run for run in together if figure != "ttft" or run.turn != 0]
             value = middle(of_run[figure](run.timings) for run in counted if run.timings is not None)

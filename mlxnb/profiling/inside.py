@@ -101,7 +101,7 @@ def look_inside(
         return _looked(loaded, way, ids, plain(request), steps, model, stop)
 
     try:
-        return engine.call_with(request.model, look, request.backend, request.dtype, request.quantize)
+        return engine.call_with(request.model, look, request.backend, request.dtype, request.quantize, request.adapter)
     except BaseException:
         stop.set()
         raise

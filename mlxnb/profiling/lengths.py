@@ -113,13 +113,16 @@ def _picker(tokenizer: Tokenizer, rng: random.Random) -> Callable[[], str]:
     """Draws token ids until one is a word by itself, within a text too; a word's text."""
     size = tokenizer.vocabulary.size
     alone = len(tokenizer.inner.encode("a", add_special_tokens=False))
+    tries = TRIES
 
     def pick() -> str:
-        for _ in range(TRIES):
+        nonlocal tries
+        for _ in range(tries):
             word = tokenizer.decode([rng.randrange(size)]).strip()
             plain = len(word) > 1 and word.isascii() and word.isalpha()
             if plain and len(tokenizer.inner.encode(f"a {word}", add_special_tokens=False)) == alone + 1:
                 return word
+        tries = 0  # or a long prompt would look as often for each of its words
         return rng.choice(WORDS)
 
     return pick

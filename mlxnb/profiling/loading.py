@@ -18,16 +18,22 @@ from .report import Case, Profiled
 if TYPE_CHECKING:
     from .weights import Costs
 
-# What a model is asked for by: its name, and the options backend, dtype, quantize, strict, kv_bits and kv_group_size.
-Key = tuple[str, str, str | None, str | None, bool, int | None, int | None]
+# What a model is asked for by: its name, and the options backend, dtype, quantize, adapter, strict, kv_bits and
+# kv_group_size.
+Key = tuple[str, str, str | None, str | None, str | None, bool, int | None, int | None]
 
 
 class Models:
-    """The models of a profile, `found` in the order in which they were loaded. One that cannot be is tried once."""
+    """The models of a profile, `found` in the order in which they were loaded. One that cannot be is tried once.
+
+    Where a person leaves the backend open, the one that took a model first is to take it in every other precision too,
+    or what is told of a dtype would be a difference between backends.
+    """
 
     def __init__(self, engine: Engine, plan: Plan, clock: Clock) -> None:
         self._engine, self._plan, self._clock = engine, plan, clock
         self._known: dict[Key, tuple[int, Target] | MlxnbError] = {}
+        self._first: dict[tuple[str, str], str] = {}  # backends by a model's name and what was asked for
         self.found: list[Profiled] = []
 
     def of(self, case: Case) -> tuple[int, Target]:
@@ -37,14 +43,31 @@ class Models:
             MlxnbError: it cannot be loaded.
         """
         asked = options(self._plan, case)
-        given = (asked.get("backend", "auto"), asked.get("dtype"), asked.get("quantize"), bool(asked.get("strict")))
-        key: Key = (case.asked, *given, asked.get("kv_bits"), asked.get("kv_group_size"))
+        weights = (asked.get("dtype"), asked.get("quantize"), asked.get("adapter"), bool(asked.get("strict")))
+        cache = (asked.get("kv_bits"), asked.get("kv_group_size"))
+        key: Key = (case.asked, asked.get("backend", "auto"), *weights, *cache)
         if key not in self._known:
-            self._known[key] = self._tried(key)
+            self._known[key] = self._on_the_same(key)
         known = self._known[key]
         if isinstance(known, MlxnbError):
             raise known
+        self._first.setdefault(key[:2], known[1].backend)
         return known
+
+    def _on_the_same(self, key: Key) -> tuple[int, Target] | MlxnbError:
+        """A model on the backend that took it before, as far as that is left open; else on any, with a note."""
+        first = self._first.get(key[:2])
+        if first is None or first == key[1]:
+            return self._tried(key)
+        there, strict = self._tried((key[0], first, *key[2:])), key[5]
+        if strict or not isinstance(there, MlxnbError):
+            return there
+        elsewhere = self._tried(key)
+        if isinstance(elsewhere, MlxnbError) or elsewhere[1].backend == first:
+            return elsewhere
+        place, target = elsewhere
+        said = f"{target.backend} answers here and {first} elsewhere, so that a difference is theirs too"
+        return place, replace(target, note=f"{said}: {there.message.rstrip('.')}")
 
     def _tried(self, key: Key) -> tuple[int, Target] | MlxnbError:
         try:
@@ -68,6 +91,7 @@ class Models:
         backend: str,
         dtype: str | None,
         quantize: str | None,
+        adapter: str | None,
         strict: bool,
         kv_bits: int | None,
         kv_group_size: int | None,
@@ -75,7 +99,7 @@ class Models:
         from .weights import costs, with_costs
 
         before, began = self._engine._models.loads, self._clock()
-        info = self._engine.load(asked, backend, dtype, quantize, strict=strict)
+        info = self._engine.load(asked, backend, dtype, quantize, strict=strict, adapter=adapter)
         took = self._clock() - began if self._engine._models.loads > before else None
 
         def look(model: LoadedModel) -> tuple[bool, int | None, Costs]:
@@ -83,7 +107,7 @@ class Models:
             bits = kv_bits if isinstance(model, LocalModel) and model.quantises_cache else None
             return local, bits, costs(model, bits, kv_group_size if bits else None)
 
-        local, bits, cost = self._engine.call_with(asked, look, info.backend, dtype, quantize)
+        local, bits, cost = self._engine.call_with(asked, look, info.backend, dtype, quantize, adapter)
         profiled = Profiled(
             name=asked,
             source=info.source,
@@ -100,8 +124,10 @@ class Models:
             load_time=took,
             notes=info.notes,
             kv_cache=f"KV cache in {bits} bits" if bits else None,
+            adapter=info.adapter or None,
         )
-        return with_costs(profiled, cost), Target(asked, info.backend, dtype, quantize, local, info.context_length)
+        target = Target(asked, info.backend, dtype, quantize, adapter, local, info.context_length)
+        return with_costs(profiled, cost), target
 
 
 def _same(one: Profiled, other: Profiled) -> bool:

@@ -122,8 +122,7 @@ class Measuring:
         except EngineClosedError:
             raise
         except Exception as err:  # noqa: BLE001 - an edge: whatever a library raises is the error of this case alone
-            error = str(err) if isinstance(err, MlxnbError) else in_words(err)
-            self._cases[place] = replace(self._cases[place], error=error)
+            self._cases[place] = replace(self._cases[place], error=_said(err))
             return
         self._asking[place] = asking
         self._cases[place] = replace(self._cases[place], tokenising=tokenising)
@@ -147,10 +146,8 @@ class Measuring:
                 )
         except EngineClosedError:
             raise
-        except (
-            MlxnbError
-        ) as err:  # before anything was asked: a prompt that cannot be made, kernels that cannot be put in
-            runs = [Run(place, number, None, error=str(err))]
+        except Exception as err:  # noqa: BLE001 - an edge: a prompt that cannot be made, kernels that cannot be put in
+            runs = [Run(place, number, None, error=_said(err))]
         for note in self._asking[place].notes:
             self._note(place, note)
         failed = [run for run in runs if run.timings is None]
@@ -191,8 +188,8 @@ class Measuring:
         rss = _rss()
         if answers is not None:
             answers += [each for each in got if isinstance(each, Result)]
-        runs = [replace(self._run(place, number, each, len(requests) == 1), peak_rss=rss) for each in got]
-        return _shared(runs, joules)
+        runs = [self._run(place, number, each, len(requests) == 1) for each in got]
+        return _shared([each if each.clients else replace(each, peak_rss=rss) for each in runs], joules)
 
     def _answers(self, requests: list[Request]) -> Sequence[Result | MlxnbError]:
         if len(requests) > 1:
@@ -244,7 +241,9 @@ class Measuring:
         assert model is not None
         device = self._models.found[model].device
         if self._models.found[model].backend == "server":
-            return None  # what it takes is taken there
+            note = "energy and memory of a server's model not measured: both are the server's own"
+            self._notes += [note] if note not in self._notes else []
+            return None
         if device not in self._meters:
             found = meter(device)
             if isinstance(found, Rejected):
@@ -274,6 +273,10 @@ def _kernels(engine: Engine, plan: Plan, case: Case) -> AbstractContextManager[o
     """What a round runs within: attention kernels patched in, where the case says so."""
     on = {**plan.base, **case.varied}.get("kernels")
     return patched_kernels(engine=engine) if on else nullcontext()
+
+
+def _said(err: Exception) -> str:
+    return str(err) if isinstance(err, MlxnbError) else in_words(err)
 
 
 def _shared(runs: list[Run], joules: float | None) -> list[Run]:

@@ -21,10 +21,13 @@ class Held:
 Reading = Callable[[], Held]
 
 
-def reading_for(backend: str, device: str) -> Reading:
+def reading_for(backend: str, device: str) -> Reading | None:
     """What reads the memory of a model, on the engine's thread: that of a GPU with memory of its own together with the
-    process's, that of MLX's allocator on a Mac's GPU, else the process's.
+    process's, that of MLX's allocator on a Mac's GPU, else the process's. None of a server's model: its memory is
+    another process's, or another machine's.
     """
+    if backend == "server":
+        return None
     if device.startswith("cuda") and "torch" in sys.modules:
         return on_cuda
     if backend == "mlx" and "cpu" not in device.lower():

@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import OptionError
 from ..request import Request
-from .plan_values import check_field, field_value, listed, names, near, numbers, pairs, seconds, sweepable, whole
+from .plan_values import (
+    SETTLED,
+    check_field,
+    field_value,
+    listed,
+    names,
+    near,
+    numbers,
+    pairs,
+    seconds,
+    seconds_or_settled,
+    sweepable,
+    whole,
+)
 from .report import Value
 from .scenarios import NAMES
 
@@ -61,7 +74,8 @@ class Plan:
 
     `prompts` are texts of a person's own, `prompt_tokens` lengths of random prompts. `sweep` maps a field of Request or
     Sampling to values, `base` holds options of every request. `compare` runs the cases of several models, backends or
-    swept values in turns, the first one being what the others are held against. `stress` is in seconds.
+    swept values in turns, the first one being what the others are held against. `stress` is in seconds, or
+    "settled": until memory stops growing.
 
     Raises:
         OptionError: an option is unknown or out of its range; it is named with what it takes.
@@ -79,7 +93,7 @@ class Plan:
     base: Mapping[str, Value] = field(default_factory=dict)
     quick: bool = False
     compare: bool = False
-    stress: float | None = None
+    stress: float | Literal["settled"] | None = None
     limits: Limits = Limits()
     inside: bool = True
 
@@ -96,7 +110,7 @@ class Plan:
         if self.max_tokens is not None:
             whole("max_tokens", self.max_tokens, 1)
         if self.stress is not None:
-            seconds("stress", self.stress)
+            seconds_or_settled("stress", self.stress)
         for name in (*self.sweep, *self.base):
             check_field(name)
         for combination in self.combinations():
@@ -128,6 +142,11 @@ class Plan:
         if read.get("quick"):
             read.setdefault("runs", QUICK_RUNS)
         return cls(**read, sweep=sweep, base=base)
+
+    @property
+    def stress_seconds(self) -> float | None:
+        """How long the stress goes on; None until memory stops growing, or where there is none."""
+        return None if self.stress == SETTLED else self.stress
 
     def combinations(self) -> Iterator[dict[str, Value]]:
         """What sets the cases of one model and scenario apart: every swept value with every other."""
@@ -184,7 +203,7 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "concurrency": numbers,
     "quick": _flag,
     "compare": _flag,
-    "stress": seconds,
+    "stress": seconds_or_settled,
     "inside": _flag,
     "limits": lambda option, given: Limits.of(given),
 }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ..errors import OptionError
 from ..request import Request, Sampling, option_fields
@@ -15,9 +16,11 @@ from .report import Value
 
 T = TypeVar("T")
 
+SETTLED: Literal["settled"] = "settled"
+
 # On and off are read for these; "kernels" is no field of a Request, but attention kernels patched in or not.
 SWITCHES = ("kernels", "strict")
-NOT_SWEPT = {"messages", "prompt", "sampling", "stop"}
+NOT_SWEPT = {"messages", "prompt", "sampling", "stop", "tools"}
 SECONDS = re.compile(r"([0-9.]+(?:e-?[0-9]+)?)\s*(ms|s|)", re.I)
 
 
@@ -86,6 +89,20 @@ def seconds(option: str, given: Any) -> float:
     return value
 
 
+def seconds_or_settled(option: str, given: Any) -> float | Literal["settled"]:
+    """Seconds as `seconds` takes them, or the word that means until memory has settled.
+
+    Raises:
+        OptionError: something else.
+    """
+    if isinstance(given, str) and given.strip().lower() == SETTLED:
+        return SETTLED
+    try:
+        return seconds(option, given)
+    except OptionError as err:
+        raise OptionError(err.message, f"{err.remedy[:-1]}, or {SETTLED}: until memory stops growing.") from None
+
+
 def listed(option: str, given: Any, takes: str) -> list[Any]:
     """The parts of something that is a list in any form.
 
@@ -148,6 +165,8 @@ def field_value(name: str, given: Any) -> Value:
     check_field(name)
     if name in SWITCHES:
         return _switch(name, given)
+    if isinstance(given, os.PathLike):  # the folder of an adapter
+        given = os.fspath(given)
     if not isinstance(given, str):
         if given is None or isinstance(given, int | float):
             return given

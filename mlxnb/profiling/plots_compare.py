@@ -10,6 +10,7 @@ from ..render.plot_labels import SMALL, ink, label_ends, name_rows, shortened
 from .figures import Spread, Summary
 from .plots_context import DIRECT, caption, legend
 from .report import Ratio, Report, Value
+from .turns import in_turns
 from .words import better, case_names, counted, figure_name, own_options, ratio_words, value_words
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def comparison(report: Report) -> Plot | None:
         rows = [(name, ratio) for name, ratio in rows if ratio.figure == "decode_rate"][:ROWS] or rows[:ROWS]
     bases = list(dict.fromkeys(names[c.theirs] for c in report.comparisons))
     title = f"Compared with {bases[0]}" if len(bases) == 1 else "Compared with the first of each scenario"
-    pairs = counted([ratio.pairs for _, ratio in rows], "pair")
+    turns = all(in_turns(report, each) for each in report.comparisons)
+    pairs = counted([ratio.pairs for _, ratio in rows], "pair" if turns else "round")
     said = caption(
         report,
         f"median and 95% interval of {pairs}, wider the more are compared",

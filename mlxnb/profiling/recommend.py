@@ -61,15 +61,16 @@ def _base(report: Report, use: Use, goal: str) -> int | None:
     places = {scenario: place for place, scenario in enumerate(use.scenarios)}
 
     def unlike(index: int) -> tuple[bool, int, int, int]:
-        case, options = report.cases[index], _options(report.cases[index])
+        case, options = report.cases[index], _options(report, report.cases[index])
         return _rounds_more(options, goal), places.get(case.scenario, len(places)), len(options), index
 
     return min(answered, key=unlike, default=None)
 
 
-def _options(case: Case) -> dict[str, Value]:
-    """What a case sets; a model is no option, and None is what is there without it."""
-    return {name: value for name, value in case.varied.items() if name != "model" and value is not None}
+def _options(report: Report, case: Case) -> dict[str, Value]:
+    """What a case was asked with; a model is no option, and None is what is there without it."""
+    asked = {**report.options, **case.varied}
+    return {name: value for name, value in asked.items() if name != "model" and value is not None}
 
 
 def _rounds_more(options: Mapping[str, Value], goal: str) -> bool:
@@ -79,7 +80,8 @@ def _rounds_more(options: Mapping[str, Value], goal: str) -> bool:
 
 
 def _for(report: Report, base: int, name: str, use: Use, goal: str) -> Recommendation:
-    case, seen, own = report.cases[base], Seen.of(report, base), _options(report.cases[base])
+    case, seen = report.cases[base], Seen.of(report, base)
+    own = _options(report, case)
     stands = f"from {case.label}" + ("" if case.scenario in use.scenarios else f"; nothing like {name} was measured")
     if _rounds_more(own, goal):
         gain = "none measured: every case rounds more than the goal allows"

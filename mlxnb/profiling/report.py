@@ -59,7 +59,8 @@ class Profiled:
 
     Layers with a sliding window are apart, in `windows`; `state_read`: bytes of recurrent states. `flops_head`: what a
     prompt needs of `flops` for its last token only; `weights_prefill`: bytes that a long prompt touches, all experts
-    among them. `mlxnb.profiling.needs` adds them up. `kv_cache` says how its cache was quantised, None where not.
+    among them. `mlxnb.profiling.needs` adds them up. `kv_cache` says how its cache was quantised, None where not,
+    `adapter` which LoRA adapter is on it.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Profiled:
     flops_head: float = 0.0
     weights_prefill: float | None = None
     kv_cache: str | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,9 @@ class Roofline:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A figure of one case over the same figure of another, pair by pair: median, and a 95 % interval of it."""
+    """A figure of one case over the same figure of another, pair by pair where they took turns: median, and a 95 %
+    interval of it.
+    """
 
     figure: str
     median: float
@@ -233,7 +237,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Case `ours` beside case `theirs`, both indices of Report.cases, run in turns."""
+    """Case `ours` beside case `theirs`, both indices of Report.cases; `profiling.turns` tells whether they took any."""
 
     ours: int
     theirs: int
@@ -294,8 +298,8 @@ class Stress:
     """Generation without a pause: bytes that each request left behind, with a 95 % interval, free blocks held by the
     allocator (as a share of what it holds), the rate's change from the first to the last third; `verdict` says leak or
     no leak, with its confidence. `decline` is the share of the rate that was lost, below 0 where it rose, with a 95 %
-    interval. `ended`:
-    "time", "memory stopped growing", "interrupted", or the error of the request that failed.
+    interval; None of too few requests with a rate. `ended`: "time", "memory stopped growing", "interrupted", or the
+    error of the request that failed.
     """
 
     case: int
@@ -305,7 +309,7 @@ class Stress:
     low: float
     high: float
     fragmentation: float | None
-    decline: float
+    decline: float | None
     verdict: str
     confidence: float
     memory: tuple[tuple[float, int], ...] = ()
@@ -316,7 +320,9 @@ class Stress:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole profile. `partial` says why it is not whole, such as an interrupt; `notes` what else to know."""
+    """A whole profile. `partial` says why it is not whole, such as an interrupt; `notes` what else to know. `options`
+    are those that every request had.
+    """
 
     environment: Environment
     began: str  # ISO 8601, in UTC
@@ -337,6 +343,7 @@ class Report:
     partial: str | None = None
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
+    options: Mapping[str, Value] = field(default_factory=dict)
 
     def of(self, case: int) -> tuple[Run, ...]:
         """The runs of a case that were answered."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from ..result import Timings
+from .devices import same_device
 from .needs import prompt_bytes, prompt_flops, step_bytes, step_flops
 from .report import Case, Phase, Point, Predicted, Profiled, Report, Roofline, Run
 
@@ -21,16 +22,32 @@ def roofline(report: Report) -> Roofline | None:
     MBU = (weights + keys and values) / TPOT / bandwidth. MFU = operations / seconds / matrix rate in the dtype that the
     model computes in. A prompt's bytes are those that it cannot do without, so that its intensity is the highest there
     could be. Requests that run together share a step: its weights count once, keys, values and operations for each.
-    Each figure is the median over the runs; what was reused of a prompt counts as no operation.
+    Each figure is the median over the runs; what was reused of a prompt counts as no operation. A model on another
+    device than that whose speeds were measured has no place, see `unplaced`.
     Source: Williams, Waterman and Patterson, Roofline (https://doi.org/10.1145/1498765.1498785).
     """
     env = report.environment
-    told = [model for model in report.models if step_bytes(model, 0) is not None]
+    told = [model for model in report.models if step_bytes(model, 0) is not None and _is_here(report, model)]
     if env.bandwidth is None or not env.products or not told:
         return None
     dtype, product = computes_in(told[0], env.products)
     points = tuple(point for i, case in enumerate(report.cases) for point in _points(report, i, case))
     return Roofline(env.bandwidth, product, dtype, points, tuple(_predictions(report, env.bandwidth)))
+
+
+def unplaced(report: Report) -> tuple[str, ...]:
+    """What to say of models that the measured speeds are not of."""
+    device = report.environment.device
+    away = [model for model in report.models if model.weights_read is not None and not _is_here(report, model)]
+    return tuple(
+        f"{model.name} on {model.backend}: not on the roofline, for it computes on {model.device} and the speeds are "
+        f"those of {device}: profile it by itself"
+        for model in away
+    )
+
+
+def _is_here(report: Report, model: Profiled) -> bool:
+    return same_device(report.environment.device, model.device)
 
 
 def computes_in(model: Profiled, products: Mapping[str, float]) -> tuple[str, float]:
@@ -64,6 +81,8 @@ def _points(report: Report, index: int, case: Case) -> Iterator[Point]:
     if case.model is None:
         return
     model, bandwidth = report.models[case.model], report.environment.bandwidth
+    if not _is_here(report, model):
+        return
     _, product = computes_in(model, report.environment.products)
     runs = report.of(index)
     # Requests that ran together waited for one another's prompts, so that none has a prefill of its own to time.
@@ -114,6 +133,8 @@ def context_of(prompt_tokens: int, generation_tokens: int) -> float:
 
 def _predictions(report: Report, bandwidth: float) -> Iterator[Predicted]:
     for number, model in enumerate(report.models):
+        if not _is_here(report, model):
+            continue
         measured = _rates(report, number)
         most = model.context_length
         known = {context for context in CONTEXTS if most is None or context <= most}

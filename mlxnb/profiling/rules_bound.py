@@ -51,6 +51,8 @@ def kv_bound(seen: Seen) -> Said:
     mbu, share = seen.utilised("decode")[0], kv_share(seen)
     if seen.phase is None or mbu is None or share is None:
         return missing(CACHE.rule, "MBU of decode with the bytes that a token reads")
+    if mbu > BELIEVED:
+        return missing(CACHE.rule, f"limit to believe: MBU is {mbu:.0%} of it")
     if seen.phase != "decode" or mbu < MEMORY.threshold or share < CACHE.threshold:
         return None
     return CACHE.crossed(
@@ -90,7 +92,10 @@ def overhead_bound(seen: Seen) -> Said:
         return missing(OVERHEAD.rule, "MBU and MFU, or the time inside a token")
     remedy = "Have more done in one step: a batch, a draft, or a backend with less work between operations."
     trial = less_between(seen)
-    if own is not None and own >= OWN.threshold and seen.phase == "decode":
+    # Where the memory or the matrix units are busy all the same, the work between goes on beside them, and it was the
+    # waits after each part that brought it to light.
+    beside = MEMORY.threshold <= (mbu or 0.0) <= BELIEVED or COMPUTE.threshold <= (mfu or 0.0) <= BELIEVED
+    if own is not None and own >= OWN.threshold and seen.phase == "decode" and not beside:
         assert seen.inside is not None
         evidence = f"{own:.0%} of a decode step of {duration(seen.inside.synchronised)} is our own work and dispatch"
         return OWN.crossed(seen.index, own, evidence, "time goes into Python between operations", remedy, trial)

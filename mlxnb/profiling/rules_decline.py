@@ -30,9 +30,11 @@ def declined(seen: Seen) -> Said:
 
 def declined_under_stress(report: Report) -> Said:
     """The machine became slower while it generated without a pause, with nobody else to blame."""
-    if not report.stress:
-        return missing(DECLINE.rule, "stress")
+    if all(each.decline is None for each in report.stress):
+        return missing(DECLINE.rule, "stress with a decode rate")
     for each in report.stress:
+        if each.decline is None:
+            continue
         began = each.memory[0][0] if each.memory else 0.0
         samples = [sample for sample in report.samples if began <= sample.at <= began + each.seconds]
         taken = middle(max(0.0, sample.cpu - sample.own_cpu) for sample in samples)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from ..hardware import human_bytes
 from .figures import Spread, by_round
+from .needs import kv_bytes
 from .report import Finding, Report, Run
-from .rules_remedies import fewer_bits
+from .rules_bound import context_of
+from .rules_remedies import fewer_bits, smaller_pieces
 from .rules_seen import Limit, Said, Seen, middle, missing
 from .trend import slope
 
@@ -17,6 +19,7 @@ BUSY = Limit("busy-machine", "processor taken by other programs", 0.25)
 NOISY = Limit("noisy-machine", "distance between the quartiles of the time a token takes", 0.15)
 
 LEAST_ROUNDS = 5  # of which the spread says something
+WIDE = 0.1  # of the memory: what a prompt takes from which smaller pieces would make room
 LARGE = 0.3  # of the memory: weights from which fewer bits would make room
 
 
@@ -61,14 +64,38 @@ def _large(report: Report) -> int | None:
     return weights.index(most) if most and most >= LARGE * report.environment.memory else None
 
 
+def _prompting(report: Report) -> tuple[int, float] | None:
+    """The case whose prompt took the most memory beside weights and caches, and how many bytes; None where none took so
+    much that smaller pieces would make room, or nothing tells. A GPU's own memory is none of the system's.
+    """
+    took: dict[int, float] = {}
+    for index, case in enumerate(report.cases):
+        seen = Seen.of(report, index)
+        peak, context = seen.summary.peak_memory, context_of(seen)
+        if seen.model is None or seen.model.device.startswith("cuda") or peak is None or context is None:
+            continue
+        cache = kv_bytes(seen.model, context)
+        if cache is not None and smaller_pieces(seen) is not None:
+            took[index] = peak - sum(model.weights for model in report.models) - cache * case.concurrency
+    most = max(took, key=lambda index: took[index], default=None)
+    return (most, took[most]) if most is not None and took[most] >= WIDE * report.environment.memory else None
+
+
 def _room(report: Report, limit: Limit, value: float, evidence: str, cause: str) -> Finding:
-    """What makes room: fewer bits can be tried at once, where that is much; other programs a person has to close."""
-    case = _large(report)
-    if case is None:
-        remedy = "Close other programs, or take fewer bits or a smaller model."
-        return limit.crossed(None, value, evidence, cause, remedy)
-    remedy = "Take fewer bits or a smaller model, or close other programs."
-    return limit.crossed(case, value, evidence, cause, remedy, fewer_bits(Seen.of(report, case)))
+    """What makes room: fewer bits, or smaller pieces of a prompt, can be tried at once, where that is much; other
+    programs a person has to close.
+    """
+    case, prompting = _large(report), _prompting(report)
+    if case is not None:
+        remedy = "Take fewer bits or a smaller model, or close other programs."
+        return limit.crossed(case, value, evidence, cause, remedy, fewer_bits(Seen.of(report, case)))
+    if prompting is not None:
+        case, took = prompting
+        evidence += f"; beside weights and cache {report.cases[case].label} took {human_bytes(took)} for its prompt"
+        remedy = "Feed the prompt in smaller pieces (--prefill-step), or close other programs."
+        return limit.crossed(case, value, evidence, cause, remedy, smaller_pieces(Seen.of(report, case)))
+    remedy = "Close other programs, or take fewer bits or a smaller model."
+    return limit.crossed(None, value, evidence, cause, remedy)
 
 
 def busy_machine(seen: Seen) -> Said:

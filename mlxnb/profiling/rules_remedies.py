@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..request import LOOKUP
+from .devices import same_device
 from .report import Trial, Value
 from .rules_seen import Seen
 
 QUANTISES = DRAFTS = ("mlx", "torch")  # backends that quantise while they load, and those that verify drafts
 KV_BITS = ("mlx",)
+FEEDS = ("mlx", "torch")  # that can be told in which pieces to feed a prompt
+PIECE = {"cpu": 64, "gpu": 512}  # tokens: a quarter of what they feed at once
 SAME_FILES = ("mlx", "torch")  # that read the same folder, so that nothing is converted before it can be tried
 
 # The packages by which Environment.versions tells that a backend is there.
@@ -51,6 +54,8 @@ def faster_prefill(seen: Seen) -> Trial | None:
     model, products = seen.model, seen.report.environment.products
     if model is None or model.quantization or model.backend not in SAME_FILES or varied(seen, "dtype"):
         return None
+    if not same_device(model.device, seen.report.environment.device):
+        return None
     own = products.get(model.dtype, 0.0)
     fastest = max(("float16", "bfloat16"), key=lambda dtype: products.get(dtype, 0.0))
     if not own or products.get(fastest, 0.0) <= own * 1.1:
@@ -79,6 +84,15 @@ def less_between(seen: Seen) -> Trial | None:
     return other_backend(seen) if seen.phase == "prefill" else ways[0](seen) or ways[1](seen)
 
 
+def smaller_pieces(seen: Seen) -> Trial | None:
+    """A prompt in pieces, of which each takes less memory beside weights and cache; where it is longer than a piece."""
+    model, prompt = seen.model, seen.summary.prompt_tokens
+    if model is None or prompt is None or model.backend not in FEEDS or varied(seen, "prefill_step"):
+        return None
+    step = PIECE["cpu" if model.device == "cpu" else "gpu"]
+    return Trial(f"prompts in pieces of {step} tokens", {"prefill_step": step}) if prompt.median > step else None
+
+
 def kept_prefixes(seen: Seen) -> Trial | None:
     """What turns have in common is computed once."""
     return None if seen.model is None else Trial("the prefix cache", {"cache": "auto"})
@@ -90,8 +104,11 @@ def without_draft(seen: Seen) -> Trial:
 
 
 def varied(seen: Seen, option: str) -> Value:
-    """What the case sets an option to; None where it leaves it as it is by default."""
-    return seen.case.varied.get(option)
+    """What a case was asked with for an option; None where that is as by default. A backend or a dtype that a person
+    prefers for all is no reason against trying another one.
+    """
+    of_all = {} if option in ("backend", "dtype") else seen.report.options
+    return {**of_all, **seen.case.varied}.get(option)
 
 
 def _installed(seen: Seen) -> Iterator[str]:

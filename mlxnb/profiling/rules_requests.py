@@ -9,6 +9,7 @@ from .report import Report, Run, Stress
 from .roofline import rows_of
 from .rules_remedies import kept_prefixes, varied, without_draft
 from .rules_seen import Limit, Said, Seen, middle, missing
+from .stress import HOLDS, LEAKS, PAGE
 
 MISSES = Limit("cache-misses", "prompt tokens that were reused", 0.2)
 TEXT = Limit("tokenizer-bound", "time before prefill, of the time to the first token", 0.25)
@@ -16,7 +17,7 @@ QUEUE = Limit("queueing", "wait for other requests, of the time from end to end"
 FAILED = Limit("failures", "requests without an answer", 1, "requests")
 EMPTY = Limit("empty-answers", "tokens of an answer", 2, "tokens")
 DRAFT = Limit("poor-draft", "accepted of the tokens that the draft proposed", 0.3)
-LEAK = Limit("leak", "bytes that each request left behind", 0, "bytes")
+LEAK = Limit("leak", "bytes that each request left behind", PAGE, "bytes")
 
 CONVERSATION = "multi-turn"  # the scenario whose prompts begin alike
 NOTICED = 0.02  # seconds before prefill that are worth a word
@@ -124,7 +125,8 @@ def empty_answers(seen: Seen) -> Said:
     return EMPTY.crossed(
         seen.index,
         tokens.median,
-        f"half of {plural(tokens.n, 'answer')} have {tokens.median:g} tokens or fewer, so that TPOT is undefined",
+        f"half of {plural(tokens.n, 'answer')} have {plural(int(tokens.median), 'token')} or fewer, so that TPOT is "
+        "undefined",
         "the model ended its turn at once, or max_tokens lets it say no more",
         "Raise max_tokens, or give a prompt that the model answers at some length.",
     )
@@ -150,10 +152,10 @@ def poor_draft(seen: Seen) -> Said:
 
 def leak(report: Report) -> Said:
     """A stress found memory that did not come back."""
-    if not report.stress:
-        return missing(LEAK.rule, "stress")
-    worst: Stress = max(report.stress, key=lambda each: (each.verdict == "leak", each.growth))
-    if worst.verdict != "leak":
+    worst: Stress | None = max(report.stress, key=lambda each: (each.verdict == LEAKS, each.growth), default=None)
+    if worst is None or not {each.verdict for each in report.stress} & {LEAKS, HOLDS}:
+        return missing(LEAK.rule, "stress" if worst is None else f"stress that tells: {worst.verdict}")
+    if worst.verdict != LEAKS:
         return None
     return LEAK.crossed(
         worst.case,

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from .. import hardware
 from ..decision import Rejected
+from ..errors import in_words
 from . import apple
 from .nvidia import nvidia
 from .report import Sample
@@ -35,7 +36,8 @@ class Slow:
 
 
 class Sampler:
-    """`with Sampler(clock) as sampler:` fills `samples`; `missing` says once what this machine does not tell.
+    """`with Sampler(clock) as sampler:` fills `samples`; `missing` says once what this machine does not tell, and from
+    when on it told nothing more.
 
     `clock` gives the seconds since the beginning of the profile.
     """
@@ -70,9 +72,12 @@ class Sampler:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(self._period):
+        try:
+            while not self._over.wait(self._period):
+                self._take()
             self._take()
-        self._take()
+        except (OSError, RuntimeError, self._psutil.Error) as err:  # what cannot be told once is not asked again
+            self.missing += (f"memory, load and heat not told from {self._clock():.0f} s on: {in_words(err)}",)
 
     def _take(self) -> None:
         at = self._clock()

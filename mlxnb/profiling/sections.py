@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..render.numbers import count, duration, plural
 from ..render.table import Table
 from .report import Report
@@ -10,7 +12,7 @@ from .sections_judged import any_gain, finding_item, others_table, recommended_i
 from .sections_machine import machine_tables
 from .sections_parts import Head, Section, without_empty
 from .sections_speed import figures_tables, inside_tables, roofline_tables, unmeasured_table
-from .words import model_words
+from .words import flags, model_words
 
 SPEED = ("rates", "throughput", "first-token", "gaps")  # plots that show the figures
 
@@ -38,7 +40,7 @@ def sections(report: Report) -> tuple[Section, ...]:
         Section("Figures", figures_tables(report), plots=(*SPEED, *_sweeps(report))),
         Section("What limits it", items=tuple(finding_item(report, i) for i in range(len(report.findings)))),
         Section("Could not be measured", _some(unmeasured_table(report))),
-        Section("Compared in turns", _some(comparisons_table(report)), plots=("comparison",)),
+        *_compared(report),
         Section("Time inside a token", inside_tables(report), plots=("token",), beside=True),
         Section("Roofline", tables, plots=("roofline", "predicted")),
         Section("Stress", _some(stress_table(report)), plots=("stress",)),
@@ -48,6 +50,16 @@ def sections(report: Report) -> tuple[Section, ...]:
         Section("Machine, versions and models", machine_tables(report), plots=("memory",), folded=True),
     )
     return tuple(section for section in found if section.tables or section.items)
+
+
+def _compared(report: Report) -> Iterator[Section]:
+    """Cases that took turns, and those of which one ran behind the other; the plot stands with the first of the two."""
+    plots: tuple[str, ...] = ("comparison",)
+    for title, turns in (("Compared in turns", True), ("Compared one after the other", False)):
+        table = comparisons_table(report, turns)
+        if table is not None:
+            yield Section(title, (table,), plots=plots)
+            plots = ()
 
 
 def _some(table: Table | None) -> tuple[Table, ...]:
@@ -60,7 +72,8 @@ def _sweeps(report: Report) -> tuple[str, ...]:
 
 def _notes(report: Report) -> Table | None:
     of_cases = [f"{case.label}: {note}" for case in report.cases for note in case.notes]
-    notes = dict.fromkeys([*report.notes, *of_cases, *(note for run in report.runs for note in run.notes)])
+    asked = [f"every request was asked with {flags(report.options)}"] if report.options else []
+    notes = dict.fromkeys([*asked, *report.notes, *of_cases, *(note for run in report.runs for note in run.notes)])
     counted = {note: sum(note in run.notes for run in report.runs) for note in notes}
     rows = [(note, count(counted[note]) if counted[note] else "") for note in notes]
     return without_empty(Table(("note", "runs"), rows)) if rows else None

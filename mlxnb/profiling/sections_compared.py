@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ..render.cells import Cell, Dot
+from ..render.cells import Cell, Dot, Kind
 from ..render.numbers import significant
 from ..render.table import Table
 from .report import Ratio, Report
 from .sections_parts import without_empty
+from .stress import HOLDS, UNSEEN
+from .turns import in_turns
 from .words import better, case_names, figure_name, ratio_words
 
+PAIRED = "Ratios pair by pair: the median"
+UNPAIRED = (
+    "One case ran behind the other, so that what the machine did meanwhile counts too (--compare takes turns): "
+    "the ratio of the medians"
+)
 INTERVAL = "a 95% interval of it, wider the more figures are compared"
 
+DOTS: Mapping[str, Kind] = {HOLDS: "success", UNSEEN: "off"}
 
-def comparisons_table(report: Report) -> Table | None:
-    if not any(each.ratios for each in report.comparisons):
-        return None
+
+def comparisons_table(report: Report, turns: bool) -> Table | None:
+    """The comparisons of cases that took turns, or of those of which one ran behind the other."""
     names = case_names(report)
-    pairs = [(names[each.ours], names[each.theirs], each.ratios) for each in report.comparisons]
-    return ratios_table(pairs, f"Ratios pair by pair: the median, and {INTERVAL}")
+    found = [each for each in report.comparisons if each.ratios and in_turns(report, each) == turns]
+    if not found:
+        return None
+    pairs = [(names[each.ours], names[each.theirs], each.ratios) for each in found]
+    return ratios_table(pairs, f"{PAIRED if turns else UNPAIRED}, and {INTERVAL}")
 
 
 def ratios_table(pairs: Sequence[tuple[str, str, Sequence[Ratio]]], caption: str) -> Table:
@@ -51,13 +62,13 @@ def stress_table(report: Report) -> Table | None:
     rows = [
         (
             names[each.case],
-            Dot("success" if each.verdict.startswith("no") else "warning", each.verdict),
+            Dot(DOTS.get(each.verdict, "warning"), each.verdict),
             100 * each.confidence if each.confidence else None,
             each.growth / 1e3 if each.confidence else None,
             f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}".replace("-", "−")
             if each.confidence
             else None,
-            100 * each.decline,
+            None if each.decline is None else 100 * each.decline,
             None if each.fragmentation is None else 100 * each.fragmentation,
             each.requests,
             each.seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..render.cells import Cell
+from ..render.footer import backend_words
 from ..render.numbers import count, duration, significant, size
 from ..render.table import Table
 from .report import Profiled, Report
@@ -40,15 +41,15 @@ def _machine(report: Report) -> list[Row]:
 
 
 def _model(m: Profiled) -> list[Row]:
-    named = m.backend_version if m.backend_version.startswith(m.backend) else f"{m.backend} {m.backend_version}"
     context = f", context of {count(m.context_length)} tokens" if m.context_length else ""
     reads = f"{size(m.weights_read)} of weights" if m.weights_read is not None else ""
     reads += f" and {size(m.kv_read)} for each token of context" if reads and m.kv_read is not None else ""
     rows: list[Row] = [
         (m.name, f"{m.source} @ {m.revision}" if m.revision else m.source),
-        ("backend", f"{named}, {m.device}"),
+        ("backend", f"{backend_words(m.backend, m.backend_version)}, {m.device}"),
         ("weights", f"{m.dtype}{f', {m.quantization}' if m.quantization else ''}, {size(m.weights)}{context}"),
         ("parameters", significant(m.parameters / 1e6) + " M" if m.parameters else None),
+        ("adapter", m.adapter),
         ("attention", m.attention or None),
         ("a decode step reads", reads or None),
         ("loaded in", duration(m.load_time) if m.load_time is not None else None),

@@ -13,13 +13,15 @@ from .report import Inside, Report, Roofline
 from .words import case_names, counted, limits_words, model_names, part_name
 
 SPEED: tuple[str | tuple[str, str], ...] = (
-    "case", "prompt", ("first token", "ms"), ("prefill", "tok/s"), ("decode", "tok/s"), ("spread", "%"),
-    ("gap p95", "ms"), ("throughput", "tok/s"), "n", "failed",
+    "case", "prompt", ("queue", "ms"), ("first token", "ms"), ("first visible", "ms"), ("prefill", "tok/s"),
+    ("decode", "tok/s"), ("spread", "%"), ("drift", "%"), ("gap p95", "ms"), ("throughput", "tok/s"), "n", "failed",
 )  # fmt: skip
 BESIDE: tuple[str | tuple[str, str], ...] = (
     "case", ("peak memory", "MB"), ("process memory", "MB"), ("energy", "mJ/token"), ("accepted", "%"),
-    ("reused", "tokens"), ("goodput", "/s"),
+    ("by position", "%"), ("reused", "tokens"), ("goodput", "/s"),
 )  # fmt: skip
+
+POSITIONS = 6  # of a draft's guesses that are shown
 
 
 def figures_tables(report: Report) -> tuple[Table, ...]:
@@ -27,13 +29,16 @@ def figures_tables(report: Report) -> tuple[Table, ...]:
     several = any(case.concurrency > 1 for case in report.cases)
     summaries = [Summary.of(report, i) for i in range(len(report.cases))]
     held = [(name, each) for name, each in zip(case_names(report), summaries, strict=True) if each.n]
+    waited = {name for name, case in zip(case_names(report), report.cases, strict=True) if case.concurrency > 1}
     counts = [each.n for _, each in held]
     speed = f"Medians of {counted(counts, 'run')} · spread: between the quartiles of the decode rate"
+    if any(each.drift is not None for _, each in held):
+        speed += " · drift: its last third of rounds over the first"
     beside = "Memory: the largest of all runs"
     if report.limits:
         beside += f" · goodput: requests a second within {limits_words(report.limits)}"
     tables = (
-        _with_figures(SPEED, [_speed(name, each, several) for name, each in held], speed),
+        _with_figures(SPEED, [_speed(name, each, several, name in waited) for name, each in held], speed),
         _with_figures(BESIDE, [_beside(name, each) for name, each in held], beside),
     )
     return tuple(table for table in tables if len(table.columns) > 1)
@@ -46,19 +51,27 @@ def _with_figures(columns: Sequence[str | tuple[str, str]], rows: list[tuple[Cel
     return Table([columns[k] for k in kept], shown, bold="case" if kept else None, caption=caption)
 
 
-def _speed(name: str, s: Summary, several: bool) -> tuple[Cell, ...]:
+def _speed(name: str, s: Summary, several: bool, together: bool) -> tuple[Cell, ...]:
     return (
         name,
         None if s.prompt_tokens is None else round(s.prompt_tokens.median),
+        _middle(s.queue, 1e3) if together else None,
         _middle(s.ttft, 1e3),
+        _middle(s.visible, 1e3) if _thinks(s) else None,
         _middle(s.prefill_rate),
         _middle(s.decode_rate),
         round(100 * s.decode_rate.relative, 1) if s.decode_rate is not None and s.decode_rate.n > 1 else None,
+        round(100 * (s.drift.median - 1), 1) if s.drift is not None else None,
         1e3 * s.itl.p95 if s.itl is not None and s.itl.p95 is not None else None,
         _middle(s.throughput) if several else None,
         s.n,
         s.failed or None,
     )
+
+
+def _thinks(s: Summary) -> bool:
+    """Whether the first token that is seen is not the first one."""
+    return s.visible is not None and s.ttft is not None and s.visible.median > s.ttft.median
 
 
 def _beside(name: str, s: Summary) -> tuple[Cell, ...]:
@@ -68,9 +81,16 @@ def _beside(name: str, s: Summary) -> tuple[Cell, ...]:
         s.peak_rss / 1e6 if s.peak_rss else None,
         1e3 * s.energy if s.energy is not None else None,
         100 * s.acceptance if s.acceptance is not None else None,
+        _positions(s.by_position) if len(s.by_position) > 1 else None,
         round(s.reused_tokens.median) or None if s.reused_tokens is not None else None,
         s.goodput,
     )
+
+
+def _positions(shares: Sequence[float]) -> str:
+    """`82, 61, 40`: the first few tell how far ahead guessing is worth it."""
+    said = ", ".join(f"{100 * share:.0f}" for share in shares[:POSITIONS])
+    return f"{said}, …" if len(shares) > POSITIONS else said
 
 
 def _middle(spread: Spread | None, scale: float = 1.0) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import MlxnbError
+from ..errors import MlxnbError, OptionError
 from .memory import Held, Reading, reading_for
 from .progress import Progress
 from .report import INTERRUPTED, Stress
@@ -28,6 +28,8 @@ LONGEST = 600.0  # seconds until it ends where memory has not stopped growing
 EVERY = 10  # requests between two looks at whether it has
 
 TOO_FEW, LEAKS, HOLDS, UNCLEAR = "too few requests to tell", "leak", "no leak", "unclear"
+UNSEEN = "not seen: a server's"
+GIVE_SECONDS = "Give it a time: --stress 60"
 
 
 @dataclass(slots=True)
@@ -64,25 +66,31 @@ def stress(
     reading: Reading | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Stress:
-    """Ask the same without a pause for `seconds`, or with None until memory has stopped growing; one request before
-    that loads the model. An interrupt, or a request that fails, ends it and keeps what there is: `ended` says so.
+    """Ask the same without a pause for `seconds`, or with None until memory has stopped growing, for LONGEST at most;
+    one request before that loads the model. An interrupt, or a request that fails, ends it and keeps what there is:
+    `ended` says so.
+
+    Of a server's model nobody here sees the memory: then there is the decline only, and `verdict` says so.
 
     `clock` gives seconds since the profile began; `reading` the memory, on the engine's thread, None for that of the
     device.
 
     Raises:
+        OptionError: it is to end when memory has settled, which nobody here would see.
         MlxnbError: not even the first request was answered.
     """
     first = engine.submit(request).result()
     read = reading or reading_for(first.provenance.backend, first.provenance.device)
+    if read is None and seconds is None:
+        raise OptionError(f"The memory of {request.model} is a server's, which nobody here sees settle.", GIVE_SECONDS)
     course, began = Course(), clock()
     ended = _go_on(engine, request, seconds, clock, course, read, progress)
-    found = course.growth()
-    decline, least, most = lost([rate for rate in course.rates if rate is not None]) or (0.0, 0.0, 0.0)
+    found = Growth(verdict=UNSEEN) if read is None else course.growth()
+    decline, least, most = lost([rate for rate in course.rates if rate is not None]) or (None, 0.0, 0.0)
     return Stress(
         case=case,
         seconds=clock() - began,
-        requests=len(course.memory),
+        requests=len(course.rates),
         growth=found.each,
         low=found.low,
         high=found.high,
@@ -103,7 +111,7 @@ def _go_on(
     seconds: float | None,
     clock: Clock,
     course: Course,
-    read: Reading,
+    read: Reading | None,
     progress: Callable[[Progress], None] | None,
 ) -> str:
     """Fill a course; why it ended."""
@@ -111,7 +119,7 @@ def _go_on(
     try:
         while (now := clock() - began) < most:
             _once(engine.submit(request).result(), engine, clock, course, read)
-            _tell(progress, len(course.memory), now, most)
+            _tell(progress, len(course.rates), now, most)
             if seconds is None and _stopped(course):
                 return "memory stopped growing"
     except KeyboardInterrupt:
@@ -121,11 +129,12 @@ def _go_on(
     return "time"
 
 
-def _once(result: Result, engine: Engine, clock: Clock, course: Course, read: Reading) -> None:
+def _once(result: Result, engine: Engine, clock: Clock, course: Course, read: Reading | None) -> None:
     """Memory is read behind what the engine does once an answer is out."""
-    held = engine.call(read)
-    course.held = held
-    course.memory.append((clock(), held.used))
+    if read is not None:
+        held = engine.call(read)
+        course.held = held
+        course.memory.append((clock(), held.used))
     course.rates.append(result.timings.decode_rate)
 
 

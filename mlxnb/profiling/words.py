@@ -24,7 +24,7 @@ FIGURES: Mapping[str, str] = {
 MORE_IS_BETTER = frozenset({"prefill_rate", "decode_rate", "throughput", "acceptance", "goodput"})
 
 # In what a model of one name may have been loaded differently; the first that differs tells two of them apart.
-WAYS = ("quantization", "dtype", "backend", "device", "attention", "revision", "kv_cache")
+WAYS = ("quantization", "adapter", "dtype", "backend", "device", "attention", "revision", "kv_cache")
 # Parts of a decode step as a person names them.
 PARTS: Mapping[str, str] = {"mlp": "MLP", "norm": "norms", "other": "rest of the model", "overhead": "our own work"}
 

@@ -132,12 +132,17 @@ def _kind(rejected: Rejected) -> str:
     return "not installed" if isinstance(rejected, Absent) else "passed over"
 
 
+def backend_words(name: str, version: str) -> str:
+    """A backend with its versions, which begin with its name where a library of that name computes."""
+    return version if version.split(" ")[0] == name else f"{name} {version}".rstrip()
+
+
 def _origin(p: Provenance) -> list[tuple[str, str]]:
     return [
         ("model", model_label(p.model)),
         *([("adapter", p.adapter)] if p.adapter else []),
         ("source", f"{p.source} @ {p.revision}" if p.revision else p.source),
-        ("backend", f"{p.backend} {p.backend_version}"),
+        ("backend", backend_words(p.backend, p.backend_version)),
         ("device", p.device),
         ("dtype", f"{p.dtype}, {p.quantization}" if p.quantization else p.dtype),
         ("attention", p.attention or MISSING),

@@ -21,7 +21,7 @@ OTHER: dict[str, Any] = {
     "messages": (Message("user", "Hi"),), "prompt": None, "model": "other", "backend": "torch", "max_tokens": 9,
     "sampling": Sampling(seed=1), "kv_bits": 4, "kv_group_size": 64, "stop": ("x",), "strict": True, "dtype": "float16",
     "draft": "lookup", "draft_tokens": 2, "think": "off", "adapter": "/somewhere", "schema": {"type": "array"},
-    "quantize": "int8", "tools": (Tool("weather", "", {"type": "object"}),), "logprobs": 3,
+    "quantize": "int8", "tools": (Tool("weather", "", {"type": "object"}),), "logprobs": 3, "prefill_step": 9,
 }  # fmt: skip
 NEEDED: dict[str, Any] = {"kv_group_size": {"kv_bits": 8}, "draft_tokens": {"draft": "lookup"}}
 OTHER_SAMPLING = {"temperature": 0.5, "top_p": 0.5, "top_k": 5, "min_p": 0.5, "repetition_penalty": 1.5, "seed": 5}

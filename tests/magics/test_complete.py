@@ -38,6 +38,7 @@ def completions(shell: InteractiveShell, text: str) -> set[str]:
         ("%profile_model --quick poc", {"%profile_model --quick pocket"}),
         ("%%profile_model --sweep temp", {"%%profile_model --sweep temperature="}),
         ("%profile_model --scenario simple,lo", {"%profile_model --scenario simple,long-context"}),
+        ("%profile_model --stress s", {"%profile_model --stress settled"}),
         ("%profile_model --backend=scripted,au", {"%profile_model --backend=scripted,auto"}),
         ("%profile_model --runs poc", set()),
         ("%mlxnb lo", {"%mlxnb load"}),

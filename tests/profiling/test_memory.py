@@ -19,7 +19,7 @@ def test_what_is_read_follows_the_device():
     assert reading_for("torch", "cuda:1") is on_cuda
     assert reading_for("mlx", "gpu") is on_metal
     assert reading_for("mlx", "cpu") is in_process
-    assert reading_for("server", "") is in_process
+    assert reading_for("server", "127.0.0.1:1234") is None  # this process is not where its model is
 
 
 def test_pages_that_are_touched_count_and_come_back():

@@ -8,7 +8,7 @@ from mlxnb.profiling.cases import cases, groups, rounds
 from mlxnb.profiling.scenarios import NAMES, QUICK, scenario, scenarios
 
 MISTAKES = [
-    ({"sweep": "foo=1,2"}, "no field 'foo'", "Fields are backend"),
+    ({"sweep": "foo=1,2"}, "no field 'foo'", "Fields are adapter, backend"),
     ({"sweep": {"model": ["a", "b"]}}, "no field 'model'", "models="),
     ({"sweep": "messages=a,b"}, "no field 'messages'", "Fields are"),
     ({"sweep": "kv_bits"}, "sweep is 'kv_bits'", "FIELD=value"),
@@ -39,6 +39,7 @@ MISTAKES = [
     ({"max_tokens": "many"}, "max_tokens is 'many'", "at least 1"),
     ({"stress": 0}, "stress is 0", "seconds"),
     ({"stress": float("inf")}, "stress is inf", "seconds"),
+    ({"stress": "forever"}, "stress is 'forever'", "settled"),
     ({"limits": "ttft"}, "limits is 'ttft'", "figure=seconds"),
     ({"limits": "speed=1"}, "no limit on 'speed'", "ttft, tpot, total"),
     ({"limits": {"ttft": "1.2.3s"}}, "ttft is '1.2.3s'", "200ms"),
@@ -87,6 +88,11 @@ def test_fields_by_themselves_hold_for_every_request_or_are_swept():
     assert plan.base == {"temperature": 0.7, "backend": "torch"}
     assert plan.sweep == {"kv_bits": (4, 8), "quantize": ("int8", "int4")}
     assert len(list(plan.combinations())) == 4
+
+
+def test_a_folder_is_taken_as_a_path_or_as_its_text(tmp_path):
+    assert Plan.of(adapter=tmp_path) == Plan.of(adapter=str(tmp_path))
+    assert Plan.of(adapter=[None, tmp_path]).sweep == {"adapter": (None, str(tmp_path))}
 
 
 def test_a_quick_profile_makes_fewer_runs_unless_told():

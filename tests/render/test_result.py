@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlxnb.decision import Absent
 from mlxnb.render import describe, footer_text, mimebundle
+from mlxnb.render.footer import backend_words
 from mlxnb.render.formats import FORMATS
 from mlxnb.render.text import RULE
 
@@ -26,6 +27,12 @@ def soup(result: object, format: str = "markdown") -> BeautifulSoup:
 
 def test_footer() -> None:
     assert footer_text(make_result()) == FOOTER
+
+
+def test_a_backend_is_not_named_twice() -> None:
+    assert backend_words("torch", "torch 2.13.0, transformers 5.23.0") == "torch 2.13.0, transformers 5.23.0"
+    assert backend_words("llamacpp", "llama-cpp-python 0.3") == "llamacpp llama-cpp-python 0.3"
+    assert backend_words("mlx", "") == "mlx"
 
 
 def test_footer_with_loading() -> None:
