@@ -80,12 +80,14 @@ class Against:
 
 
 def comparisons(report: Report) -> tuple[Comparison, ...]:
-    """Each case beside the first one of its scenario: rounds are paired by their number, as they took turns."""
+    """Each case beside the first one of its scenario, where they took turns: rounds are paired by their number. Cases
+    that ran one after the other compare the machine at two moments, and are left out.
+    """
     first: dict[tuple[Any, ...], int] = {}
     found = []
     for i, case in enumerate(report.cases):
         theirs = first.setdefault((case.scenario, case.concurrency, case.prompt_tokens), i)
-        if theirs != i and (tests := _paired(report, i, theirs)):
+        if theirs != i and _took_turns(report, i, theirs) and (tests := _paired(report, i, theirs)):
             found.append((i, theirs, tests))
     ratios = ratios_of([tests for _, _, tests in found])
     return tuple(Comparison(i, j, each) for (i, j, _), each in zip(found, ratios, strict=True))
@@ -126,6 +128,12 @@ def _plain_label(case: Case, report: Report) -> str:
     """The label without the model's name, which may be another one."""
     name = report.models[case.model].name if case.model is not None else ""
     return case.label.replace(name, "").strip(" ,·:") if name else case.label
+
+
+def _took_turns(report: Report, ours: int, theirs: int) -> bool:
+    """Whether each of two cases had a request before the last one of the other."""
+    a, b = ([run.timings.accepted for run in report.of(case) if run.timings is not None] for case in (ours, theirs))
+    return bool(a) and bool(b) and min(a) < max(b) and min(b) < max(a)
 
 
 def _paired(report: Report, ours: int, theirs: int) -> tuple[Repeated, ...]:

@@ -105,6 +105,16 @@ def test_one_round_has_no_spread_and_so_no_ratio() -> None:
     assert against(single(rounds=1), single()).matches == ()
 
 
+def test_cases_that_ran_one_after_the_other_are_in_no_comparison() -> None:
+    machine = Machine(0)
+    for case in (0, 1):
+        for round in range(5):
+            machine.answer(case, round, 900, 32, speed=2.0 if case else 1.0)
+    report = replace(turns(), runs=tuple(machine.runs))
+    assert comparisons(report) == ()
+    assert "COMPARED IN TURNS" not in report._repr_mimebundle_()["text/plain"]
+
+
 def test_cases_are_held_against_the_first_of_their_scenario_and_length_only() -> None:
     report = full()
     labels = [(report.cases[c.ours].label, report.cases[c.theirs].label) for c in comparisons(report)]
