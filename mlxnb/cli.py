@@ -228,10 +228,11 @@ def profile(options: argparse.Namespace) -> int:
     """Profile models with the progress in the last line, and print the report; 130 where an interrupt cut it short."""
     from . import profile as measure
     from .config import settings
-    from .profile_options import as_arguments
+    from .profile_options import as_arguments, sort_words
     from .profiling.asked import was_stopped
     from .profiling.files import check_writable, read_earlier, read_prompts, write_json
 
+    sort_words(options, options.models)
     given = settings()
     base = {name: value for name in ("backend", "quantize") if (value := getattr(given, name)) not in ("auto", None)}
     arguments = {**as_arguments(options), "base": base}
@@ -239,15 +240,15 @@ def profile(options: argparse.Namespace) -> int:
     earlier = None if options.against is None else read_earlier(options.against)
     check_writable(options.save, options.json)
     report = measure(*(options.models or [given.model]), prompts=prompts, **arguments)
-    print(as_text(report))
-    if earlier is not None:
-        from .profiling.compare import against
-
-        print("\n" + as_text(against(report, earlier)))
-    if options.save is not None:
-        report.save(options.save)
-    if options.json is not None:
-        write_json(report, options.json)
+    try:  # the files first: whoever reads the text may close its pipe, and what cannot be written is still shown
+        if options.json is not None:
+            write_json(report, options.json)
+        if options.save is not None:
+            report.save(options.save)
+    finally:
+        print(as_text(report))
+        if earlier is not None:
+            print("\n" + as_text(report.against(earlier)))
     return 130 if was_stopped(report) else 0
 
 

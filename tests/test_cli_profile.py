@@ -9,6 +9,7 @@ import pytest
 
 import mlxnb
 from mlxnb import cli
+from mlxnb.errors import ReportError
 from mlxnb.hardware import Speed, Speeds
 from mlxnb.profiling import Report
 from mlxnb.request import Request
@@ -61,9 +62,32 @@ def test_prompts_come_from_a_file_and_values_are_swept(script: ScriptedBackend, 
     assert {(f"What is {name}?", k) for name in ("any", "all") for k in (3, 4)} <= asked
 
 
+def test_further_values_after_a_sweep_belong_to_it(script: ScriptedBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["profile", "pocket", "--sweep", "top_k=3,4", "temperature=0,0.5", *QUICK]) == 0
+    asked = {(r.sampling.top_k, r.sampling.temperature) for r in script.requests}
+    assert {(k, t) for k in (3, 4) for t in (0.0, 0.5)} <= asked
+    assert "not run" not in capsys.readouterr().out
+
+
+def test_a_report_that_cannot_be_written_is_still_printed(
+    script: ScriptedBackend, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Report, folder: str) -> None:
+        raise ReportError("The report cannot be written.", "Name another folder.")
+
+    monkeypatch.setattr(Report, "save", full)
+    file = tmp_path / "report.json"
+    assert cli.main(["profile", *QUICK, "--save", str(tmp_path / "x"), "--json", str(file)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.startswith("Profile of pocket\n")
+    assert shown.err == "mlxnb: The report cannot be written. Name another folder.\n"
+    assert Report.from_json(file).runs
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["top_k=3"], "top_k=3 is no model. To measure with each value, write --sweep top_k=3."),
         (["--scenario", "smple"], "There is no scenario 'smple'. Did you mean simple?"),
         (["--against", "nowhere.json"], "nowhere.json"),
         (["--prompts", "nowhere.txt"], "The text nowhere.txt cannot be read"),

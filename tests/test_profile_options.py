@@ -52,7 +52,7 @@ def test_options_become_a_plan(line: str, fields: dict[str, Any]) -> None:
         ("--scenario smple", "There is no scenario 'smple'. Did you mean simple?"),
         ("--kv-bits four", "kv_bits is 'four'. It takes a whole number."),
         ("--sweep temprature=0,1", "There is no field 'temprature' to vary. Did you mean temperature?"),
-        ("--sweep zzz=1", "There is no field 'zzz' to vary. Fields are backend, "),
+        ("--sweep zzz=1", "There is no field 'zzz' to vary. Fields are adapter, backend, "),
         ("--sweep temperature", "sweep is 'temperature'. It takes"),
         ("--sweep temperature=", "sweep is 'temperature='. It takes"),
         ("--sweep kv_bits=4,8 --kv-bits 4", "kv_bits is given twice."),

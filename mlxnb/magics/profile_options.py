@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import OptionError
-from ..profile_options import add_options
+from ..profile_options import add_options, sort_words
 from .line import read_words
 from .options import OptionParser
 
@@ -46,11 +46,7 @@ def read(parser: OptionParser, line: str) -> argparse.Namespace:
         OptionError: an unknown option, a missing value, or options that do not go together.
     """
     options, words = read_words(parser, line)
-    options.models = [word for word in words if not _is_sweep(word)]
-    sweeps = [word for word in words if _is_sweep(word)]
-    if sweeps and not options.sweep:
-        raise OptionError(f"{sweeps[0]} is no model.", f"To measure with each value, write --sweep {sweeps[0]}.")
-    options.sweep = [*options.sweep, *sweeps] if options.sweep else None
+    sort_words(options, words)
     if options.try_finding is not None:
         _check_alone(options, parser)
     return options
@@ -65,11 +61,6 @@ def finding_number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise OptionError(f"--try is {text!r}.", "It takes the number of a finding, as the report counts them.")
     return int(text)
-
-
-def _is_sweep(word: str) -> bool:
-    name, equals, _ = word.partition("=")
-    return bool(equals) and name.replace("-", "_").isidentifier()
 
 
 def _check_alone(options: argparse.Namespace, parser: OptionParser) -> None:

@@ -8,6 +8,7 @@ from ..config import settings
 from .plan import Plan
 from .report import Case, Value
 from .scenarios import Scenario, scenarios
+from .words import value_words
 
 
 def cases(plan: Plan) -> tuple[Case, ...]:
@@ -43,12 +44,8 @@ def _case(
 
 def label(scenario: str, together: int, varied: dict[str, Value]) -> str:
     """A case in words: "medium, 4 at once, kv_bits 8"."""
-    parts = [str(value) if name == "model" else f"{name} {_word(value)}" for name, value in varied.items()]
+    parts = [str(value) if name == "model" else f"{name} {value_words(value)}" for name, value in varied.items()]
     return ", ".join([scenario, *([f"{together} at once"] if together > 1 else []), *parts])
-
-
-def _word(value: Value) -> str:
-    return {None: "none", True: "on", False: "off"}[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def groups(cases: Sequence[Case], compare: bool) -> list[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from ..errors import OptionError
@@ -62,9 +63,11 @@ def check_writable(folder: str | None = None, file: str | None = None) -> None:
 
 
 def _check_folder(path: Path, named: str) -> None:
-    """The folder, or what is there of it."""
+    """Whether something can be made in the folder, or in what is there of it."""
     there = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        return
-    reason = "may not be written to" if there.is_dir() else "is no folder"
-    raise OptionError(f"The report cannot be written to {named}: {there} {reason}.", "Name another place.")
+    try:  # in earnest: permissions say nothing of a disk that takes no more files
+        os.rmdir(tempfile.mkdtemp(prefix=".mlxnb-", dir=there))
+    except OSError as error:
+        reason = f"takes no files ({error.strerror})" if there.is_dir() else "is no folder"
+        problem = f"The report cannot be written to {named}: {there} {reason}."
+        raise OptionError(problem, "Name another place.") from None

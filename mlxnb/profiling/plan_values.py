@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 # On and off are read for these; "kernels" is no field of a Request, but attention kernels patched in or not.
 SWITCHES = ("kernels", "strict")
-NOT_SWEPT = {"messages", "prompt", "sampling", "stop"}
+NOT_SWEPT = {"messages", "prompt", "sampling", "stop", "schema", "tools"}
 SECONDS = re.compile(r"([0-9.]+(?:e-?[0-9]+)?)\s*(ms|s|)", re.I)
 
 
@@ -150,7 +150,8 @@ def field_value(name: str, given: Any) -> Value:
         return _switch(name, given)
     if not isinstance(given, str):
         if given is None or isinstance(given, int | float):
-            return given
+            kind = option_fields()[name].metadata["kind"] if name in option_fields() else None
+            return float(given) if kind is float and type(given) is int else given  # 0 and 0.0 are one case
         raise OptionError(f"{name} is {given!r}.", "It takes a number, a name, or None.")
     text = given.strip()
     if text.lower() in ("none", "null"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..render.numbers import count, duration
 from ..render.plot import CYCLE, GREY, SIZE, Plot, literal, new_figure
-from ..render.plot_labels import SMALL, name_rows, shortened
+from ..render.plot_labels import SMALL, name_rows
+from ..render.text import shortened
 from .by_part import by_part
 from .plots_context import caption
 from .report import Inside, Report

@@ -14,6 +14,7 @@ from .report_measured import Case, Environment, Profiled, Run, Sample, Value, Wi
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from .compare import Against
     from .plots import Plots
 
 # All that a report is made of, so that what reads one needs no other module.
@@ -126,6 +127,28 @@ class Report:
         from .save import save
 
         return save(self, Path(folder))
+
+    def against(self, earlier: Report | str | Path) -> Against:
+        """This report beside an earlier one, or the file or folder that one was saved to: what differs by more than the
+        spread, and what changed meanwhile.
+
+        Raises:
+            ReportError: the earlier one cannot be read, is no report, or is damaged.
+        """
+        from .compare import against
+
+        return against(self, earlier if isinstance(earlier, Report) else Report.from_json(Path(earlier).expanduser()))
+
+    def __str__(self) -> str:
+        """What a person reads of it, as plain text."""
+        return self._repr_mimebundle_()["text/plain"]
+
+    def __repr__(self) -> str:
+        """What it is of, on one line: the values fill pages."""
+        from .sections import head
+
+        top = head(self)
+        return f"<{' · '.join(filter(None, [top.title, *top.line, top.partial]))}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         from ..render.profile import profile_bundle

@@ -13,7 +13,7 @@ from .report import Inside, Report, Roofline
 from .words import case_names, counted, limits_words, model_names, part_name
 
 SPEED: tuple[str | tuple[str, str], ...] = (
-    "case", "prompt", ("first token", "ms"), ("prefill", "tok/s"), ("decode", "tok/s"), ("spread", "%"),
+    "case", ("prompt", "tokens"), ("first token", "ms"), ("prefill", "tok/s"), ("decode", "tok/s"), ("spread", "%"),
     ("gap p95", "ms"), ("throughput", "tok/s"), "n", "failed",
 )  # fmt: skip
 BESIDE: tuple[str | tuple[str, str], ...] = (

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from . import style
+from .columns import terminal_width
 from .numbers import count
 from .pace import INTERVAL, Pace
-from .text import one_row
+from .text import one_row, shortened
 
 BLANK = {"text/plain": "", "text/html": ""}
 
@@ -47,7 +48,8 @@ class WorkCell:
         if self._publisher is not None:
             self._publish({"text/plain": "", "text/html": _page(done, total, words)}, True)
         elif sys.stdout.isatty():
-            print(f"\r\x1b[K{words}", end="", flush=True)
+            # A line that is longer than the screen would go on below, where nothing wipes it away.
+            print(f"\r\x1b[K{shortened(words, (terminal_width() or 80) - 1)}", end="", flush=True)
         self._pace.done()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -8,7 +8,7 @@ from mlxnb.profiling.cases import cases, groups, rounds
 from mlxnb.profiling.scenarios import NAMES, QUICK, scenario, scenarios
 
 MISTAKES = [
-    ({"sweep": "foo=1,2"}, "no field 'foo'", "Fields are backend"),
+    ({"sweep": "foo=1,2"}, "no field 'foo'", "Fields are adapter, backend"),
     ({"sweep": {"model": ["a", "b"]}}, "no field 'model'", "models="),
     ({"sweep": "messages=a,b"}, "no field 'messages'", "Fields are"),
     ({"sweep": "kv_bits"}, "sweep is 'kv_bits'", "FIELD=value"),
@@ -148,3 +148,11 @@ def test_a_plan_without_a_model_is_about_the_default_one(monkeypatch):
     assert cases(Plan.of(scenarios="simple"))[0].asked == "pocket"
     monkeypatch.setenv("MLX_MODEL_NAME", "some/other")
     assert cases(Plan.of(scenarios="simple"))[0].asked == "some/other"
+
+
+def test_a_number_is_one_value_however_it_is_written():
+    """Else a profile from Python would have no case in common with the same one from a line."""
+    from_python, from_line = Plan.of(sweep={"temperature": [0, 1]}), Plan.of(sweep="temperature=0,1")
+    assert repr(from_python.sweep) == repr(from_line.sweep)
+    assert [case.label for case in cases(from_python)] == [case.label for case in cases(from_line)]
+    assert cases(from_line)[0].label == "simple, temperature 0"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 
+from mlxnb.errors import ReportError
 from mlxnb.profiling.compare import against, comparisons
 from mlxnb.profiling.markdown import code, escaped, to_markdown
 from mlxnb.profiling.report import Finding, Recommendation, Report
@@ -230,6 +232,23 @@ def test_against_says_equal_or_what_differs_and_what_changed() -> None:
     none = against(single(), EMPTY)._repr_mimebundle_()["text/plain"]
     assert "nothing to compare" in none
     assert re.search(r"simple +this", none)
+
+
+def test_a_report_is_held_against_a_file_too(tmp_path: Path) -> None:
+    report, earlier = single(seed=1), single(seed=2)
+    (tmp_path / "report.json").write_text(earlier.to_json())
+    for given in (earlier, tmp_path, str(tmp_path), tmp_path / "report.json"):
+        assert report.against(given) == against(report, earlier)
+    with pytest.raises(ReportError, match="There is no report at"):
+        report.against(tmp_path / "nowhere")
+
+
+def test_printed_it_reads_and_among_others_it_takes_one_line() -> None:
+    assert str(FULL) == FULL._repr_mimebundle_()["text/plain"]
+    assert repr(FULL).startswith("<Profile of Qwen3-0.6B · ")
+    assert "\n" not in repr(FULL)
+    assert len(repr(FULL)) < 200
+    assert "Partial: interrupted" in repr(replace(FULL, partial="interrupted"))
 
 
 def test_against_is_safe_too() -> None:
