@@ -9,7 +9,7 @@ from ..render.numbers import significant
 from ..render.table import Table
 from .report import Ratio, Report
 from .sections_parts import without_empty
-from .words import better, case_names, figure_name, ratio_words
+from .words import better, case_names, figure_name, ratio_words, times
 
 INTERVAL = "a 95% interval of it, wider the more figures are compared"
 
@@ -34,7 +34,7 @@ def ratios_table(pairs: Sequence[tuple[str, str, Sequence[Ratio]]], caption: str
         if equal:
             widest = max(equal, key=lambda ratio: ratio.high - ratio.low)
             named = "every figure" if not differing else ", ".join(figure_name(ratio.figure) for ratio in equal)
-            said = f"inside the spread, {widest.low:.2f}–{widest.high:.2f} at most"
+            said = f"inside the spread, {times(widest.low)}–{times(widest.high)} at most"
             rows.append((ours, theirs, named, Dot("off", "equal"), said, min(ratio.pairs for ratio in equal)))
     columns = ("case", "beside", "figure", "outcome", "ratio", "n")
     return without_empty(Table(columns, rows, bold="case", caption=caption))
@@ -54,9 +54,7 @@ def stress_table(report: Report) -> Table | None:
             Dot("success" if each.verdict.startswith("no") else "warning", each.verdict),
             100 * each.confidence if each.confidence else None,
             each.growth / 1e3 if each.confidence else None,
-            f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}".replace("-", "−")
-            if each.confidence
-            else None,
+            f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}" if each.confidence else None,
             100 * each.decline,
             None if each.fragmentation is None else 100 * each.fragmentation,
             each.requests,

@@ -257,3 +257,13 @@ def test_against_is_safe_too() -> None:
     page = soup(found._repr_mimebundle_()["text/html"])
     assert {tag.name for tag in page.find_all(True)} <= OWN_TAGS
     assert HIT in page.text
+
+
+def test_equal_says_what_would_not_have_shown() -> None:
+    """Three noisy runs are equal to anything: who reads the word alone would take a factor of two for nothing."""
+    few = against(single(rounds=3, noise=0.2, seed=1), single(rounds=3, noise=0.2, seed=2))
+    assert few.equal
+    assert "would not have shown: more --runs tell" in few._repr_mimebundle_()["text/plain"]
+    many = against(single(rounds=30, noise=0.01, seed=1), single(rounds=30, noise=0.01, seed=2))
+    assert many.equal
+    assert "would not have shown" not in many._repr_mimebundle_()["text/plain"]
