@@ -14,13 +14,14 @@ from markdown_it import MarkdownIt
 from mlxnb.errors import ReportError
 from mlxnb.profiling.compare import against, comparisons
 from mlxnb.profiling.markdown import code, escaped, to_markdown
-from mlxnb.profiling.report import Finding, Recommendation, Report
+from mlxnb.profiling.report import Finding, OtherModel, Recommendation, Report
 from mlxnb.render.text import one_row
 
 from ..render.hostile import ALL, HIT
 from .whole_reports import EMPTY, ENVIRONMENT, MODEL, full, single, turns
 
 FULL = full()
+MODELS = (("a", "4-bit"), ("b", "8-bit"))
 SHORT = full(runs=1)
 BUNDLE = FULL._repr_mimebundle_()
 TEXT, HTML = BUNDLE["text/plain"], BUNDLE["text/html"]
@@ -267,3 +268,14 @@ def test_equal_says_what_would_not_have_shown() -> None:
     many = against(single(rounds=30, noise=0.01, seed=1), single(rounds=30, noise=0.01, seed=2))
     assert many.equal
     assert "would not have shown" not in many._repr_mimebundle_()["text/plain"]
+
+
+def test_what_holds_for_all_other_models_is_said_once() -> None:
+    others = tuple(OtherModel(name, 10**9, "fits", 9.0, f"{bits}, at most, with all") for name, bits in MODELS)
+    text = replace(single(), others=others)._repr_mimebundle_()["text/plain"]
+    assert text.count("at most, with all") == 1
+    assert re.search(r"Predicted: at most, with all\n.*\n.*\na .* 4-bit\nb .* 8-bit", text)
+    differing = (others[0], replace(others[1], note="8-bit, at the MBU of 70%"))
+    text = replace(single(), others=differing)._repr_mimebundle_()["text/plain"]
+    assert "4-bit, at most, with all" in text
+    assert "8-bit, at the MBU of 70%" in text
