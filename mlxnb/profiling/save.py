@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import tempfile
 import warnings
 from pathlib import Path
 
 from ..errors import ReportError
 from .markdown import to_markdown
-from .plots import plots
+from .plots import PLOTS, plots
 from .report import Report
 from .saved import NAME, to_json
 
@@ -21,12 +22,14 @@ def save(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write report.json, report.md and a PNG for each plot; gives their paths, the JSON first.
 
     The JSON comes first, so that a failure of a picture costs no measurement. Where Matplotlib is not installed there
-    are no pictures, and a warning says so.
+    are no pictures, and a warning says so. Pictures of a report that lay there before go, as they would pass for this
+    one's; other files stay.
 
     Raises:
         ReportError: the folder cannot be made, or a file in it not be written.
     """
     folder = folder.expanduser()
+    earlier = _pictures_of(folder)
     written = [_write(folder, NAME, to_json(report).encode("utf-8"))]
     pictures = {}
     for name, image in _images(report).items():
@@ -34,7 +37,18 @@ def save(report: Report, folder: Path) -> tuple[Path, ...]:
         written.append(_write(folder, file, image))
         pictures[name] = file
     written.insert(1, _write(folder, MARKDOWN, to_markdown(report, pictures).encode("utf-8", "replace")))
+    for file in earlier - set(pictures.values()):
+        (folder / file).unlink(missing_ok=True)
     return tuple(written)
+
+
+def _pictures_of(folder: Path) -> set[str]:
+    """The pictures that the report in this folder shows, if there is one."""
+    text = folder / MARKDOWN
+    if not text.is_file() or not (folder / NAME).is_file():
+        return set()
+    shown = set(re.findall(r"!\[[^\]]*\]\(([A-Za-z0-9-]+)\.png\)", text.read_text("utf-8", "replace")))
+    return {f"{name}.png" for name in shown if name in PLOTS or name.startswith("sweep-")}
 
 
 def _images(report: Report) -> dict[str, bytes]:
