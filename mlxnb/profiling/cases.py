@@ -10,6 +10,8 @@ from .report import Case, Value
 from .scenarios import Scenario, scenarios
 from .words import value_words
 
+OWN_PACE = "concurrency not used: this scenario asks {} at a time"
+
 
 def cases(plan: Plan) -> tuple[Case, ...]:
     """The cases of a plan; those that are held against each other stand together, the one they are held against first.
@@ -19,10 +21,15 @@ def cases(plan: Plan) -> tuple[Case, ...]:
     return tuple(
         _case(plan, each, model, varied, together, len(models) > 1)
         for each in scenarios(plan)
-        for together in ([each.together] if each.together > 1 or each.turns > 1 else plan.concurrency)
+        for together in ([each.together] if _own_pace(each) else plan.concurrency)
         for model in models
         for varied in plan.combinations()
     )
+
+
+def _own_pace(scenario: Scenario) -> bool:
+    """Whether it says by itself how many requests go together: a conversation is one, a batch several."""
+    return scenario.together > 1 or scenario.turns > 1
 
 
 def _case(
@@ -39,6 +46,7 @@ def _case(
         prompt_tokens=scenario.lengths[-1] if scenario.lengths else None,
         varied=named,
         asked=model,
+        notes=(OWN_PACE.format(together),) if _own_pace(scenario) and not {*plan.concurrency} <= {1, together} else (),
     )
 
 

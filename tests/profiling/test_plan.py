@@ -124,6 +124,9 @@ def test_cases_are_every_scenario_with_every_model_and_value():
     assert {case.concurrency for case in made if case.scenario == "simple"} == {1, 4}
     assert {case.concurrency for case in made if case.scenario == "multi-turn"} == {1}
     assert {case.concurrency for case in made if case.scenario == "batch"} == {8}
+    passed_over = {case.scenario for case in made if any("concurrency not used" in note for note in case.notes)}
+    assert passed_over == {"multi-turn", "batch"}
+    assert not any(case.notes for case in cases(Plan.of()))
     assert {case.max_tokens for case in made} == {9}
     assert made[0].label == "simple, a, kv_bits none"
     assert made[0].varied == {"model": "a", "kv_bits": None}
