@@ -46,8 +46,8 @@ def _verdict(found: Against) -> Item:
     if not found.matches:
         return Item(Dot("warning", "nothing to compare"), "", (Line("No case was measured in both reports."),))
     if found.equal:
-        said = Line("No figure lies outside the spread of both reports.")
-        return Item(Dot("off", "equal"), "", (said, *_unseen(found)))
+        line = Line("No figure lies outside the spread of both reports.")
+        return Item(Dot("off", "equal"), "", (line, *_unseen(found)))
     differing = sum(any(ratio.differs for ratio in match.ratios) for match in found.matches)
     said = f"{differing} of {len(found.matches)} cases differ by more than the spread of both reports."
     why = "What changed, below, may explain it." if found.changed else "Nothing is known to have changed. " + spread
