@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.models += [word for word in rest if not word.startswith("-")]
         rest = [word for word in rest if word.startswith("-")]
     if rest and options.command != "lab":
-        parser.error(f"unknown: {' '.join(rest)}")
+        parser.error(f"unknown: {' '.join(rest)}{_hint(options.command, rest[0])}")
     try:
         match options.command:
             case "demo":
@@ -57,6 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mlxnb: stopped.", file=sys.stderr)
         return 130
+
+
+def _hint(command: str, option: str) -> str:
+    from .profiling.plan_values import as_sweep
+
+    hint = as_sweep(option) if command == "profile" else ""
+    return f". {hint}" if hint else ""
 
 
 def _parser() -> argparse.ArgumentParser:

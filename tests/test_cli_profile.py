@@ -108,10 +108,14 @@ def test_mistakes_are_one_line(
 
 
 def test_an_unknown_option_says_how_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["profile", "pocket", "--frobnicate"])
-    assert ended.value.code == 2
-    assert "unknown: --frobnicate" in capsys.readouterr().err
+    for given, said in [
+        (["--frobnicate"], "unknown: --frobnicate\n"),
+        (["--temperature", "0"], "unknown: --temperature. To set it, write --sweep temperature=VALUE.\n"),
+    ]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["profile", "pocket", *given])
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.endswith(said)
 
 
 def test_an_interrupt_prints_what_was_measured(

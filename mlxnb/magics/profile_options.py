@@ -22,9 +22,21 @@ Defaults are those of %config MLXNB."""
 BESIDE_TRY = ("into", "try_finding")
 
 
+class ProfileParser(OptionParser):
+    """A parser that knows how the options of `%%generate` are given to a profile."""
+
+    def action(self, name: str) -> argparse.Action:
+        if name[:2] == "--" and name[2:].replace("-", "_") not in {each.dest for each in self._actions}:
+            from ..profiling.plan_values import as_sweep
+
+            if hint := as_sweep(name):
+                raise OptionError(f"Unknown option {name}.", hint)
+        return super().action(name)
+
+
 def profile_parser() -> OptionParser:
     """The parser of `%profile_model`."""
-    parser = OptionParser(
+    parser = ProfileParser(
         prog="%profile_model",
         usage=USAGE,
         epilog=NOTES,

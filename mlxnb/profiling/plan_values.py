@@ -27,6 +27,12 @@ def sweepable() -> list[str]:
     return sorted({*both, "kernels"})
 
 
+def as_sweep(option: str) -> str:
+    """How an option that only requests have is given to a profile; "" where there is no such one."""
+    name = option.lstrip("-").partition("=")[0]
+    return f"To set it, write --sweep {name}=VALUE." if name.replace("-", "_") in sweepable() else ""
+
+
 def names(option: str, given: Any) -> tuple[str, ...]:
     """Names out of a comma-separated text or a list of texts.
 

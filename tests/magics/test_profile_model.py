@@ -136,6 +136,8 @@ def test_a_report_that_cannot_be_written_is_shown_and_kept(
     ("line", "message"),
     [
         ("--scenarios simple", "Unknown option --scenarios. Did you mean --scenario?"),
+        ("--temperature 0", "Unknown option --temperature. To set it, write --sweep temperature=VALUE."),
+        ("--top-k=3", "Unknown option --top-k. To set it, write --sweep top-k=VALUE."),
         ("--scenario smple", "simple"),
         ("--runs none", "runs is 'none'. It takes a whole number of at least 1."),
         ("--sweep temprature=0,1", "Did you mean temperature?"),
