@@ -11,7 +11,7 @@ from .report import Ratio, Report
 from .sections_parts import without_empty
 from .words import better, case_names, figure_name, ratio_words, times
 
-INTERVAL = "a 95% interval of it, wider the more figures are compared"
+INTERVAL = "a 95% interval of it, wider the more figures are compared · equal: nothing that these runs could tell"
 
 
 def comparisons_table(report: Report) -> Table | None:
