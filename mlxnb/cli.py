@@ -55,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mlxnb: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("mlxnb: stopped.", file=sys.stderr)
+        from .runtime.shared import close_shared_engine
+
+        print("mlxnb: stopped.", file=sys.stderr, flush=True)
+        close_shared_engine()  # now: a library that it is still importing falls apart aloud when Python itself ends
         return 130
 
 

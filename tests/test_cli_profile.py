@@ -137,3 +137,19 @@ def test_an_interrupt_prints_what_was_measured(
     assert "Partial: interrupted" in capsys.readouterr().out
     report = Report.from_json(file)
     assert len([run for run in report.runs if run.timings is not None]) == 3
+
+
+def test_an_interrupt_before_anything_was_measured_closes_the_engine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While Python is whole: a library that is half imported when it ends prints tracebacks of its own."""
+    closed = mlxnb.engine()
+
+    def stopped(*models: str, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlxnb, "profile", stopped)
+    assert cli.main(["profile", "pocket"]) == 130
+    assert capsys.readouterr().err == "mlxnb: stopped.\n"
+    assert closed.closed
+    assert mlxnb.engine() is not closed
