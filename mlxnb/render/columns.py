@@ -7,14 +7,25 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from typing import TextIO
 
 GAP = 2  # characters between two columns
 LEAST = 40  # characters; a terminal that is narrower, or says nothing sensible, is taken for one of so many
 
 
-def terminal_width() -> int | None:
-    """Characters of a line of the terminal that standard output is; None where it is none, and lines have no end."""
-    return max(LEAST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+def terminal() -> TextIO | None:
+    """Where a person sees what goes on: standard output, or beside an output that goes to a file, standard error."""
+    return next((stream for stream in (sys.stdout, sys.stderr) if stream is not None and stream.isatty()), None)
+
+
+def terminal_width() -> int:
+    """Characters of a line of the terminal."""
+    return max(LEAST, shutil.get_terminal_size().columns)
+
+
+def line_width() -> int | None:
+    """Characters of a line of standard output; None where that is no terminal, and lines have no end."""
+    return terminal_width() if sys.stdout.isatty() else None
 
 
 def width(text: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import style
 from .cells import as_html, as_text
-from .columns import terminal_width, wrapped
+from .columns import line_width, wrapped
 from .footer import SEPARATOR
 from .math import LEFT_ALONE
 from .text import RULE, one_row
@@ -93,7 +93,7 @@ def _small(text: str) -> str:
 
 
 def _head_text(head: Head) -> str:
-    line = wrapped(SEPARATOR.join(map(one_row, head.line)), terminal_width())
+    line = wrapped(SEPARATOR.join(map(one_row, head.line)), line_width())
     return "\n".join(filter(None, [one_row(head.title), RULE, *line, one_row(head.partial)]))
 
 
@@ -104,7 +104,7 @@ def _section_text(section: Section) -> str:
 
 def _item_text(item: Item) -> list[str]:
     where = f" · {one_row(item.where)}" if item.where else ""
-    lines, room = [f"{as_text(item.state)}{where}"], terminal_width()
+    lines, room = [f"{as_text(item.state)}{where}"], line_width()
     for line in item.lines:
         label = f"{line.label}:" if line.label else ""
         said = " ".join(filter(None, map(one_row, (label, line.text, line.code))))

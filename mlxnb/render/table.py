@@ -53,7 +53,7 @@ class Table:
         """All rows in aligned columns, no wider than the terminal where this is printed on one."""
         titles = [f"{title} ({unit})" if unit else title for title, unit in self.columns]
         grid = [[one_row(title) for title in titles], *([as_text(cell) for cell in row] for row in self.rows)]
-        room = columns.terminal_width()
+        room = columns.line_width()
         widths = columns.widths(grid, room)
         right = [self._right(i) for i in range(len(widths))]
         head = columns.row(grid[0], widths, right, bottom=True)

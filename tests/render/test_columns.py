@@ -18,7 +18,7 @@ GRIDS = st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(WORDS, min_size=n,
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal of 60 characters."""
-    monkeypatch.setattr(columns, "terminal_width", lambda: 60)
+    monkeypatch.setattr(columns, "line_width", lambda: 60)
 
 
 @given(grid=GRIDS, room=st.integers(1, 120))
@@ -33,7 +33,7 @@ def test_columns_fit_where_their_words_do(grid: list[list[str]], room: int) -> N
 
 
 def test_without_a_terminal_lines_have_no_end() -> None:
-    assert columns.terminal_width() is None
+    assert columns.line_width() is None
     assert wrapped("a b " * 100, None) == ["a b " * 100]
     assert max(map(len, Table(("case", "reason"), [("x", "word " * 40)]).text().split("\n"))) > 200
 

@@ -37,3 +37,17 @@ def test_the_line_is_no_longer_than_the_terminal(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("longest", [0, 1, 2, 3, 10, 11])
 def test_a_shortened_text_is_no_longer_than_asked(longest: int) -> None:
     assert len(shortened("0123456789a", longest)) <= max(1, longest)
+
+
+def test_where_the_output_goes_to_a_file_the_line_is_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, screen = io.StringIO(), Screen()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", screen)
+    with WorkCell("Profiling", interval=0) as cell:
+        cell.update(1, 2)
+    assert out.getvalue() == ""
+    assert screen.getvalue() == "\r\x1b[KProfiling · 1 of 2\r\x1b[K"
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with WorkCell("Profiling", interval=0) as cell:
+        cell.update(1, 2)
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
