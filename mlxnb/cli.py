@@ -54,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MlxnbError as error:
         print(f"mlxnb: {error}", file=sys.stderr)
         return 1
+    except (
+        BrokenPipeError
+    ):  # as where `head` has read enough; at exit Python would say it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         from .runtime.shared import close_shared_engine
 

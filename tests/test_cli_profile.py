@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,19 @@ def test_an_interrupt_prints_what_was_measured(
     assert "Partial: interrupted" in capsys.readouterr().out
     report = Report.from_json(file)
     assert len([run for run in report.runs if run.timings is not None]) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise there")
+def test_a_reader_that_has_read_enough_is_no_mistake() -> None:
+    code = "import sys, mlxnb.cli as cli; cli.doctor = lambda again: print('x' * 10**6); sys.exit(cli.main(['doctor']))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ran:
+        assert ran.stdout is not None
+        assert ran.stderr is not None
+        assert ran.stdout.read(3) == "xxx"
+        ran.stdout.close()
+        assert ran.stderr.read() == ""
+        assert ran.wait(60) == 1
 
 
 def test_an_interrupt_before_anything_was_measured_closes_the_engine(

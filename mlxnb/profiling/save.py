@@ -30,13 +30,13 @@ def save(report: Report, folder: Path) -> tuple[Path, ...]:
     """
     folder = folder.expanduser()
     earlier = _pictures_of(folder)
-    written = [_write(folder, NAME, to_json(report).encode("utf-8"))]
+    written = [write(folder, NAME, to_json(report).encode("utf-8"))]
     pictures = {}
     for name, image in _images(report).items():
         file = f"{_plain(name)}.png"
-        written.append(_write(folder, file, image))
+        written.append(write(folder, file, image))
         pictures[name] = file
-    written.insert(1, _write(folder, MARKDOWN, to_markdown(report, pictures).encode("utf-8", "replace")))
+    written.insert(1, write(folder, MARKDOWN, to_markdown(report, pictures).encode("utf-8", "replace")))
     for file in earlier - set(pictures.values()):
         (folder / file).unlink(missing_ok=True)
     return tuple(written)
@@ -64,7 +64,12 @@ def _plain(name: str) -> str:
     return "".join(character if character.isascii() and character.isalnum() else "-" for character in name)
 
 
-def _write(folder: Path, name: str, content: bytes) -> Path:
+def write(folder: Path, name: str, content: bytes) -> Path:
+    """Write a file aside and rename it, so that no crash leaves half of one; gives its path.
+
+    Raises:
+        ReportError: it cannot be written there.
+    """
     target = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
