@@ -54,9 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MlxnbError as error:
         print(f"mlxnb: {error}", file=sys.stderr)
         return 1
-    except (
-        BrokenPipeError
-    ):  # as where `head` has read enough; at exit Python would say it once more
+    except BrokenPipeError:  # as where `head` has read enough; at exit Python would say it once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
