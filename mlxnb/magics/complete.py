@@ -38,7 +38,7 @@ COMMANDS: dict[str, Iterable[str]] = {"mlxnb": commands.COMMANDS, "patch_kernels
 NAMING = ("load", "unload", "convert")
 # Magics whose line names models beside its options, and options that take several values with commas between.
 OF_MODELS = ("profile_model",)
-LISTS = ("backend", "kv_bits", "quantize", "scenario")
+LISTS = ("backend", "kv_bits", "quantize", "scenario", "slo")
 OVERFLOWS = ("error", "drop", "summarise")  # spelled out: importing the engine for them would make %load_ext slow
 
 
@@ -68,11 +68,22 @@ def scenarios() -> Iterable[str]:
     return NAMES
 
 
-def fields_to_sweep() -> list[str]:
-    """What `--sweep` takes, up to its values."""
-    from ..profiling.plan_values import sweepable
+def fields_to_sweep(begun: str = "") -> list[str]:
+    """What `--sweep` takes: the fields, and behind the = of one its values where they are known."""
+    from ..profiling.plan_values import SWITCHES, sweepable
 
-    return [f"{name}=" for name in sweepable()]
+    field, equals, given = begun.partition("=")
+    if not equals:
+        return [f"{name}=" for name in sweepable()]
+    field = field.replace("-", "_")
+    values = VALUES.get(field, tuple) if field in sweepable() else tuple
+    return _listed(("on", "off") if field in SWITCHES else values(), given, begun[: len(begun) - len(given)])
+
+
+def _listed(values: Iterable[str], given: str, before: str = "") -> list[str]:
+    """Values for the last place of a list with commas, but for those that are in it already."""
+    head = given[: given.rfind(",") + 1]
+    return [f"{before}{head}{each}" for each in values if each not in head.split(",")]
 
 
 def chat_names() -> list[str]:
@@ -147,12 +158,14 @@ def _options(magic: str, before: list[str], word: str) -> tuple[Iterable[str], s
     candidates, begun = _after_dash(parser, before, word)
     if candidates or magic not in OF_MODELS or _takes_value(parser, before):
         return candidates, begun
-    return model_names(), word
+    if "--sweep" in before and "=" in word:
+        return fields_to_sweep(word), word
+    return [*model_names(), *(fields_to_sweep() if "--sweep" in before else ())], word
 
 
 def _after_dash(parser: OptionParser, before: list[str], word: str) -> tuple[Iterable[str], str]:
     """Options where one is being typed, or what the option before the cursor takes; nothing where that is free text."""
-    name, equals, value = word.partition("=")
+    name, equals, value = word.partition("=") if word.startswith("-") else ("", "", "")
     if word.startswith("-") and not equals:
         return parser.options(), word
     action = parser.options().get(name if equals else (before or [""])[-1])
@@ -160,8 +173,9 @@ def _after_dash(parser: OptionParser, before: list[str], word: str) -> tuple[Ite
     begun = value if equals else word
     if values is None or action is None:
         return (), begun
-    head = begun[: begun.rfind(",") + 1] if action.dest in LISTS else ""
-    return [head + each for each in values()], begun
+    if action.dest == "sweep":
+        return fields_to_sweep(begun), begun
+    return _listed(values(), begun) if action.dest in LISTS else list(values()), begun
 
 
 def _takes_value(parser: OptionParser, before: list[str]) -> bool:

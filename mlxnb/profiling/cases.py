@@ -8,6 +8,9 @@ from ..config import settings
 from .plan import Plan
 from .report import Case, Value
 from .scenarios import Scenario, scenarios
+from .words import value_words
+
+OWN_PACE = "concurrency not used: this scenario asks {} at a time"
 
 
 def cases(plan: Plan) -> tuple[Case, ...]:
@@ -18,10 +21,15 @@ def cases(plan: Plan) -> tuple[Case, ...]:
     return tuple(
         _case(plan, each, model, varied, together, len(models) > 1)
         for each in scenarios(plan)
-        for together in ([each.together] if each.together > 1 or each.turns > 1 else plan.concurrency)
+        for together in ([each.together] if _own_pace(each) else plan.concurrency)
         for model in models
         for varied in plan.combinations()
     )
+
+
+def _own_pace(scenario: Scenario) -> bool:
+    """Whether it says by itself how many requests go together: a conversation is one, a batch several."""
+    return scenario.together > 1 or scenario.turns > 1
 
 
 def _case(
@@ -38,17 +46,14 @@ def _case(
         prompt_tokens=scenario.lengths[-1] if scenario.lengths else None,
         varied=named,
         asked=model,
+        notes=(OWN_PACE.format(together),) if _own_pace(scenario) and not {*plan.concurrency} <= {1, together} else (),
     )
 
 
 def label(scenario: str, together: int, varied: dict[str, Value]) -> str:
     """A case in words: "medium, 4 at once, kv_bits 8"."""
-    parts = [str(value) if name == "model" else f"{name} {_word(value)}" for name, value in varied.items()]
+    parts = [str(value) if name == "model" else f"{name} {value_words(value)}" for name, value in varied.items()]
     return ", ".join([scenario, *([f"{together} at once"] if together > 1 else []), *parts])
-
-
-def _word(value: Value) -> str:
-    return {None: "none", True: "on", False: "off"}[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def groups(cases: Sequence[Case], compare: bool) -> list[list[int]]:

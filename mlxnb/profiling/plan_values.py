@@ -20,7 +20,7 @@ SETTLED: Literal["settled"] = "settled"
 
 # On and off are read for these; "kernels" is no field of a Request, but attention kernels patched in or not.
 SWITCHES = ("kernels", "strict")
-NOT_SWEPT = {"messages", "prompt", "sampling", "stop", "tools"}
+NOT_SWEPT = {"messages", "prompt", "sampling", "stop", "schema", "tools"}
 SECONDS = re.compile(r"([0-9.]+(?:e-?[0-9]+)?)\s*(ms|s|)", re.I)
 
 
@@ -28,6 +28,12 @@ def sweepable() -> list[str]:
     """The fields that a plan can vary, or hold for all of its requests."""
     both = {f.name for f in (*fields(Request), *fields(Sampling))} - NOT_SWEPT - {"model"}
     return sorted({*both, "kernels"})
+
+
+def as_sweep(option: str) -> str:
+    """How an option that only requests have is given to a profile; "" where there is no such one."""
+    name = option.lstrip("-").partition("=")[0]
+    return f"To set it, write --sweep {name}=VALUE." if name.replace("-", "_") in sweepable() else ""
 
 
 def names(option: str, given: Any) -> tuple[str, ...]:
@@ -169,7 +175,8 @@ def field_value(name: str, given: Any) -> Value:
         given = os.fspath(given)
     if not isinstance(given, str):
         if given is None or isinstance(given, int | float):
-            return given
+            kind = option_fields()[name].metadata["kind"] if name in option_fields() else None
+            return float(given) if kind is float and type(given) is int else given  # 0 and 0.0 are one case
         raise OptionError(f"{name} is {given!r}.", "It takes a number, a name, or None.")
     text = given.strip()
     if text.lower() in ("none", "null"):

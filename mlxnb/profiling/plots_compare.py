@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..render.plot import CYCLE, GREY, SIZE, Plot, literal, new_figure
-from ..render.plot_labels import SMALL, ink, label_ends, name_rows, shortened
+from ..render.plot_labels import SMALL, ink, label_ends, name_rows
+from ..render.text import shortened
 from .figures import Spread, Summary
 from .plots_context import DIRECT, caption, legend
 from .report import Ratio, Report, Value

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..render.numbers import count, significant
 from ..render.plot import CYCLE, GREY, Plot, literal, new_figure
-from ..render.plot_labels import SMALL, label_ends, label_points, shortened
+from ..render.plot_labels import SMALL, label_ends, label_points
+from ..render.text import shortened
 from .figures import Spread, Summary
 from .report import Report
 from .words import counted, model_names, model_words, own_options

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..render.numbers import count, duration, size
 from ..render.plot import CYCLE, GREY, Plot, literal, new_figure
-from ..render.plot_labels import SMALL, label_ends, settle, shortened
+from ..render.plot_labels import SMALL, label_ends, settle
+from ..render.text import shortened
 from .plots_context import caption
 from .report import Report, Stress
 from .words import case_names

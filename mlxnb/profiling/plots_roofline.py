@@ -9,7 +9,8 @@ import numpy as np
 
 from ..render.numbers import count, significant
 from ..render.plot import CYCLE, GREY, Plot, literal, new_figure
-from ..render.plot_labels import SMALL, Label, label_points, settle, shortened
+from ..render.plot_labels import SMALL, Label, label_points, settle
+from ..render.text import shortened
 from .plots_context import caption, legend
 from .report import Point, Report
 from .words import model_names

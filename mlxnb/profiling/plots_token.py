@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..render.numbers import count, duration
 from ..render.plot import CYCLE, GREY, SIZE, Plot, literal, new_figure
-from ..render.plot_labels import SMALL, name_rows, shortened
+from ..render.plot_labels import SMALL, name_rows
+from ..render.text import shortened
 from .by_part import by_part
 from .plots_context import caption
 from .report import Inside, Report
@@ -21,7 +22,7 @@ def token(report: Report) -> Plot | None:
     parts = list(dict.fromkeys(part for each in looks for part, _ in by_part(each)))
     title = "Time inside a token"
     steps = counted([each.steps for each in looks], "step")
-    said = caption(report, f"median of {steps}, timed with a wait after each part")
+    said = caption(report, f"average over the middle half of {steps}, timed with a wait after each part")
     panels = [_panel(report, each) for each in looks]
     figure, axes = new_figure(title, [""] * len(looks), "time (ms)", "", said)
     figure.set_size_inches(SIZE[0], max(2.2, 1.8 + 0.27 * len(parts)))

@@ -75,7 +75,7 @@ def _worst_of_each(report: Report, held: Iterable[Finding]) -> Iterable[Finding]
     for group in groups.values():
         worst, *others = sorted(group, key=_margin, reverse=True)
         if others:
-            named = ", ".join(report.cases[each.case].label for each in others if each.case is not None)
+            named = " · ".join(report.cases[each.case].label for each in others if each.case is not None)
             worst = replace(worst, evidence=f"{worst.evidence}; likewise in {named}")
         yield worst
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..backends.memory import memory_ran_out
 from ..hardware import human_bytes
-from ..render.numbers import duration, plural
+from ..render.numbers import count, duration, plural
 from .report import Report, Run, Stress
 from .roofline import rows_of
 from .rules_remedies import kept_prefixes, varied, without_draft
@@ -40,7 +40,7 @@ def cache_misses(seen: Seen) -> Said:
     return MISSES.crossed(
         seen.index,
         reused / prompts,
-        f"of {prompts:,} prompt tokens in {plural(len(turns), 'turn')}, {reused:,} were reused",
+        f"of {count(prompts)} prompt tokens in {plural(len(turns), 'turn')}, {count(reused)} were reused",
         "the cache was off" if off else "no KV state of an earlier turn was found again, or its beginning had changed",
         "Ask with --cache auto and leave what was said before as it is: what follows a change is computed anew.",
         kept_prefixes(seen),
@@ -143,7 +143,7 @@ def poor_draft(seen: Seen) -> Said:
     return DRAFT.crossed(
         seen.index,
         acceptance,
-        f"{acceptance:.0%} of {proposed:,} guesses were accepted",
+        f"{acceptance:.0%} of {count(proposed)} guesses were accepted",
         "the draft guesses wrong so often that verifying costs more than it saves",
         "Leave out the draft, or take fewer draft_tokens or a draft of the same family.",
         without_draft(seen),

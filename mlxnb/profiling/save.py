@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import tempfile
 import warnings
 from pathlib import Path
 
 from ..errors import ReportError
 from .markdown import to_markdown
-from .plots import plots
+from .plots import PLOTS, plots
 from .report import Report
 from .saved import NAME, to_json
 
@@ -21,20 +22,33 @@ def save(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write report.json, report.md and a PNG for each plot; gives their paths, the JSON first.
 
     The JSON comes first, so that a failure of a picture costs no measurement. Where Matplotlib is not installed there
-    are no pictures, and a warning says so.
+    are no pictures, and a warning says so. Pictures of a report that lay there before go, as they would pass for this
+    one's; other files stay.
 
     Raises:
         ReportError: the folder cannot be made, or a file in it not be written.
     """
     folder = folder.expanduser()
-    written = [_write(folder, NAME, to_json(report).encode("utf-8"))]
+    earlier = _pictures_of(folder)
+    written = [write(folder, NAME, to_json(report).encode("utf-8"))]
     pictures = {}
     for name, image in _images(report).items():
         file = f"{_plain(name)}.png"
-        written.append(_write(folder, file, image))
+        written.append(write(folder, file, image))
         pictures[name] = file
-    written.insert(1, _write(folder, MARKDOWN, to_markdown(report, pictures).encode("utf-8", "replace")))
+    written.insert(1, write(folder, MARKDOWN, to_markdown(report, pictures).encode("utf-8", "replace")))
+    for file in earlier - set(pictures.values()):
+        (folder / file).unlink(missing_ok=True)
     return tuple(written)
+
+
+def _pictures_of(folder: Path) -> set[str]:
+    """The pictures that the report in this folder shows, if there is one."""
+    text = folder / MARKDOWN
+    if not text.is_file() or not (folder / NAME).is_file():
+        return set()
+    shown = set(re.findall(r"!\[[^\]]*\]\(([A-Za-z0-9-]+)\.png\)", text.read_text("utf-8", "replace")))
+    return {f"{name}.png" for name in shown if name in PLOTS or name.startswith("sweep-")}
 
 
 def _images(report: Report) -> dict[str, bytes]:
@@ -50,7 +64,12 @@ def _plain(name: str) -> str:
     return "".join(character if character.isascii() and character.isalnum() else "-" for character in name)
 
 
-def _write(folder: Path, name: str, content: bytes) -> Path:
+def write(folder: Path, name: str, content: bytes) -> Path:
+    """Write a file aside and rename it, so that no crash leaves half of one; gives its path.
+
+    Raises:
+        ReportError: it cannot be written there.
+    """
     target = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)

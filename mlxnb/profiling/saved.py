@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT = "mlxnb profile"
 LIMITS = ("ttft", "tpot", "total")
+PARTS = ("models", "cases", "runs")
 NAME = "report.json"  # inside the folder that `Report.save` writes
 PROFILE_ANEW = "Profile the model anew and save it, or take a copy of the file that is whole."
 
@@ -140,6 +141,9 @@ def _check_schema(schema: Any, name: str) -> None:
 def _validated(data: dict[str, Any], name: str) -> Report:
     from pydantic import ValidationError
 
+    missing = next((part for part in PARTS if part not in data), None)
+    if missing is not None:  # each may be empty, but to be without one is to be cut short
+        raise ReportError(f'{name} is damaged: it has no "{missing}".', PROFILE_ANEW)
     try:
         # From text, because strictness takes a list for a tuple there only.
         report = _adapter().validate_json(json.dumps(data), strict=True)

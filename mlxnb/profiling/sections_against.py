@@ -12,8 +12,9 @@ from .compare import Against
 from .report import Value
 from .sections_compared import INTERVAL, ratios_table
 from .sections_parts import Head, Item, Line, Section
-from .words import case_names, value_words
+from .words import case_names, times, value_words
 
+SEEN = 1.2  # times; what differs by less and does not show is not worth a word
 REVISION = re.compile(r"[0-9a-f]{40,64}")  # of which the beginning is enough to tell two apart
 
 
@@ -45,11 +46,21 @@ def _verdict(found: Against) -> Item:
     if not found.matches:
         return Item(Dot("warning", "nothing to compare"), "", (Line("No case was measured in both reports."),))
     if found.equal:
-        return Item(Dot("off", "equal"), "", (Line("No figure lies outside the spread of both reports."),))
+        line = Line("No figure lies outside the spread of both reports.")
+        return Item(Dot("off", "equal"), "", (line, *_unseen(found)))
     differing = sum(any(ratio.differs for ratio in match.ratios) for match in found.matches)
     said = f"{differing} of {len(found.matches)} cases differ by more than the spread of both reports."
     why = "What changed, below, may explain it." if found.changed else "Nothing is known to have changed. " + spread
     return Item(Dot("warning", "different"), "", (Line(said), Line(why)))
+
+
+def _unseen(found: Against) -> tuple[Line, ...]:
+    """What difference could have been there all the same: the most that any interval leaves room for."""
+    decoding = [each for match in found.matches for each in match.ratios if each.figure == "decode_rate"]
+    reach = max((max(each.high, 1 / each.low) for each in decoding if each.low > 0), default=1.0)
+    if reach < SEEN:
+        return ()
+    return (Line(f"A decode rate up to {times(reach)}× as high or as low would not have shown: more --runs tell."),)
 
 
 def _ratios(found: Against) -> Table:

@@ -11,14 +11,14 @@ from .report import Ratio, Report
 from .sections_parts import without_empty
 from .stress import HOLDS, UNSEEN
 from .turns import in_turns
-from .words import better, case_names, figure_name, ratio_words
+from .words import better, case_names, figure_name, ratio_words, times
 
 PAIRED = "Ratios pair by pair: the median"
 UNPAIRED = (
     "One case ran behind the other, so that what the machine did meanwhile counts too (--compare takes turns): "
     "the ratio of the medians"
 )
-INTERVAL = "a 95% interval of it, wider the more figures are compared"
+INTERVAL = "a 95% interval of it, wider the more figures are compared · equal: nothing that these runs could tell"
 
 DOTS: Mapping[str, Kind] = {HOLDS: "success", UNSEEN: "off"}
 
@@ -45,7 +45,7 @@ def ratios_table(pairs: Sequence[tuple[str, str, Sequence[Ratio]]], caption: str
         if equal:
             widest = max(equal, key=lambda ratio: ratio.high - ratio.low)
             named = "every figure" if not differing else ", ".join(figure_name(ratio.figure) for ratio in equal)
-            said = f"inside the spread, {widest.low:.2f}–{widest.high:.2f} at most"
+            said = f"inside the spread, {times(widest.low)}–{times(widest.high)} at most"
             rows.append((ours, theirs, named, Dot("off", "equal"), said, min(ratio.pairs for ratio in equal)))
     columns = ("case", "beside", "figure", "outcome", "ratio", "n")
     return without_empty(Table(columns, rows, bold="case", caption=caption))
@@ -65,9 +65,7 @@ def stress_table(report: Report) -> Table | None:
             Dot(DOTS.get(each.verdict, "warning"), each.verdict),
             100 * each.confidence if each.confidence else None,
             each.growth / 1e3 if each.confidence else None,
-            f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}".replace("-", "−")
-            if each.confidence
-            else None,
+            f"{significant(each.low / 1e3)} to {significant(each.high / 1e3)}" if each.confidence else None,
             None if each.decline is None else 100 * each.decline,
             None if each.fragmentation is None else 100 * each.fragmentation,
             each.requests,

@@ -77,6 +77,14 @@ def any_gain(report: Report) -> bool:
 
 
 def others_table(report: Report) -> Table | None:
-    rows = [(each.name, each.weights / 1e9, each.fits, each.decode_rate, each.note) for each in report.others]
+    notes = [each.note for each in report.others]
+    # What comes after the precision is said once where it is the same of all.
+    same = {note.partition(", ")[2] for note in notes}
+    caption = f"Predicted: {same.pop()}" if len(same) == 1 and "" not in same else ""
+    notes = [note.partition(", ")[0] for note in notes] if caption else notes
+    rows = [
+        (each.name, each.weights / 1e9, each.fits, each.decode_rate, note)
+        for each, note in zip(report.others, notes, strict=True)
+    ]
     columns = ("model", ("weights", "GB"), "fits", ("decode, predicted", "tok/s"), "note")
-    return without_empty(Table(columns, rows, bold="model")) if rows else None
+    return without_empty(Table(columns, rows, bold="model", caption=caption)) if rows else None

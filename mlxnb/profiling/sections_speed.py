@@ -13,8 +13,9 @@ from .report import Inside, Report, Roofline
 from .words import case_names, counted, limits_words, model_names, part_name
 
 SPEED: tuple[str | tuple[str, str], ...] = (
-    "case", "prompt", ("queue", "ms"), ("first token", "ms"), ("first visible", "ms"), ("prefill", "tok/s"),
-    ("decode", "tok/s"), ("spread", "%"), ("drift", "%"), ("gap p95", "ms"), ("throughput", "tok/s"), "n", "failed",
+    "case", ("prompt", "tokens"), ("queue", "ms"), ("first token", "ms"), ("first visible", "ms"),
+    ("prefill", "tok/s"), ("decode", "tok/s"), ("spread", "%"), ("drift", "%"), ("gap p95", "ms"),
+    ("throughput", "tok/s"), "n", "failed",
 )  # fmt: skip
 BESIDE: tuple[str | tuple[str, str], ...] = (
     "case", ("peak memory", "MB"), ("process memory", "MB"), ("energy", "mJ/token"), ("accepted", "%"),

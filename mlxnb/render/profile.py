@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import style
 from .cells import as_html, as_text
+from .columns import line_width, wrapped
 from .footer import SEPARATOR
 from .math import LEFT_ALONE
 from .text import RULE, one_row
@@ -92,8 +93,8 @@ def _small(text: str) -> str:
 
 
 def _head_text(head: Head) -> str:
-    line = SEPARATOR.join(map(one_row, head.line))
-    return "\n".join(filter(None, [one_row(head.title), RULE, line, one_row(head.partial)]))
+    line = wrapped(SEPARATOR.join(map(one_row, head.line)), line_width())
+    return "\n".join(filter(None, [one_row(head.title), RULE, *line, one_row(head.partial)]))
 
 
 def _section_text(section: Section) -> str:
@@ -103,8 +104,10 @@ def _section_text(section: Section) -> str:
 
 def _item_text(item: Item) -> list[str]:
     where = f" · {one_row(item.where)}" if item.where else ""
-    lines = [f"{as_text(item.state)}{where}"]
+    lines, room = [f"{as_text(item.state)}{where}"], line_width()
     for line in item.lines:
         label = f"{line.label}:" if line.label else ""
-        lines.append("  " + " ".join(filter(None, map(one_row, (label, line.text, line.code)))))
+        said = " ".join(filter(None, map(one_row, (label, line.text, line.code))))
+        first, *rest = wrapped(said, None if room is None else room - 4)
+        lines += [f"  {first}", *(f"    {more}" for more in rest)]
     return lines

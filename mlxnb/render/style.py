@@ -122,6 +122,9 @@ max-width:90ch}
 .mlxnb .mlxnb-item .mlxnb-error{color:var(--error)}
 .mlxnb .mlxnb-item .mlxnb-off{color:var(--secondary)}
 .mlxnb .mlxnb-folded{margin:16px 0 4px}
+.mlxnb.mlxnb-report{container-type:inline-size}
+@container (max-width:680px){.mlxnb.mlxnb-report :is(th,td){padding:4px}
+.mlxnb.mlxnb-report :is(th,td):first-child{min-width:0}}
 .mlxnb .mlxnb-folded>summary{cursor:pointer;width:fit-content;font-weight:600}
 """
 

@@ -130,6 +130,9 @@ def test_cases_are_every_scenario_with_every_model_and_value():
     assert {case.concurrency for case in made if case.scenario == "simple"} == {1, 4}
     assert {case.concurrency for case in made if case.scenario == "multi-turn"} == {1}
     assert {case.concurrency for case in made if case.scenario == "batch"} == {8}
+    passed_over = {case.scenario for case in made if any("concurrency not used" in note for note in case.notes)}
+    assert passed_over == {"multi-turn", "batch"}
+    assert not any(case.notes for case in cases(Plan.of()))
     assert {case.max_tokens for case in made} == {9}
     assert made[0].label == "simple, a, kv_bits none"
     assert made[0].varied == {"model": "a", "kv_bits": None}
@@ -154,3 +157,11 @@ def test_a_plan_without_a_model_is_about_the_default_one(monkeypatch):
     assert cases(Plan.of(scenarios="simple"))[0].asked == "pocket"
     monkeypatch.setenv("MLX_MODEL_NAME", "some/other")
     assert cases(Plan.of(scenarios="simple"))[0].asked == "some/other"
+
+
+def test_a_number_is_one_value_however_it_is_written():
+    """Else a profile from Python would have no case in common with the same one from a line."""
+    from_python, from_line = Plan.of(sweep={"temperature": [0, 1]}), Plan.of(sweep="temperature=0,1")
+    assert repr(from_python.sweep) == repr(from_line.sweep)
+    assert [case.label for case in cases(from_python)] == [case.label for case in cases(from_line)]
+    assert cases(from_line)[0].label == "simple, temperature 0"
