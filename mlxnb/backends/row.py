@@ -9,7 +9,8 @@ from ..request import Request
 from ..result import Chunk
 from .base import Watch
 from .detokenize import Detokenizer
-from .split import StopCutter
+from .server_thinking import Opening
+from .split import StopCutter, Unwrapper
 from .thinking import splitter
 from .tool_text import ToolText
 
@@ -28,7 +29,8 @@ class TextStream:
     ) -> None:
         style = tokenizer.tool_style if tools else None
         self._detokenizer = Detokenizer(tokenizer.decode_with(style.markers) if style else tokenizer.decode)
-        self._splitter = splitter(tokenizer.markers, thinking, tokenizer.wrapping)
+        self._splitter = splitter(tokenizer.markers, thinking) if tokenizer.markers else Opening()
+        self._unwrapper = Unwrapper(tokenizer.wrapping)
         self._tools = ToolText(style, tools) if style else None
         self._cutter = StopCutter(stops)
         self.calls: list[ToolCall] = []
@@ -41,13 +43,14 @@ class TextStream:
     def feed(self, token: int) -> tuple[str, str]:
         """What `token` adds to the thinking and to the answer."""
         thinking, answer = self._splitter.feed(self._detokenizer.feed(token))
+        answer = self._unwrapper.feed(answer) if answer else ""
         return thinking, self._cutter.feed(self._tools.feed(answer) if self._tools else answer)
 
     def finish(self) -> tuple[str, str]:
         """What was held back until the end."""
         thinking, answer = self._splitter.feed(self._detokenizer.finish())
         late_thinking, late_answer = self._splitter.finish()
-        answer += late_answer
+        answer = self._unwrapper.feed(answer + late_answer) + self._unwrapper.finish()
         if self._tools:
             early = self._tools.feed(answer)
             late, self.calls = self._tools.finish()

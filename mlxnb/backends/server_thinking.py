@@ -1,4 +1,6 @@
-"""Tells thinking in a server's text from the answer. Which markers a model has, its tokenizer knows, which is there."""
+"""Tells thinking from the answer where it is not known how a model marks it: a server's, whose tokenizer is there, or
+one whose tokens and template do not say (Phi-4-mini-reasoning).
+"""
 
 from __future__ import annotations
 
