@@ -93,6 +93,11 @@ class Answer:
             return None
         thinking, text = self._opening.feed(self._halves["text"].finish())
         late_thinking, late = self._opening.finish()
+        if closing := self._opening.unopened:
+            self._watch.notes.append(
+                f"the thinking is part of the text, up to {closing}: {self._where} does not split what its chat "
+                "template opened (vLLM does with --reasoning-parser, llama-server with --reasoning-format)"
+            )
         text, self._watch.tool_calls = self._calls.finish(text + late)
         text = self._cutter.feed(text)
         text = text if self._cutter.stopped else text + self._cutter.finish()

@@ -4,7 +4,7 @@ one whose tokens and template do not say (Phi-4-mini-reasoning).
 
 from __future__ import annotations
 
-from .thinking import THINKING_MARKERS, Splitter, splitter
+from .thinking import FAMILIES, THINKING_MARKERS, Splitter, splitter
 
 
 class Opening:
@@ -16,11 +16,20 @@ class Opening:
     def __init__(self) -> None:
         self._splitter: Splitter | None = None
         self._held = ""
+        self._said = ""
+
+    @property
+    def unopened(self) -> str:
+        """What closes a block of thinking that nothing opened, so that it is part of the text: its chat template did,
+        and whoever serves the model did not split it. Empty where there is none.
+        """
+        tags = [marks for marks in FAMILIES if not marks.phrase and not marks.again and marks.end in self._said]
+        return next((marks.end for marks in tags if marks.begin not in self._said.partition(marks.end)[0]), "")
 
     def feed(self, text: str) -> tuple[str, str]:
         """(thinking, answer) that `text` adds."""
         if self._splitter is not None:
-            return self._splitter.feed(text)
+            return self._fed(self._splitter, text)
         self._held += text
         begin = self._held.lstrip()
         if any(pair[0].startswith(begin) and begin != pair[0] for pair in THINKING_MARKERS):
@@ -28,7 +37,12 @@ class Opening:
         pair = next((pair for pair in THINKING_MARKERS if begin.startswith(pair[0])), None)
         text, self._held = begin if pair else self._held, ""
         self._splitter = splitter(pair)
-        return self._splitter.feed(text)
+        return self._fed(self._splitter, text)
+
+    def _fed(self, splitter: Splitter, text: str) -> tuple[str, str]:
+        thinking, answer = splitter.feed(text)
+        self._said += answer
+        return thinking, answer
 
     def finish(self) -> tuple[str, str]:
         """(thinking, answer) that was held back."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OptionError, PromptError
 from ..render.numbers import plural
 from ..request import Message, Request, Sampling, option_fields
+from ..result import Result
 from ..schema import Schema
 from .call import UNDONE, number, unescape
 from .options import NONE
@@ -18,7 +19,6 @@ from .options import NONE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..result import Result
     from ..runtime.batch import Answer
 
 # A kernel may run for weeks: older requests go.
@@ -49,7 +49,7 @@ class Asked:
 
     def came_to_several(self, answers: Sequence[Answer | None]) -> None:
         """The same of several answers: the tokens of all of them."""
-        made = [answer.generation_tokens for answer in answers if hasattr(answer, "generation_tokens")]
+        made = [answer.generation_tokens for answer in answers if isinstance(answer, Result)]
         if made:
             self.tokens, self.finish = sum(made), plural(len(made), "answer")
 

@@ -43,14 +43,22 @@ def named_in(rest: str) -> tuple[str | None, str]:
 
 def beginning_with(word: str) -> list[str]:
     """What `@` and the beginning of a path may become: files, and folders with a slash at their end."""
-    begun = word.removeprefix("@")
+    return [f"@{each}" for each in paths(word.removeprefix("@"))]
+
+
+def paths(begun: str, folders: bool = False) -> list[str]:
+    """The paths that the beginning of one may become, or its folders only; a folder has a slash at its end. What begins
+    with a dot is offered to who types one.
+    """
+    hidden = Path(begun).name.startswith(".") and not begun.endswith("/")
     folder = _expanded(begun if begun.endswith("/") else str(Path(begun).parent))
     before = begun[: len(begun) - len(Path(begun).name)] if not begun.endswith("/") else begun
     try:
         found = sorted(folder.iterdir())
-    except OSError:
+        here = [f"{before}{each.name}{'/' * each.is_dir()}" for each in found if each.is_dir() or not folders]
+    except (OSError, ValueError):
         return []
-    return [f"@{before}{each.name}{'/' * each.is_dir()}" for each in found if " " not in each.name]
+    return [each for each in here if " " not in each and (hidden or not each[len(before) :].startswith("."))]
 
 
 def read(name: str, names: Mapping[str, Any], body: str, plain: bool = False) -> str:
