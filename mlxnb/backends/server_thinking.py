@@ -4,7 +4,10 @@ one whose tokens and template do not say (Phi-4-mini-reasoning).
 
 from __future__ import annotations
 
-from .thinking import FAMILIES, THINKING_MARKERS, Splitter, splitter
+from .thinking import FAMILIES, THINKING_MARKERS, Splitter, leads, splitter
+
+# What an answer may begin with, and the markers that it then has: gpt-oss also names a channel where it does not think.
+OPENINGS = {text: pair for pair in THINKING_MARKERS for text in leads(pair)[0]}
 
 
 class Opening:
@@ -32,9 +35,9 @@ class Opening:
             return self._fed(self._splitter, text)
         self._held += text
         begin = self._held.lstrip()
-        if any(pair[0].startswith(begin) and begin != pair[0] for pair in THINKING_MARKERS):
+        if any(opening.startswith(begin) and begin != opening for opening in OPENINGS):
             return "", ""
-        pair = next((pair for pair in THINKING_MARKERS if begin.startswith(pair[0])), None)
+        pair = next((pair for opening, pair in OPENINGS.items() if begin.startswith(opening)), None)
         text, self._held = begin if pair else self._held, ""
         self._splitter = splitter(pair)
         return self._fed(self._splitter, text)

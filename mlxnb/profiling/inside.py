@@ -101,7 +101,8 @@ def look_inside(
         return _looked(loaded, way, ids, plain(request), steps, model, stop)
 
     try:
-        return engine.call_with(request.model, look, request.backend, request.dtype, request.quantize)
+        asked = request.backend, request.dtype, request.quantize, request.adapter
+        return engine.call_with(request.model, look, *asked)
     except BaseException:
         stop.set()
         raise

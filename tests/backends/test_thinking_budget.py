@@ -218,3 +218,22 @@ def test_a_budget_is_another_answer_for_the_result_cache_and_the_same_prefix(thi
         assert any(note.startswith("thinking was ended after") for note in result.provenance.notes)
         assert result.thinking
         assert result.text
+
+
+def test_a_summary_is_made_without_thinking(thinker: str) -> None:
+    """Its few tokens would all go into the block, for which the answer has many."""
+    made = Engine(caching=False)
+    try:
+        chat = made.chats.open("long")
+        asked = {"model": thinker, "backend": "torch", "think": 200, "max_tokens": 206}
+        results = [chat.ask(f"{number} {'word ' * 100}", overflow="summarise", **asked) for number in range(2)]
+    finally:
+        made.close()
+    [summary] = results[1].before
+    assert results[1].left_out == 1
+    assert chat.conversation.summary == summary.text.strip()
+    assert summary.text
+    assert not summary.thinking
+    for result in results:
+        assert result.thinking
+        assert result.text

@@ -394,3 +394,41 @@ def test_a_draft_has_no_adapter(engine, trained):
     assert guessed.tokens == plain.tokens
     assert guessed.speculation is not None
     assert guessed.speculation.accepted < guessed.speculation.proposed
+
+
+def test_rows_of_another_adapter_are_not_those_that_were_kept(trained, tmp_path, monkeypatch):
+    """Also where it has the same path, as after more training."""
+    monkeypatch.setenv("MLXNB_CACHE_DIR", str(tmp_path / "cache"))
+    adapter = write_mlx(tmp_path / "growing", trained["updates"], 2.0)
+    asked = {"model": str(trained["base"]), "backend": "torch", "adapter": adapter, "max_tokens": 8, "temperature": 1.0}
+
+    def run() -> tuple[int, list[list[int]]]:
+        made = Engine()
+        try:
+            job = made.map("{{ row }}", ["a", "b"], seed=3, **asked)
+            return job.kept, [result.tokens for result in job]
+        finally:
+            made.close()
+
+    kept, first = run()
+    assert kept == 0
+    assert run() == (2, first)
+    shutil.rmtree(adapter)
+    write_mlx(adapter, draw_updates(trained["base"], TARGETS, seed=9), 2.0)
+    kept, other = run()
+    assert kept == 0
+    assert other != first
+
+
+def test_a_conversation_that_is_shortened_loads_no_second_model(trained):
+    """Its prompts are counted with the model that answers."""
+    made = Engine(caching=False)
+    try:
+        chat = made.chats.open("long")
+        asked = {"model": str(trained["base"]), "backend": "torch", "adapter": trained["peft"], "max_tokens": 8}
+        for number in range(4):
+            result = chat.ask(f"{number} {'word ' * 120}", overflow="drop", **asked)
+        assert result.left_out
+        assert [info.adapter for info in made.models()] == ["of-peft"]
+    finally:
+        made.close()
