@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import mlxnb.pocket
 from mlxnb.backends.base import Watch
 from mlxnb.backends.row import TextStream
+from mlxnb.backends.server_answer import Answer
 from mlxnb.backends.server_body import body_of
 from mlxnb.backends.server_kinds import KINDS
 from mlxnb.backends.split import Unwrapper
@@ -400,15 +401,18 @@ def test_a_raw_prompt_is_told_nothing():
 @pytest.mark.parametrize(
     ("kind", "think", "sent"),
     [
-        ("vllm", "off", {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}}),
-        ("llama-server", "on", {"chat_template_kwargs": {"enable_thinking": True, "thinking": True}}),
+        ("vllm", "off", {"enable_thinking": False, "thinking": False, "reasoning": False, "thinking_budget": 0}),
+        ("llama-server", "on", {"enable_thinking": True, "thinking": True, "thinking_mode": "enabled"}),
+        ("mlx-lm", "off", {"thinking_mode": "disabled", "thinking_option": "off"}),
         ("ollama", "off", {"reasoning_effort": "none"}),
         ("openai", "on", {"reasoning_effort": "medium"}),
     ],
 )
 def test_a_server_is_told_in_its_own_words(kind, think, sent):
     body = body_of(Request.of("Hi", think=think, strict=True), "m", KINDS[kind], Watch())["extra_body"]
-    assert sent.items() <= body.items()
+    told = body.get("chat_template_kwargs", body)
+    assert sent.items() <= told.items()
+    assert ("reasoning_effort" in told) == (kind in ("ollama", "openai"))
 
 
 @pytest.mark.parametrize(
@@ -421,3 +425,13 @@ def test_what_a_server_is_not_told_is_said(kind, think, why):
     assert f"think {think} not used: {why}" in watch.notes
     with pytest.raises(OptionError, match=why):
         body_of(Request.of("Hi", think=think, strict=True), "m", KINDS[kind], Watch())
+
+
+@pytest.mark.parametrize(("think", "told"), [("off", True), (0, False), ("on", False), (None, False)])
+def test_a_server_that_thinks_all_the_same_is_named(think, told):
+    watch = Watch()
+    answer = Answer(Request.of("Hi", think=think), watch, "host")
+    answer.feed({"choices": [{"delta": {"reasoning_content": "Hm."}}]})
+    answer.feed({"choices": [{"delta": {"content": "4"}, "finish_reason": "stop"}]})
+    answer.finish()
+    assert ("think off was not heeded: host or its model thought all the same" in watch.notes) == told
