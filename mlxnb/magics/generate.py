@@ -68,6 +68,8 @@ class GenerateMagics(Magics):
         terms = terms_of(options, names)
         format_of(options, self._defaults, schema)  # a format may ask for more of the request
         request = self._request(options, prompt, schema, terms)
+        if options.logprobs is None and request.logprobs is not None:
+            options.logprobs = str(request.logprobs)  # of the request that --last asks again, which was shown so
         kind = format_of(options, self._defaults, request.schema)
         several = check_several(options)
         asked = self._history.add(request)

@@ -237,3 +237,35 @@ def test_a_summary_is_made_without_thinking(thinker: str) -> None:
     for result in results:
         assert result.thinking
         assert result.text
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+@pytest.mark.parametrize("kind", ["harmony", "gemma"])
+def test_a_model_that_opens_the_block_itself_is_kept_to_its_schema(
+    own: Engine, tmp_path: Path, backend: str, kind: str
+) -> None:
+    """Whether it does is the model's; what comes then is a header or a block, an end to it, and the schema."""
+    pytest.importorskip("llguidance")
+    tokens, template, _ = KINDS[kind]
+    path = save("LlamaConfig", MORE, tmp_path / kind, seed=3)
+    tokenizer = Tokenizer(path)
+    tokenizer.inner.add_tokens(list(tokens), special_tokens=True)
+    tokenizer.inner.chat_template = template.removesuffix("<|channel|>analysis<|message|>").removesuffix(
+        "<|channel>thought"
+    )
+    tokenizer.inner.save_pretrained(path)
+    asked = {"model": str(path), "backend": backend, "think": 3, "schema": "regex:[0-9]{4}", "strict": True}
+    asked |= {"max_tokens": 40, "cache": "off", "temperature": 1.5}
+    alone = [own.generate("Hi", seed=seed, **asked) for seed in range(6)]
+    batch = own.batch([Request.of("Hi", seed=seed, **asked) for seed in range(6)], progress=False)
+    assert [result.tokens for result in batch] == [result.tokens for result in alone]
+    for result in alone:
+        said = tokenizer.inner.decode(result.tokens)
+        assert result.text.isdigit()
+        assert len(result.text) == 4
+        assert said.endswith(result.text)
+        assert result.finish_reason == "stop"
+        assert result.timings.thinking_tokens <= 3
+        if kind == "harmony":
+            assert said.startswith(("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"))
+            assert bool(result.thinking) == said.startswith("<|channel|>analysis")
