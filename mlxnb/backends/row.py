@@ -21,15 +21,21 @@ if TYPE_CHECKING:
 
 class TextStream:
     """Token ids to (thinking, answer) text: detokenised, split at thinking markers, cut at stop strings. With `tools`
-    what the model calls is taken out of the text, and is in `calls` at the end.
+    what the model calls is taken out of the text, and is in `calls` at the end. With `raw` it goes on with a text, and
+    opens no block in a way that only its beginning tells.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stops: tuple[str, ...], thinking: bool, tools: tuple[Tool, ...] = ()
+        self,
+        tokenizer: Tokenizer,
+        stops: tuple[str, ...],
+        thinking: bool,
+        tools: tuple[Tool, ...] = (),
+        raw: bool = False,
     ) -> None:
         style = tokenizer.tool_style if tools else None
         self._detokenizer = Detokenizer(tokenizer.decode_with(style.markers) if style else tokenizer.decode)
-        self._splitter = splitter(tokenizer.markers, thinking) if tokenizer.markers else Opening()
+        self._splitter = splitter(tokenizer.markers, thinking) if tokenizer.markers or raw else Opening()
         self._unwrapper = Unwrapper(tokenizer.wrapping)
         self._tools = ToolText(style, tools) if style else None
         self._cutter = StopCutter(stops)
@@ -64,7 +70,7 @@ class Row:
 
     def __init__(self, tokenizer: Tokenizer, request: Request, thinking: bool, watch: Watch) -> None:
         self._ends = tokenizer.end_ids
-        self._text = TextStream(tokenizer, request.stop, thinking, request.tools)
+        self._text = TextStream(tokenizer, request.stop, thinking, request.tools, request.raw)
         self._watch = watch
         self._ended = False
         watch.finish_reason = "length"  # unless something else ends it first

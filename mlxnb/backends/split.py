@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# Characters of white space at the beginning of an answer that wait for what follows: a stop string may be made of it.
+SPACE = 4
+
 
 def held_length(text: str, markers: Sequence[str]) -> int:
     """Length of the longest end of `text` that could be the beginning of a marker, so it must wait for more text."""
@@ -77,16 +80,14 @@ class ThinkingSplitter:
             found = [(at, marker) for marker in met if (at := self._held.find(marker)) >= 0]
             at, marker = min(found, default=(len(self._held) - held_length(self._held, met), ""))
             beginning = not self.inside and not self._began
-            if beginning and not marker and not self._held[:at].strip():
-                return parts[True], parts[False]  # white space goes with a marker that may follow
-            said = self._take(at)
-            if beginning and said.strip():
-                self._began = True
-                parts[False] += said
+            self._began = self._began or (beginning and bool(self._held[:at].strip()))
+            waits = min(at, SPACE) if beginning and not self._began else 0  # goes with a marker that may follow
+            parts[self.inside] += self._take(at - waits)
+            if beginning and self._began:
                 continue  # what opens a block now is text, if it is not `again`
-            parts[self.inside] += "" if beginning else said
             if not marker:
                 return parts[True], parts[False]
+            self._take(waits)
             self._held = self._held[len(marker) :]
             self.inside, self._trim = self.inside != (marker in turning), True
 

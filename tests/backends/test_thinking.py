@@ -166,6 +166,17 @@ def test_a_marker_in_the_answer_is_what_it_is_about(size):
     assert parts("One.<|channel>thought\nHm.<channel|>Two.", gemma) == ("Hm.", "One.Two.")
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_raw_text_of_a_model_that_marks_nothing_stays_whole(tokenizer, raw):
+    """One that answers in a chat may think all the same, as Phi-4-mini-reasoning does."""
+    made = tokenizer("none")
+    stream = TextStream(made, (), False, raw=raw)
+    ids = made.inner.encode("<think>Hm.</think>4", add_special_tokens=False)
+    parts = [*map(stream.feed, ids), stream.finish()]
+    said = "".join(t for t, _ in parts), "".join(a for _, a in parts)
+    assert said == (("", "<think>Hm.</think>4") if raw else ("Hm.", "4"))
+
+
 def test_a_tool_call_of_gpt_oss_stays_whole(tokenizer):
     call = "<|channel|>commentary to=functions.add <|constrain|>json<|message|>{}"
     assert split(tokenizer("harmony"), f"{ANALYSIS}Hm.<|end|><|start|>assistant{call}") == ("Hm.", call)
