@@ -19,15 +19,16 @@ class Opening:
     def __init__(self) -> None:
         self._splitter: Splitter | None = None
         self._held = ""
-        self._said = ""
+        self._said: list[str] = []
 
     @property
     def unopened(self) -> str:
         """What closes a block of thinking that nothing opened, so that it is part of the text: its chat template did,
         and whoever serves the model did not split it. Empty where there is none.
         """
-        tags = [marks for marks in FAMILIES if not marks.phrase and not marks.again and marks.end in self._said]
-        return next((marks.end for marks in tags if marks.begin not in self._said.partition(marks.end)[0]), "")
+        said = "".join(self._said)
+        tags = [marks for marks in FAMILIES if not marks.phrase and not marks.again and marks.end in said]
+        return next((marks.end for marks in tags if marks.begin not in said.partition(marks.end)[0]), "")
 
     def feed(self, text: str) -> tuple[str, str]:
         """(thinking, answer) that `text` adds."""
@@ -44,7 +45,7 @@ class Opening:
 
     def _fed(self, splitter: Splitter, text: str) -> tuple[str, str]:
         thinking, answer = splitter.feed(text)
-        self._said += answer
+        self._said.append(answer)
         return thinking, answer
 
     def finish(self) -> tuple[str, str]:

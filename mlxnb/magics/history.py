@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ..runtime.batch import Answer
 
-# A kernel may run for weeks: older requests go.
-KEPT = 1000
+# A kernel may run for weeks: older requests go, and those before so many characters of prompts.
+KEPT, CHARACTERS = 1000, 50_000_000
 
 # What makes another prompt, so that it would not be the last request again.
 NOT_AGAIN = ("chat", "raw", "schema_in_prompt")
@@ -63,8 +63,8 @@ class History:
     """The requests of this kernel by number, from 1."""
 
     def __init__(self) -> None:
-        self._asked: deque[Asked] = deque(maxlen=KEPT)
-        self._count = 0
+        self._asked: deque[Asked] = deque()
+        self._count = self._characters = 0
 
     def __iter__(self) -> Any:
         return iter(self._asked)
@@ -73,6 +73,9 @@ class History:
         """Take in a request that is about to be asked."""
         self._count += 1
         self._asked.append(Asked(self._count, request, table))
+        self._characters += _length(request)
+        while len(self._asked) > 1 and (len(self._asked) > KEPT or self._characters > CHARACTERS):
+            self._characters -= _length(self._asked.popleft().request)
         return self._asked[-1]
 
     def request(self, number: str) -> Request:
@@ -93,6 +96,10 @@ class History:
             remedy = "Run its cell again, or name another: --last N, with the numbers of %mlxnb history."
             raise OptionError(f"Request {found.number} {more}, which --last does not do again.", remedy)
         return found.request
+
+
+def _length(request: Request) -> int:
+    return len(request.prompt or "") + sum(len(message.content) for message in request.messages)
 
 
 def again(request: Request, options: argparse.Namespace, prompt: str, schema: Schema | None = None) -> Request:

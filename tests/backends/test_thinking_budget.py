@@ -269,3 +269,17 @@ def test_a_model_that_opens_the_block_itself_is_kept_to_its_schema(
         if kind == "harmony":
             assert said.startswith(("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"))
             assert bool(result.thinking) == said.startswith("<|channel|>analysis")
+
+
+def test_a_turn_that_is_all_thinking_is_said_not_to_be_kept(own: Engine, thinker: str) -> None:
+    """Or the next one would go on from what the person asked last, and nobody would know."""
+    chat = own.chats.open("thinking")
+    asked = {"model": thinker, "backend": "torch", "max_tokens": 12}
+    note = "the conversation stays as it was, without this turn: all of it is thinking"
+    first = chat.ask("Hi", **asked)
+    assert any(each.startswith(note) for each in first.provenance.notes)
+    assert not chat.conversation.messages
+    second = chat.ask("Hi", think=3, **asked)
+    assert not any("stays as it was" in each for each in second.provenance.notes)
+    assert len(chat.conversation.turns) == 1
+    assert chat.conversation.messages[-1].content == second.text

@@ -7,6 +7,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from mlxnb.errors import MlxnbError, OptionError, PromptError
+from mlxnb.magics import history
+from mlxnb.request import Request
 from tests.magics.test_generate import value
 from tests.scripted import ScriptedBackend
 
@@ -164,3 +166,12 @@ def test_a_secret_is_not_written_into_the_notebook(
     assert "(not shown: it holds the value of SOME_API_KEY)" in shown(shell)
     value(shell, "%generate --last")
     assert script.requests[-1].messages[-1].content == "Is sk-0123456789abcdef a good key?"
+
+
+def test_the_oldest_go_where_there_are_many_or_long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "KEPT", 3)
+    monkeypatch.setattr(history, "CHARACTERS", 100)
+    asked = history.History()
+    for length, numbers in ((9, [1]), (9, [1, 2]), (9, [1, 2, 3]), (9, [2, 3, 4]), (90, [4, 5]), (200, [6]), (9, [7])):
+        asked.add(Request.of("a" * length))
+        assert [each.number for each in asked] == numbers
