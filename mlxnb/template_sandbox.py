@@ -7,6 +7,7 @@ has names that reach everything: IPython's own, and the modules that were import
 from __future__ import annotations
 
 from functools import cache
+from inspect import unwrap
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ def for_files() -> type[SandboxedEnvironment]:
 
 
 def _own(called: Any) -> bool:
-    """Whether the notebook defines it, or it is part of a value."""
+    """Whether the notebook defines it, also under a decorator from elsewhere, or it is part of a value."""
+    called = unwrap(called) if isinstance(called, FunctionType) else called
     if isinstance(called, FunctionType):
         return called.__globals__.get("__name__") in (NOTEBOOK, FORMAT)
     if isinstance(called, type):

@@ -236,6 +236,10 @@ def test_a_file_reaches_values_and_no_further(shell: InteractiveShell, here: Pat
 
 def test_a_file_has_what_templates_are_for(shell: InteractiveShell, script: ScriptedBackend, here: Path) -> None:
     cell = (
+        "from contextlib import contextmanager\nfrom functools import lru_cache\n"
+        "@contextmanager\ndef quietly():\n    yield\n"
+        "@quietly()\ndef wrapped():\n    return 'w'\n"
+        "@lru_cache\ndef cached():\n    return 'c'\n"
         "def twice(x):\n    return 2 * x\n"
         "class Point:\n    def __init__(self, x):\n        self.x = x\n    def far(self):\n        return self.x > 3\n"
         "point, table = Point(4), {'a': [1, 2]}"
@@ -244,10 +248,10 @@ def test_a_file_has_what_templates_are_for(shell: InteractiveShell, script: Scri
     (here / "ask.md").write_text(
         "{{ twice(2) }} {{ point.far() }} {{ Point(1).x }} {{ table.items() | list }} {{ table['a'] | sum }} "
         "{{ 'ab'.upper() }} {{ '{:>3}'.format(7) }} {{ '%02d' | format(3) }} {{ range(2) | list }} {{ len(table) }}"
-        "{% set ns = namespace(n=1) %}{% set ns.n = 5 %} {{ ns.n }} {{ dict(a=1).a }}"
+        "{% set ns = namespace(n=1) %}{% set ns.n = 5 %} {{ ns.n }} {{ dict(a=1).a }} {{ wrapped() }} {{ cached() }}"
     )
     value(shell, "%generate @ask.md")
-    assert said(script) == "4 True 1 [('a', [1, 2])] 3 AB   7 03 [0, 1] 1 5 1"
+    assert said(script) == "4 True 1 [('a', [1, 2])] 3 AB   7 03 [0, 1] 1 5 1 w c"
 
 
 def test_a_cell_is_the_persons_own_code(shell: InteractiveShell, script: ScriptedBackend) -> None:
