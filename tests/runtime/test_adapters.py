@@ -432,3 +432,22 @@ def test_a_conversation_that_is_shortened_loads_no_second_model(trained):
         assert [info.adapter for info in made.models()] == ["of-peft"]
     finally:
         made.close()
+
+
+@pytest.mark.parametrize("family", ["gemma2", "phi3", "qwen3", "starcoder2"])
+def test_families_with_other_layers_come_out_as_their_merged_weights(engine, checkpoint, tmp_path, family):
+    """Every linear layer, joined projections and biases among them; both libraries' adapters, on both backends."""
+    from safetensors.numpy import load_file
+
+    base = checkpoint(family)
+    weights = load_file(base / "model.safetensors")
+    names = [name for name, weight in weights.items() if weight.ndim == 2 and ("proj" in name or "fc" in name)]
+    updates = draw_updates(base, [name.removesuffix(".weight") for name in names])
+    peft, mlx = write_peft(tmp_path / "a", updates, 2.0), write_mlx(tmp_path / "b", updates, 0.5)
+    whole = merged(base, tmp_path / "merged", updates, 0.5)
+    for backend in BACKENDS:
+        asked = {"backend": backend, "max_tokens": 8, "cache": "off"}
+        expected = engine.generate("Hello", model=str(whole), **asked).tokens
+        assert engine.generate("Hello", model=str(base), **asked).tokens != expected
+        for adapter in (peft, mlx):
+            assert engine.generate("Hello", model=str(base), adapter=adapter, **asked).tokens == expected
