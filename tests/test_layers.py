@@ -14,6 +14,7 @@ LAYERS = [
         "result",
         "schema",
         "template",
+        "template_sandbox",
         "config",
         "conversation",
         "conversion",

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import GenerationError, OptionError
 from ..schema import Schema
+from .lead import Lead
 from .steering import Guide, only
 
 if TYPE_CHECKING:
@@ -28,27 +29,24 @@ KEPT = 8
 # What llguidance raises where an assertion of its own does not hold.
 PANIC = "PanicException"
 
-# Tokens in which a marker is looked for that is not written as the one token that it has.
+# Tokens at the end of a prompt in which the end of a block of thinking is looked for.
 TAIL = 12
 
 
 class Structure(Guide):
     """See Guide. It begins after the thinking: the block that the prompt opened, or one that the answer opens first."""
 
-    def __init__(self, grammar: Any, tokenizer: Tokenizer, thinking: bool, may_think: bool) -> None:
-        self._matcher, self._ends, self._decode = grammar, tokenizer.end_ids, tokenizer.decode
-        self._opens, self._closes = _ids(tokenizer)
-        self._close_text = tokenizer.markers[1] if tokenizer.markers else ""
-        self._first = thinking, may_think and not thinking and self._opens is not None
-        size = tokenizer.vocabulary.size
-        self._but_ends = ~only(sorted(self._ends), size)
+    def __init__(self, grammar: Any, tokenizer: Tokenizer, lead: Lead) -> None:
+        self._matcher, self._ends, self._lead = grammar, tokenizer.end_ids, lead
+        self._but_ends = ~only(sorted(self._ends), tokenizer.vocabulary.size)
         self._restart()
 
     def _restart(self) -> None:
         self._matcher.reset()
+        self._lead.restart()
         self._seen: list[int] = []
-        self._thinking, self._may_think = self._first
-        self._began = 0  # where in the answer the structure does, or the thinking
+        # Whether what came so far can be the structure itself: a word that may open the thinking can be both.
+        self._fits = self._lead.optional
         self._over = False
 
     @property
@@ -59,18 +57,21 @@ class Structure(Guide):
     def allowed(self, made: Sequence[int]) -> np.ndarray | None:
         """See Guide."""
         self._follow(made)
-        if self._thinking:
+        if self._lead.thinking:
             return self._but_ends
+        opening = self._lead.next()
+        if not self._fits:
+            return only(opening, max(opening) + 1)
         words = np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
-        if self._may_think:
-            words = words | only([self._opens or 0], words.size * 32)
-        return words
+        return words | only(opening, words.size * 32) if opening else words
 
     def forced(self, made: Sequence[int]) -> list[int]:
         """See Guide."""
         self._follow(made)
-        if self._over or self._thinking or self._may_think:
+        if self._over or self._lead.thinking:
             return []
+        if self._lead.next():
+            return [] if self._fits else self._lead.rest()
         return list(self._matcher.compute_ff_tokens())
 
     def drew(self, made: Sequence[int], logits: Any) -> None:
@@ -86,17 +87,19 @@ class Structure(Guide):
 
     def _take(self, token: int) -> None:
         self._seen.append(token)
-        if self._may_think and token == self._opens:
-            self._thinking, self._may_think, self._began = True, False, len(self._seen)
-        elif self._thinking:
-            tail = self._seen[max(self._began, len(self._seen) - TAIL) :]
-            self._thinking = token != self._closes and self._close_text not in self._decode(tail)
-        else:
-            self._may_think = False
-            if not self._matcher.consume_token(token):
-                reason = " ".join(self._matcher.get_error().split())[:200]
-                raise GenerationError(f"The answer cannot be kept to its schema any further: {reason}.")
-            self._over = token in self._ends or self._matcher.is_stopped()
+        if not self._lead.over:
+            before = self._lead.take(token)
+            if before:
+                self._matcher.reset()  # of a beginning that turned out to be none
+                self._fits = self._lead.over
+                return
+            if before is None and not (self._fits and self._matcher.validate_tokens([token])):
+                self._fits = False
+                return
+        if not self._matcher.consume_token(token):
+            reason = " ".join(self._matcher.get_error().split())[:200]
+            raise GenerationError(f"The answer cannot be kept to its schema any further: {reason}.")
+        self._over = token in self._ends or self._matcher.is_stopped()
 
 
 def structure_for(tokenizer: Tokenizer, request: Request, prompt: Prompt) -> Structure | None:
@@ -108,8 +111,9 @@ def structure_for(tokenizer: Tokenizer, request: Request, prompt: Prompt) -> Str
     if request.schema is None:
         return None
     grammar = _vocabulary(tokenizer, request.model).grammar(request.schema)
-    closed = tokenizer.markers is not None and tokenizer.markers[1] in tokenizer.decode(prompt.ids[-TAIL:])
-    return Structure(grammar, tokenizer, prompt.thinking, not request.raw and not closed)
+    markers = tokenizer.markers
+    closed = markers is not None and tokenizer.decode(prompt.ids[-TAIL:]).rstrip().endswith(markers[1])
+    return Structure(grammar, tokenizer, Lead(tokenizer, prompt.thinking, not request.raw and not closed))
 
 
 class _Vocabulary:
@@ -184,11 +188,3 @@ def _reason(said: str) -> str:
     """llguidance's reason on one line, without the grammar that it made of the schema, or where in that it is."""
     kept = said.split("\n   1 |")[0].split("<state>")[0].rpartition("\nerror: ")[2]
     return " ".join(kept.split()).rstrip(".")[:300]
-
-
-def _ids(tokenizer: Tokenizer) -> tuple[int | None, int | None]:
-    """The tokens that open and close the thinking, where the model marks it by one each."""
-    if tokenizer.markers is None:
-        return None, None
-    vocabulary = tokenizer.inner.get_vocab()
-    return vocabulary.get(tokenizer.markers[0]), vocabulary.get(tokenizer.markers[1])

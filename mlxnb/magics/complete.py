@@ -16,7 +16,7 @@ from .chat_line import CHAT_COMMANDS
 from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
 from .profile_options import profile_parser
-from .prompt_file import beginning_with
+from .prompt_file import beginning_with, paths
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -100,6 +100,9 @@ def uses() -> Iterable[str]:
     return USES
 
 
+# Options whose value is a folder, which is completed as a path; beside the names that they take.
+FOLDERS = {"adapter": (NONE,)}
+
 VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "model": model_names,
     "draft": lambda: [LOOKUP, *model_names()],
@@ -171,6 +174,8 @@ def _after_dash(parser: OptionParser, before: list[str], word: str) -> tuple[Ite
     action = parser.options().get(name if equals else (before or [""])[-1])
     values = VALUES.get(action.dest) if action is not None else None
     begun = value if equals else word
+    if action is not None and action.dest in FOLDERS:
+        return [*FOLDERS[action.dest], *paths(begun, folders=True)], begun
     if values is None or action is None:
         return (), begun
     if action.dest == "sweep":

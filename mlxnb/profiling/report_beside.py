@@ -73,7 +73,8 @@ class Stress:
     """Generation without a pause: bytes that each request left behind, with a 95 % interval, free blocks held by the
     allocator (as a share of what it holds), the rate's change from the first to the last third; `verdict` says leak or
     no leak, with its confidence. `decline` is the share of the rate that was lost, below 0 where it rose, with a 95 %
-    interval. `ended`: "time", "memory stopped growing", "interrupted", or the error of the request that failed.
+    interval; None of too few requests with a rate. `ended`: "time", "memory stopped growing", "interrupted", or the
+    error of the request that failed.
     """
 
     case: int

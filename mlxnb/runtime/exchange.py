@@ -115,7 +115,9 @@ class Exchange:
         terms: Terms,
         front: Front,
         last: Result | None = None,
+        keeps: bool = False,
     ) -> None:
+        self._keeps = keeps  # whether the answer is to go into a conversation that is there afterwards
         self._engine, self._request, self._terms, self._front, self._last = engine, request, terms, front, last
         self.talk = talk
         self._before: list[Result] = []
@@ -175,13 +177,14 @@ class Exchange:
 
     def _whole(self, result: Result) -> Result:
         """The Result of the turn: its last generation, with all that led to it."""
-        note, p = self._fitted.note or cut_by_server(self._last, result), result.provenance
+        own, p = self._fitted.note or cut_by_server(self._last, result), result.provenance
+        notes = [note for note in (own, unkept(result) if self._keeps else "") if note]
         return replace(
             result,
             tool_calls=(*self._calls, *result.tool_calls),
             before=tuple(self._before),
             left_out=self.talk.left_out,
-            provenance=replace(p, notes=(*p.notes, note)) if note else p,
+            provenance=replace(p, notes=(*p.notes, *notes)),
         )
 
     def _round(self, result: Result) -> None:
@@ -215,6 +218,14 @@ class Exchange:
             done = run(call, tools[call.name], arguments)
         self._front.called(done)
         return done
+
+
+def unkept(result: Result) -> str:
+    """A note where an answer that came to its end is none to go on from; empty where it is."""
+    if result.text.strip() or result.finish_reason == "interrupted":
+        return ""
+    why = "all of it is thinking: take a larger max_tokens, or think N" if result.thinking else "there is no answer"
+    return f"the conversation stays as it was, without this turn: {why}"
 
 
 def cut_by_server(last: Result | None, result: Result) -> str:

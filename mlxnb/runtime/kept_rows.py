@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 from ..cache import Journal, Journals, as_asked, model_identity, replay, row_key, run_key
 from ..config import settings
@@ -32,7 +33,7 @@ class KeptRows:
             if isinstance(request, Request) and request.cache != "off":
                 self._nth[row] = seen[request]
                 seen[request] += 1
-        self._identities: dict[str, str] = {}
+        self._identities: dict[tuple[str, str | None], str] = {}
         self._certain, self._kept_any = True, False
         self.refused: Counter[str] = Counter()  # why rows are not kept
 
@@ -111,15 +112,19 @@ class KeptRows:
         return request
 
     def _identity(self, request: Request) -> str:
-        """What the model is, by its content; by its name where it is no file of this machine."""
-        if request.model not in self._identities:
+        """What the model is, by its content and its adapter's; by its name where it is no file of this machine."""
+        own = request.model, request.adapter
+        if own not in self._identities:
             try:
                 source = resolve(request.model, download=False)
-                self._identities[request.model] = model_identity(source.path, source.revision)
+                identity = model_identity(source.path, source.revision)
+                if request.adapter is not None:
+                    identity += f" with {model_identity(Path(request.adapter))}"
+                self._identities[own] = identity
             except (MlxnbError, OSError):
-                self._identities[request.model] = f"name:{request.model} at {settings().server_url}"
+                self._identities[own] = f"name:{request.model} at {settings().server_url}"
                 self._certain = False
-        return self._identities[request.model]
+        return self._identities[own]
 
 
 def _as_kept(answer: Result) -> Result:

@@ -109,6 +109,10 @@ class _Length:
         """The tokens of each prompt."""
         return self._on_model(lambda model: [len(model.tokenizer.prompt(request).ids) for request in requests])
 
+    def thinks(self) -> bool:
+        """Whether the model marks its thinking, so that it can be kept from it."""
+        return bool(self._on_model(lambda model: model.tokenizer.markers is not None))
+
     def _summary_room(self, short: Conversation, talk: Conversation, context: int) -> int:
         """Tokens to keep free for a summary that is still to be made."""
         return summary_tokens(context) + AROUND if self._overflow == SUMMARISE and short is not talk else 0
@@ -127,7 +131,8 @@ class _Length:
             return function(model)
 
         request = self.request
-        return self._engine.call_with(request.model, now, request.backend, request.dtype, request.quantize)
+        asked = request.backend, request.dtype, request.quantize, request.adapter
+        return self._engine.call_with(request.model, now, *asked)
 
 
 def summary_tokens(context: int) -> int:
@@ -146,8 +151,10 @@ def _summary(
     for one is read in pieces.
     """
     limit, left, made = summary_tokens(context), [_said(turn) for turn in turns], list[Result]()
+    # Of a block of thinking that takes all these tokens no summary would be left.
+    request = replace(length.request, think=0 if length.thinks() else None)
     while left:
-        asks = [_asking(length.request, before, left[:count], limit) for count in range(1, len(left) + 1)]
+        asks = [_asking(request, before, left[:count], limit) for count in range(1, len(left) + 1)]
         fit = sum(tokens + limit <= context for tokens in length.counted(asks))
         if not fit and len(left[0]) < 2:
             raise PromptTooLongError(f"A context of {context} tokens holds no summary.", "Take --overflow drop.")

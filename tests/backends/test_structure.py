@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxnb.backends import local, structure
+from mlxnb.backends.lead import Lead
 from mlxnb.errors import OptionError
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
@@ -218,7 +219,8 @@ class Thinker:
 
     def __init__(self):
         vocabulary = {"<think>": 3000, "</think>": 3001}
-        self.inner = type("Inner", (), {"get_vocab": lambda self: vocabulary})()
+        ids = {"encode": lambda self, text, add_special_tokens: [vocabulary[text]]}
+        self.inner = type("Inner", (), {"get_vocab": lambda self: vocabulary, **ids})()
         self.markers, self.end_ids, self.vocabulary = ("<think>", "</think>"), TOKENIZER.end_ids, TOKENIZER.vocabulary
 
     def decode(self, ids):
@@ -236,10 +238,14 @@ def grammar(value):
     return structure._vocabulary(TOKENIZER, "pocket").grammar(Schema.of(value))
 
 
+def steered_by(tokenizer, thinking, may_open):
+    return structure.Structure(grammar(["yes", "no"]), tokenizer, Lead(tokenizer, thinking, may_open))
+
+
 def test_thinking_comes_before_the_structure():
     [yes] = TOKENIZER.inner.encode("yes", add_special_tokens=False)[:1]
     end = min(TOKENIZER.end_ids)
-    inside = structure.Structure(grammar(["yes", "no"]), Thinker(), thinking=True, may_think=True)
+    inside = steered_by(Thinker(), thinking=True, may_open=True)
     everything = allowed(inside, [])
     assert len(everything) >= 4096 - len(TOKENIZER.end_ids)
     assert end not in everything
@@ -249,21 +255,21 @@ def test_thinking_comes_before_the_structure():
     # Written out, the mark ends the thinking too.
     spelled = TOKENIZER.inner.encode("</think>", add_special_tokens=False)
     assert len(allowed(inside, [100, *spelled])) < 10
-    free = structure.Structure(grammar(["yes", "no"]), Thinker(), thinking=False, may_think=True)
+    free = steered_by(Thinker(), thinking=False, may_open=True)
     first = allowed(free, [])
     assert 3000 in first
     assert yes in first
     assert len(first) < 10
     assert allowed(free, [3000, 5]) == everything
     assert 3000 not in allowed(free, [3000, 5, 3001])
-    never = structure.Structure(grammar(["yes", "no"]), Thinker(), thinking=False, may_think=False)
+    never = steered_by(Thinker(), thinking=False, may_open=False)
     assert 3000 not in allowed(never, [])
 
 
 @given(st.data())
 def test_a_guide_may_be_asked_about_any_beginning(data):
     value = random_schema(data.draw(SEEDS))
-    guide, made = structure.Structure(grammar(value), TOKENIZER, False, False), []
+    guide, made = structure.Structure(grammar(value), TOKENIZER, Lead(TOKENIZER, False, False)), []
     sets = [allowed(guide, [])]
     for _ in range(data.draw(st.integers(0, 12))):
         made.append(data.draw(st.sampled_from(sorted(sets[-1]))))

@@ -70,6 +70,23 @@ def test_prompt_files_are_completed(shell: InteractiveShell, tmp_path: Path, mon
     assert completions(shell, "%generate @as") == {"%generate @ask.md"}
     assert completions(shell, "%generate --seed 3 @p") == {"%generate --seed 3 @prompts/"}
     assert completions(shell, "%%generate @prompts/") == {"%%generate @prompts/next.md"}
+    (here / "prompts" / ".kept").mkdir()
+    assert completions(shell, "%%generate @prompts/") == {"%%generate @prompts/next.md"}
+    assert completions(shell, "%%generate @prompts/.k") == {"%%generate @prompts/.kept/"}
+
+
+def test_the_folder_of_an_adapter_is_completed(
+    shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    (here / "adapters" / "mine").mkdir(parents=True)
+    (here / "adapters" / "notes.md").write_text("Hi")
+    monkeypatch.chdir(here)
+    for line in ("%generate --adapter", "%%generate --adapter", "%mlxnb load pocket --adapter"):
+        assert completions(shell, f"{line} ") == {f"{line} none", f"{line} adapters/"}
+        assert completions(shell, f"{line} adapters/") == {f"{line} adapters/mine/"}
+    assert completions(shell, "%generate --adapter=ad") == {"%generate --adapter=adapters/"}
+    assert completions(shell, f"%generate --adapter {tmp_path}/h") == {f"%generate --adapter {here}/"}
     assert completions(shell, "%generate --think o") == {"%generate --think on", "%generate --think off"}
     assert completions(shell, "%generate --think n") == {"%generate --think none"}
 

@@ -116,6 +116,8 @@ def test_a_cell_with_log_probabilities_shows_them(
     assert len(result.logprobs) == 6
     assert "likeliest" not in capsys.readouterr().out
     assert "likeliest" in repr(result.logprobs_view())
+    assert value(shell, "%generate --last").logprobs is not None
+    assert "likeliest" in capsys.readouterr().out
 
 
 # Comparison.
