@@ -57,7 +57,9 @@ class History:
         return iter(self._asked)
 
     def add(self, request: Request) -> Asked:
-        """Take in a request that is about to be asked."""
+        """Take in a request that is about to be asked. One that goes on with what a tool gave is a part of the last."""
+        if self._asked and request.messages and request.messages[-1].role == "tool":
+            return self._asked[-1]
         self._count += 1
         self._asked.append(Asked(self._count, request))
         return self._asked[-1]
@@ -84,8 +86,11 @@ def again(request: Request, options: argparse.Namespace, prompt: str, schema: Sc
 
     Raises:
         PromptError: the line has a prompt, or an option that belongs to one.
-        OptionError: a value outside its range.
+        OptionError: a value outside its range, or a request that offered tools.
     """
+    if request.tools:
+        names = " ".join(f"--tool {tool.name}" for tool in request.tools)
+        raise OptionError("That request offered tools, which --last does not run.", f"Ask in words, with {names}.")
     given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
     other = [name for name in NOT_AGAIN if name in given]
     if prompt.strip() or other:
