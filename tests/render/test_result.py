@@ -11,6 +11,7 @@ from mlxnb.decision import Absent
 from mlxnb.render import describe, footer_text, mimebundle
 from mlxnb.render.formats import FORMATS
 from mlxnb.render.text import RULE
+from mlxnb.result import Speculation
 
 from .allowed import CLASSES, faults
 from .hostile import ALL
@@ -41,6 +42,13 @@ def test_undefined_figures_are_left_out() -> None:
     assert "tok/s" not in footer_text(make_result("a", tokens=1))
     assert "1 token ·" in footer_text(make_result("a", tokens=1))
     assert "reused" not in footer_text(make_result(reused_tokens=0))
+
+
+def test_tokens_that_a_schema_gave_are_told_where_there_are_any() -> None:
+    given = make_result(speculation=Speculation("schema", accepted=3))
+    assert " · 3 tokens given by the schema · " in footer_text(given)
+    assert "schema" not in footer_text(make_result(speculation=Speculation("schema")))
+    assert "accepted 0 of 2 drafted" in footer_text(make_result(speculation=Speculation("lookup", proposed=2)))
 
 
 @pytest.mark.parametrize(
