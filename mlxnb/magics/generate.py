@@ -66,6 +66,7 @@ class GenerateMagics(Magics):
             prompt = prompt_file.read(options.prompt_file, names, prompt, options.no_interpolate)
         schema = schema_of(options, names)
         terms = terms_of(options, names)
+        format_of(options, self._defaults, schema)  # --format logprobs asks for them, and so comes before the request
         request = self._request(options, prompt, schema, terms)
         kind = format_of(options, self._defaults, request.schema)
         if check_several(options):
@@ -151,6 +152,7 @@ class GenerateMagics(Magics):
     def _several(self, request: Request, options: argparse.Namespace, kind: str) -> list[Answer]:
         """Ask for several answers and show them; where none came of it, the first of their errors ends the cell."""
         answers, whole = ask_several(request, options, kind)
+        self._history.add(request).came_to_several(answers)
         self._keep(answers, options.into)
         if not whole:
             kept = f"; what there is of them is in `{options.into or '_'}`" if answers else ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError, PromptError
+from ..errors import MlxnbError, OptionError, PromptError
+from ..render.numbers import plural
 from ..request import Message, Request, Sampling, option_fields
 from ..schema import Schema
 from .call import UNDONE, number, unescape
@@ -16,6 +17,7 @@ from .options import NONE
 
 if TYPE_CHECKING:
     from ..result import Result
+    from ..runtime.batch import Answer
 
 # A kernel may run for weeks: older requests go.
 KEPT = 1000
@@ -39,6 +41,13 @@ class Asked:
         self.tokens = result.generation_tokens
         self.rate = None if result.cached else result.timings.decode_rate
         self.finish = "cached" if result.cached else result.finish_reason
+
+    def came_to_several(self, answers: Sequence[Answer]) -> None:
+        """Take in what is shown of several answers: their tokens together."""
+        results = [answer for answer in answers if not isinstance(answer, MlxnbError)]
+        if results:
+            self.tokens = sum(result.generation_tokens for result in results)
+            self.finish = plural(len(results), "answer")
 
     @property
     def prompt(self) -> str:
