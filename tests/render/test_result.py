@@ -199,3 +199,8 @@ def test_plain_twin_has_no_control_characters(text: str, format: str) -> None:
         value.encode()
         assert "\x1b" not in value
     assert "\n" not in footer_text(result)
+
+
+def test_words_of_a_plain_answer_are_not_cut_in_two() -> None:
+    """JupyterLab breaks the lines of any `pre` of an output within words, unless the output says otherwise."""
+    assert "word-break:normal" in mimebundle(make_result("Some words."), "text")["text/html"]
