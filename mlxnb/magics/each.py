@@ -17,6 +17,7 @@ from .variables import value_of
 
 if TYPE_CHECKING:
     from ..render import Table
+    from ..render.cells import Cell
     from ..request import Request
     from ..runtime.map_job import MapJob
 
@@ -52,7 +53,8 @@ class Answers(list[Any]):
 
         order = sorted(range(len(self)), key=lambda row: not isinstance(self[row], MlxnbError))[:SHOWN]
         rows = [(str(self.labels[row]), _said(self[row]), _ended(self[row])) for row in order]
-        return Table(["row", "answer", "ended"], rows, caption=self.summary())
+        more = f" · {count(SHOWN)} of them below" if len(self) > SHOWN else ""
+        return Table(["row", "answer", "ended"], rows, caption=self.summary() + more)
 
     def summary(self) -> str:
         """How many rows there are, and what they came to."""
@@ -156,9 +158,11 @@ def _said(answer: Any) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
-def _ended(answer: Any) -> str:
+def _ended(answer: Any) -> Cell:
+    from ..render.cells import Dot
+
     if answer is None:
         return "not asked"
     if isinstance(answer, Result):
         return f"{answer.finish_reason}, kept" if answer.cached else answer.finish_reason
-    return type(answer).__name__
+    return Dot("error", type(answer).__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +107,11 @@ def again(request: Request, options: argparse.Namespace, prompt: str, schema: Sc
 
     Raises:
         PromptError: the line has a prompt, or an option that belongs to one.
-        OptionError: a value outside its range.
+        OptionError: a value outside its range, or a request that offered tools.
     """
+    if request.tools:
+        names = " ".join(f"--tool {tool.name}" for tool in request.tools)
+        raise OptionError("That request offered tools, which --last does not run.", f"Ask in words, with {names}.")
     given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
     other = [name for name in NOT_AGAIN if name in given]
     if prompt.strip() or other:

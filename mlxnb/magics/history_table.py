@@ -19,7 +19,7 @@ def history_table(history: History) -> Table:
     if not rows:
         return Table(["asked"], [["nothing in this kernel yet"]])
     columns = ("number", "prompt", "model", ("answer", "tokens"), ("decode", "tok/s"), "finish")
-    return Table(columns, rows, bold="prompt", caption="Asked in this kernel; %generate --last N asks again")
+    return Table(columns, rows, caption="Asked in this kernel; %generate --last N asks again")
 
 
 def _row(asked: Asked) -> tuple[int, str, str, int | None, float | None, str]:

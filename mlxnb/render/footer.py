@@ -79,7 +79,7 @@ def items(result: Result, thought: bool = False) -> list[Item]:
     if p.reused_tokens and not result.cached:
         texts.append(f"reused {count(p.reused_tokens)} of {count(p.prompt_tokens)}")
     if result.speculation is not None and not result.cached:
-        texts.append(_guessed(result.speculation))
+        texts += _guessed(result.speculation)
     return [*map(Item, texts), *map(Item, _steps(result)), *_ending(result)]
 
 
@@ -191,10 +191,10 @@ def _speeds(t: Timings) -> list[tuple[str, str]]:
     return [(name, figure) for name, figure in figures.items() if figure]
 
 
-def _guessed(s: Speculation) -> str:
+def _guessed(s: Speculation) -> list[str]:
     if s.draft == "schema":
-        return f"{plural(s.accepted, 'token')} given by the schema"
-    return f"accepted {count(s.accepted)} of {count(s.proposed)} drafted"
+        return [f"{plural(s.accepted, 'token')} given by the schema"] if s.accepted else []
+    return [f"accepted {count(s.accepted)} of {count(s.proposed)} drafted"]
 
 
 def _speculation(s: Speculation | None) -> list[tuple[str, str]]:

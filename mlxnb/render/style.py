@@ -25,7 +25,7 @@ ANSWER = """
 .mlxnb .mlxnb-answer>:first-child{margin-top:0}
 .mlxnb .mlxnb-answer>:last-child{margin-bottom:0}
 .mlxnb .mlxnb-answer a{color:var(--jp-content-link-color,var(--vscode-textLink-foreground,#3f7fd6))}
-.mlxnb pre{white-space:pre-wrap;overflow-wrap:break-word;margin:0;font-family:var(--mono);
+.mlxnb pre{white-space:pre-wrap;overflow-wrap:break-word;word-break:normal;margin:0;font-family:var(--mono);
 font-size:var(--jp-code-font-size,13px)}
 .mlxnb .mlxnb-answer table{margin:8px 0;width:auto;table-layout:auto}
 .mlxnb .mlxnb-answer :is(th,td){text-align:left;white-space:normal;max-width:none}

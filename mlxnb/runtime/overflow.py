@@ -44,8 +44,10 @@ class Fitted:
         if not turns:
             return ""
         holds = f" for the context of {self.context} tokens" if self.context else ""
-        how = "a summary stands for them" if self.conversation.summary else "the model was not given them"
-        return f"overflow: the oldest {turns} turn{'s' * (turns != 1)} left out{holds}; {how}"
+        it = "it" if turns == 1 else "them"
+        how = f"a summary stands for {it}" if self.conversation.summary else f"the model was not given {it}"
+        oldest = "turn" if turns == 1 else f"{turns} turns"
+        return f"overflow: the oldest {oldest} left out{holds}; {how}"
 
 
 def check_overflow(overflow: str) -> str:

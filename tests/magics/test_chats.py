@@ -154,6 +154,24 @@ def test_a_call_is_shown_asked_for_and_run(
 
 
 @pytest.mark.usefixtures("functions")
+def test_a_turn_with_tools_is_asked_once_and_not_again(
+    shell: InteractiveShell, script: ScriptedBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.answers = [[ROME], [ROME], ["It is fine."]]
+    value(shell, "%generate --tool weather --allow weather Weather?")
+    capsys.readouterr()
+    value(shell, "%mlxnb history")
+    shown = capsys.readouterr().out
+    assert "Weather?" in shown
+    assert "21 °C" not in shown
+    with pytest.raises(OptionError, match=r"offered tools, which --last does not run\. Ask in words, with --tool w"):
+        value(shell, "%generate --last")
+    script.answers = [["Hello."]]
+    value(shell, "%generate Hi")
+    assert value(shell, "%generate --last").text == "Hello."
+
+
+@pytest.mark.usefixtures("functions")
 def test_no_is_told_to_the_model(
     shell: InteractiveShell, script: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

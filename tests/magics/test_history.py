@@ -68,6 +68,21 @@ def test_history_lists_what_was_asked_the_newest_first(shell: InteractiveShell) 
     assert lines[4].endswith("stop")
 
 
+def test_several_answers_are_one_line(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    value(shell, "%generate What is a list?")
+    with pytest.raises(OptionError):
+        value(shell, "%generate --n 0 What is a set?")
+    value(shell, "%generate --n 2 --temperature 1 --seed 4 --quiet What is a dict?")
+    value(shell, "%generate --compare temperature=0,1 --quiet What is a tuple?")
+    lines = [line.split() for line in shown(shell).splitlines()[3:]]
+    assert [line[0] for line in lines] == ["3", "2", "1"]
+    assert lines[0][4] == "tuple?"
+    assert [line[-2:] for line in lines[:2]] == [["2", "answers"], ["2", "answers"]]
+    value(shell, "%generate --last 2 --seed 9")
+    assert script.requests[-1].messages[-1].content == "What is a dict?"
+    assert script.requests[-1].sampling.temperature == 1
+
+
 def test_what_failed_is_listed_too(shell: InteractiveShell, script: ScriptedBackend) -> None:
     script.fail_after = 0
     with pytest.raises(MlxnbError):

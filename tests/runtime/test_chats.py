@@ -319,7 +319,7 @@ def test_the_oldest_turns_are_summarised_and_that_is_counted(real: dict[str, Any
     assert all(each.generation_tokens for each in first.before)
     assert chat.conversation.summary == [each for result in results for each in result.before][-1].text.strip()
     assert chat.conversation.given()[0].content.startswith("[What was said before, in short: ")
-    assert "a summary stands for them" in " ".join(first.provenance.notes)
+    assert "a summary stands for it" in " ".join(first.provenance.notes)
     assert all(result.timings.prompt_tokens + 30 <= 1024 for result in results)
     assert len(chat) == 6
     # between two summaries the earlier turns are reused as ever
