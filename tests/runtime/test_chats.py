@@ -20,6 +20,7 @@ from mlxnb.errors import (
 from mlxnb.request import Message, Request
 from mlxnb.runtime import Engine
 from mlxnb.runtime.chats import Chat
+from mlxnb.runtime.exchange import Terms
 from tests.scripted import ScriptedBackend
 
 Scripted = tuple[Engine, ScriptedBackend]
@@ -122,6 +123,35 @@ def test_one_question_at_a_time(chat: Chat, script: ScriptedBackend) -> None:
     result = chat.ask("a", tools=[again], allow=["again"])
     assert result.tool_calls[0].error == "ConversationError: trip is being answered. Wait, or ask in a fork of it."
     assert result.text == "done"
+
+
+def test_nothing_is_changed_while_it_is_answered(chat: Chat, script: ScriptedBackend, tmp_path: Path) -> None:
+    chat.ask("first")
+    chat.save(tmp_path / "trip.json")
+
+    def meddle(how: str) -> str:
+        """Change the conversation within."""
+        return str({"undo": chat.undo, "clear": chat.clear}[how]())
+
+    script.answers = [[call("meddle", f'{{"how": "{how}"}}') for how in ("undo", "clear")], ["done"]]
+    result = chat.ask("a", tools=[meddle], allow=["meddle"])
+    assert [made.error for made in result.tool_calls] == [
+        "ConversationError: trip is being answered. Wait, or ask in a fork of it."
+    ] * 2
+    assert len(chat) == 2
+
+
+def test_what_was_answered_meanwhile_is_not_lost(chat: Chat, script: ScriptedBackend) -> None:
+    """As two threads do that take the conversation at one time, and ask one after the other."""
+    script.answers = [["One."], ["Two."]]
+    late = chat.conversation.asked("b", "S")
+    chat.ask("a")
+    with pytest.raises(ConversationError, match="trip has changed meanwhile"):
+        chat.take(late, Request.of(late.given()), Terms())
+    assert [text for _, text in said(chat)] == ["a", "One."]
+    after = chat.conversation.asked("b", "S")  # another system message is no other conversation
+    chat.take(after, Request.of(after.given()), Terms())
+    assert [text for _, text in said(chat)] == ["S", "a", "One.", "b", "Two."]
 
 
 def test_a_call_is_run_and_its_result_goes_back(chat: Chat, script: ScriptedBackend) -> None:
