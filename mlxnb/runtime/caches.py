@@ -58,6 +58,15 @@ NO_STATES = "the model of the last question keeps no KV states here"
 ASK_FIRST = "ask something, then pin it"
 
 
+def as_kept(result: Result) -> Result:
+    """A Result without what tells of its run alone, and without what it was parsed into: that may be anything, and is
+    parsed anew when the Result is found.
+    """
+    p = result.provenance
+    notes = tuple(note for note in p.notes if not note.startswith(OF_THE_RUN))
+    return replace(result, parsed=None, provenance=replace(p, notes=notes))
+
+
 @dataclass(frozen=True, slots=True)
 class CacheStats:
     """Counts since the engine began, what is held now, and where. Sizes in bytes.
@@ -210,10 +219,7 @@ class Caches:
         """Keep a finished answer, if it may be kept."""
         key = self._key(model, job)
         if key is not None:
-            p = result.provenance
-            notes = tuple(note for note in p.notes if not note.startswith(OF_THE_RUN))
-            # What it was parsed into may be anything; it is parsed anew when it is found.
-            self._results.put(key, replace(result, parsed=None, provenance=replace(p, notes=notes)))
+            self._results.put(key, as_kept(result))
 
     def relieve(self, model: Any, job: Job, memory_free: Callable[[], int | None]) -> None:
         """Where a request would leave too little memory, drop what waits to be written, then shrink; both are said.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 import pytest
 
 from mlxnb.errors import OptionError, PromptTooLongError
+from mlxnb.request import Request
 from mlxnb.result import Result
 from mlxnb.runtime import Engine, kept_rows
+from mlxnb.runtime.caches import OF_THE_RUN
+from tests.adapters import draw_updates, write_mlx
 from tests.echo import EchoBackend
+from tests.tiny import Maker
 
 BACKENDS = ("torch", "mlx")
 ASKED = ["Hello", "What is a list in Python?", "Bye", "Hello", "How do I read a file?", "Count to three."]
@@ -127,6 +132,64 @@ def test_a_changed_model_is_another_run(made: Callable[..., Engine], monkeypatch
     list(engine.map("{{ row }}", ["a"], temperature=1.0))
     monkeypatch.setattr(kept_rows, "model_identity", lambda path, revision: "files:other")
     assert engine.map("{{ row }}", ["a"], temperature=1.0).kept == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_adapter_that_was_trained_on_is_another_run(
+    made: Callable[..., Engine], checkpoint: Maker, tmp_path: Path, backend: str
+) -> None:
+    pytest.importorskip("mlx.core" if backend == "mlx" else "torch")
+    base, names = checkpoint("llama"), [f"model.layers.{i}.mlp.up_proj" for i in (0, 2)]
+    adapter = write_mlx(tmp_path / "growing", draw_updates(base, names), 4.0)
+    options: dict[str, Any] = {"model": str(base), "backend": backend, "max_tokens": 12}
+
+    def answers(**more: Any) -> tuple[int, list[Any]]:
+        job = made().map("{{ row }}", ASKED[:3], **options, **more)
+        return job.kept, [one.tokens for one in job]
+
+    _, plain = answers()
+    first = answers(adapter=adapter)
+    assert first[0] == 0
+    assert first[1] != plain
+    assert answers(adapter=adapter) == (3, first[1])
+    shutil.rmtree(adapter)
+    write_mlx(adapter, draw_updates(base, names, seed=9), 4.0)
+    later = answers(adapter=adapter)
+    assert later[0] == 0
+    assert later[1] not in (first[1], plain)
+
+
+def test_rows_that_differ_in_what_decides_nothing_are_each_kept(made: Callable[..., Engine]) -> None:
+    """Two that ask the same with another keep_alive are two rows, and not one that is found twice."""
+    echo = EchoBackend()
+    asked = [Request.of("a", temperature=1.0, keep_alive=seconds) for seconds in (5, 9)]
+    engine = made({"scripted": echo})
+    assert len(list(engine.map(lambda row: row, asked[:1]))) == 1
+    again = engine.map(lambda row: row, asked)
+    assert again.kept == 1
+    assert len(list(again)) == len(echo.requests) == 2
+
+
+def test_no_note_of_an_earlier_run_comes_with_its_rows(made: Callable[..., Engine]) -> None:
+    pytest.importorskip("torch")
+    options: dict[str, Any] = {"backend": "torch", "max_tokens": 3, "draft": "lookup"}
+    [first] = made().map("{{ row }}", ["Hello"], **options)
+    assert any(note.startswith("not batched: ") for note in first.provenance.notes)
+    [again] = made().map("{{ row }}", ["Hello"], **options)
+    assert again.cached
+    assert not any(note.startswith(OF_THE_RUN) for note in again.provenance.notes)
+
+
+def test_the_timings_of_the_run_that_computed_a_row_stay(made: Callable[..., Engine]) -> None:
+    """Also where the row had its answer from the cache of answers when it was kept."""
+    pytest.importorskip("torch")
+    options: dict[str, Any] = {"backend": "torch", "max_tokens": 8}
+    computed = made().generate("Hello", **options)
+    [found] = made().map("{{ row }}", ["Hello"], **options)
+    [again] = made().map("{{ row }}", ["Hello"], **options)
+    assert found.cached
+    assert again.cached
+    assert again.original == found.original == computed.timings
 
 
 def test_rows_that_cannot_be_forgotten_are_said(made: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
