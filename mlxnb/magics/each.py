@@ -96,6 +96,9 @@ class TableCell:
             raise OptionError("--no-interpolate would ask the same for every row.", "Leave it out, or the prompt.")
         source = value_of(options.each, names, "--each")
         self._rows = rows_of(source, f"--each {options.each}")
+        if self._rows.spent and not self._rows.cells:  # else the answers of an earlier cell would go for nothing
+            raise OptionError(f"--each {options.each} gave no row.", "It was gone through before: make it anew.")
+        self._each = options.each
         self._prompt: Callable[[Any], str] = RowTemplate(body, names) if body.strip() else text_of
         self._into = options.into
         self._column = Column(self._into, source, self._rows.labels, names, push) if self._into else None
@@ -134,7 +137,8 @@ class TableCell:
         """How an interrupted cell ends."""
         where = f"the answers so far are in `{self._into or '_'}`"
         total = plural(len(self._rows.cells), "row")
-        then = " Run the cell again to go on from there." if self._resumes else ""
+        anew = f"Make {self._each} anew, and run the cell" if self._rows.spent else "Run the cell"
+        then = f" {anew} again to go on from there." if self._resumes else ""
         return f"stopped after {count(self._answered)} of {total}; {where}.{then}"
 
     def _settle(self, job: MapJob) -> None:

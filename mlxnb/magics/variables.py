@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import OptionError
 from ..runtime.rows import kind_of
 
-FRAMES = ("pandas.DataFrame", "polars.DataFrame", "polars.LazyFrame")
+FRAMES = ("pandas.DataFrame", "polars.DataFrame")
 PART = re.compile(r"\.([^\W\d]\w*)|\[([^\]]*)\]")
 SLICE = re.compile(r"(-?\d+)?:(-?\d+)?")
 TAKES = "It takes a variable's name, df.column, 'df[\"a column\"]' or rows[:10]. Give anything else a name first."
@@ -71,6 +71,8 @@ def _key(text: str) -> Key:
 
 
 def _step(value: Any, key: Key, said: str, option: str) -> Any:
+    if kind_of(value) == "polars.LazyFrame":
+        raise OptionError(f"{option}: {said} is a LazyFrame.", "Give what its collect() gives.")
     if isinstance(key, str) and kind_of(value) in FRAMES:
         columns = list(value.columns)
         if key not in columns:
