@@ -9,7 +9,12 @@ from ..render.cells import Dot
 from ..render.numbers import count
 from ..runtime.caches import CacheStats
 
-KINDS = {"results": "finished answers", "memory": "KV states in memory", "disk": "KV states on disk"}
+KINDS = {
+    "results": "finished answers",
+    "rows": "rows of tables",
+    "memory": "KV states in memory",
+    "disk": "KV states on disk",
+}
 NAMELESS = "not known"
 NOTE = (
     "Since the engine began. A prefix is a hit from 16 reused tokens or half of the prompt on; what a miss reuses is "
@@ -68,7 +73,10 @@ def _by_model(stats: CacheStats) -> Table:
         (model or NAMELESS, *(figure for place in KINDS for figure in (held[place].entries, held[place].bytes / 1e6)))
         for model, held in stats.models.items()
     ]
-    columns = ("model", *(column for name in ("answers", "in memory", "on disk") for column in (name, ("size", "MB"))))
+    columns = (
+        "model",
+        *(column for name in ("answers", "rows", "in memory", "on disk") for column in (name, ("size", "MB"))),
+    )
     return Table(columns, rows, bold="model", caption="The same by model")
 
 
@@ -96,6 +104,7 @@ def where_table(stats: CacheStats) -> Table:
     """Where it all lies."""
     rows = [
         ("finished answers", str(stats.folder / "results.sqlite")),
+        ("rows of tables", str(stats.folder / "rows")),
         ("KV states", str(stats.folder / "prefixes")),
         ("compiled kernels", str(stats.folder / "emulator")),
         ("kernel measurements", str(stats.folder / "kernels")),

@@ -71,7 +71,7 @@ def as_kept(result: Result) -> Result:
 class CacheStats:
     """Counts since the engine began, what is held now, and where. Sizes in bytes.
 
-    `results` and `prefixes` are by model. Each place by its name ("results", "memory", "disk"): `held` what is there
+    `results` and `prefixes` are by model. Each place by its name ("results", "rows", "memory", "disk"): `held` what is there
     (None where that cannot be told now), `limits` what it may take, `evictions`. `models` is what is there by model and
     place, under the empty string what is of a model that nobody knows the name of. `pins` are all that are kept, also
     for models that are not loaded or gone; `history` the last lookups.
@@ -122,6 +122,7 @@ class Caches:
         answers, on_disk = self._results.usage(), self._disk.usage_by_model()
         places: dict[str, dict[str, Usage]] = {
             "results": answers or {},
+            "rows": self.journals.usage(),
             "memory": self._in_memory,
             "disk": {model: Usage(*counted) for model, counted in on_disk.items()},
         }
@@ -137,7 +138,12 @@ class Caches:
                 model: {place: by_model.get(model, Usage()) for place, by_model in places.items()}
                 for model in sorted({model for by_model in places.values() for model in by_model})
             },
-            limits={"results": self._results.limit, "memory": self._budget(), "disk": self._disk.limit},
+            limits={
+                "results": self._results.limit,
+                "rows": self.journals.limit,
+                "memory": self._budget(),
+                "disk": self._disk.limit,
+            },
             evictions={
                 "results": sum(tally.evictions for tally in results.values()),
                 "memory": sum(tally.evictions for tally in prefixes.values()),

@@ -79,7 +79,7 @@ class Outcome:
         )
 
     def so_far(self) -> Result:
-        """The Result of an answer that ended too early, whatever of it can be told: it may be the telling that failed."""
+        """The Result of an answer that ended too early, as far as it can be told: it may be the telling that failed."""
         try:
             return self.result()
         except Exception:  # noqa: BLE001 - an edge: whoever waits for the job has to hear of its end

@@ -30,6 +30,6 @@ def parsed(result: Result, request: Request) -> Result:
     except ValueError as err:
         reason = str(err).rstrip(".")
         raise GenerationError(f"The answer does not keep to its schema: {reason}.", REMEDY, result) from None
-    except Exception as err:  # noqa: BLE001 - an edge: the schema's class is the user's own code, and may raise anything
+    except Exception as err:  # the schema's class is a person's own code, and may raise anything
         what = getattr(request.schema.type, "__name__", "its schema")
         raise GenerationError(f"{what} failed to take the answer: {in_words(err)}.", REMEDY, result) from err

@@ -94,7 +94,8 @@ def _gone_through(value: Iterable[Any], what: str) -> list[Any]:
         raise
     except Exception as err:  # a person's own generator, which may raise anything
         remedy = "Mend it, and make it anew: what it gave is gone from it." if isinstance(value, Iterator) else TAKES
-        raise OptionError(f"{what} failed after {len(cells)} row{'s' * (len(cells) != 1)}: {in_words(err)}.", remedy) from err
+        after = f"{len(cells)} row{'s' * (len(cells) != 1)}"
+        raise OptionError(f"{what} failed after {after}: {in_words(err)}.", remedy) from err
     return cells
 
 

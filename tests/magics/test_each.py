@@ -143,7 +143,7 @@ def test_a_generator_is_gone_through_once(shell: InteractiveShell, echo: EchoBac
     assert taken == [0, 1, 2, 3, 4]
     assert [one.text for one in shell.user_ns["got"]] == [f"<row {number}>" for number in range(5)]
     # The same cell again has no rows left to ask for, and must not put nothing in the answers' place.
-    with pytest.raises(OptionError, match="--each rows gave no row. It was gone through before: make it anew."):
+    with pytest.raises(OptionError, match=r"--each rows gave no row\. It was gone through before: make it anew"):
         run(shell, "%%generate --each rows --into got\n")
     assert len(shell.user_ns["got"]) == 5
     assert run(shell, "%%generate --each rows --into got\n", rows=rows()).kept == 5

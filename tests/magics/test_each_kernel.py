@@ -88,7 +88,8 @@ def test_an_interrupted_generator_has_to_be_made_anew(journals: Path) -> None:
         assert int(kernel.run("print(sum(one is not None for one in got.texts))").printed) == there
         kernel.run("rows = iter(list(df.question))")
         assert kernel.run(cell).reply["status"] == "ok"
-        assert kernel.run("print(got.kept, got.texts == [f'<Say {q}>' for q in df.question])").printed == f"{there} True\n"
+        check = "print(got.kept, got.texts == [f'<Say {q}>' for q in df.question])"
+        assert kernel.run(check).printed == f"{there} True\n"
 
 
 def test_without_the_cache_an_interrupt_promises_nothing(journals: Path) -> None:

@@ -439,6 +439,8 @@ def test_what_is_held_is_told_by_model(engine, backend, checkpoint):
     ask(engine, f"{DOCUMENT}\n\nWhat does deque do?", backend)
     ask(engine, QUESTION, backend)
     ask(engine, DOCUMENT, backend, model=other)
+    for model in ("pocket", other):
+        list(engine.map("{{ row }}", [QUESTION], backend=backend, model=model, max_tokens=2, temperature=1.0))
     engine.cache.flush()
     said = stats(engine)
     assert list(said.models) == sorted(["pocket", other])

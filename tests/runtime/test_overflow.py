@@ -119,5 +119,3 @@ def test_a_summary_that_was_cut_says_so_and_one_that_was_interrupted_is_none(eng
     assert note.endswith("a summary stands for them, which was cut at its token limit")
     with pytest.raises(GenerationError, match="The summary of the oldest turns was interrupted"):
         fitted(engine, long, request, SUMMARISE, lambda _: replace(whole, finish_reason="interrupted"))
-
-

@@ -92,9 +92,13 @@ def test_a_row_whose_result_cannot_be_made_is_alone_in_it(
 ) -> None:
     pytest.importorskip(BACKENDS[backend])
     made = batch_run.Outcome.ended
-    monkeypatch.setattr(
-        batch_run.Outcome, "ended", lambda self: made(self) if "sqrt" in self._job.request.messages[0].content else 1 / 0
-    )
+
+    def ended(self: Any) -> Any:
+        if self._job.request.messages[0].content == "Hello":
+            raise ZeroDivisionError("division by zero")
+        return made(self)
+
+    monkeypatch.setattr(batch_run.Outcome, "ended", ended)
     prompts = ["What does sqrt do?", "Hello", "And what does math.sqrt do?"]
     batch = engine.submit_batch(prompts, backend=backend, max_tokens=12)
     assert batch.wait(120)
