@@ -71,10 +71,10 @@ def as_kept(result: Result) -> Result:
 class CacheStats:
     """Counts since the engine began, what is held now, and where. Sizes in bytes.
 
-    `results` and `prefixes` are by model. Each place by its name ("results", "rows", "memory", "disk"): `held` what is there
-    (None where that cannot be told now), `limits` what it may take, `evictions`. `models` is what is there by model and
-    place, under the empty string what is of a model that nobody knows the name of. `pins` are all that are kept, also
-    for models that are not loaded or gone; `history` the last lookups.
+    `results` and `prefixes` are by model. Each place by its name ("results", "rows", "memory", "disk"): `held` what is
+    there (None where that cannot be told now), `limits` what it may take, `evictions`. `models` is what is there by
+    model and place, under the empty string what is of a model that nobody knows the name of. `pins` are all that are
+    kept, also for models that are not loaded or gone; `history` the last lookups.
     """
 
     results: dict[str, Tally]
