@@ -87,7 +87,7 @@ class TableCell:
     def __init__(
         self, options: argparse.Namespace, body: str, names: dict[str, Any], push: Callable[[Any], object]
     ) -> None:
-        if options.chat:
+        if options.chat is not None:
             raise OptionError("--chat goes on with one conversation, and --each asks for many rows.", "Leave out one.")
         for name, flag in ALONE.items():
             if getattr(options, name) is not None:

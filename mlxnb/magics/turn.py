@@ -28,6 +28,8 @@ def terms_of(options: argparse.Namespace, names: Mapping[str, Any]) -> Terms:
     from ..runtime.exchange import ERROR, ROUNDS, ROUNDS_TAKES, Terms
     from ..toolbox import named
 
+    if options.chat is not None and not options.chat.strip():
+        raise OptionError(f"--chat is {options.chat!r}.", "It takes a conversation's name, such as trip.")
     if options.overflow is not None and not options.chat:
         raise OptionError("--overflow says nothing without a conversation.", "Give --chat too.")
     if options.rounds is not None and not options.tool:

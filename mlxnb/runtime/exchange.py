@@ -156,9 +156,16 @@ class Exchange:
         try:
             return self._front.answer(replace(self._request, messages=self.talk.given()), self._finish)
         except PromptTooLongError as err:
-            if terms.overflow != ERROR or len(self.talk.turns) < 2:
-                raise
-            raise PromptTooLongError(err.message, f"{err.remedy} {REMEDY}") from err
+            more = REMEDY if terms.overflow == ERROR and len(self.talk.turns) > 1 else ""
+            raise PromptTooLongError(err.message, " ".join(filter(None, [err.remedy, self._largest(), more]))) from err
+
+    def _largest(self) -> str:
+        """What to say of the functions of this turn where the prompt became too long; empty where none was called."""
+        told = [message for message in self.talk.turns[-1] if message.role == "tool"]
+        if not told:
+            return ""
+        most = max(told, key=lambda message: len(message.content))
+        return f"{most.name} gave back {len(most.content):,} characters, which are in it: have it give back less."
 
     def _summarise(self, request: Request) -> Result:
         return self._front.answer(request, lambda result: None)

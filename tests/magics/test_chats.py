@@ -218,6 +218,8 @@ def test_rounds_end_in_the_cell_too(shell: InteractiveShell, script: ScriptedBac
         ("--tool weather --rounds few Hi", OptionError, "rounds is 'few'."),
         ("--rounds 2 Hi", OptionError, "--rounds says nothing without a tool."),
         ("--allow weather Hi", OptionError, "weather is allowed, and is no tool here. Offer it too: --tool weather."),
+        ("--chat= Hi", OptionError, "--chat is ''. It takes a conversation's name, such as trip."),
+        ("--chat='{{ \" \" }}' Hi", OptionError, "--chat is ' '."),
         ("--overflow drop Hi", OptionError, "--overflow says nothing without a conversation."),
         ("--chat --overflow cut Hi", OptionError, "overflow is 'cut'. It takes error, drop, summarise."),
     ],
