@@ -52,7 +52,8 @@ class Answers(list[Any]):
 
         order = sorted(range(len(self)), key=lambda row: not isinstance(self[row], MlxnbError))[:SHOWN]
         rows = [(str(self.labels[row]), _said(self[row]), _ended(self[row])) for row in order]
-        return Table(["row", "answer", "ended"], rows, caption=self.summary())
+        shown = f" · {len(rows)} of them here" if len(rows) < len(self) else ""
+        return Table(["row", "answer", "ended"], rows, caption=f"{self.summary()}{shown}")
 
     def summary(self) -> str:
         """How many rows there are, and what they came to."""

@@ -108,6 +108,7 @@ def _ending(result: Result) -> list[Item]:
     why = one_row(next((note for note in p.notes if note.startswith("overflow: ")), ""))
     if why:
         ends.append(Item(f"{plural(result.left_out, 'turn')} left out" if result.left_out else "turns left out", why))
+    ends += [Item("no turn", one_row(note)) for note in p.notes if note.startswith("conversation: ")]
     refused = [rejected for rejected in p.passed_over if not isinstance(rejected, Absent)]
     if refused:
         ends.append(Item("fallback", "\n".join(one_row(str(rejected)) for rejected in refused)))

@@ -182,13 +182,15 @@ class Exchange:
 
     def _whole(self, result: Result) -> Result:
         """The Result of the turn: its last generation, with all that led to it."""
-        note, p = self._fitted.note or cut_by_server(self._last, result), result.provenance
+        p, told = result.provenance, [self._fitted.note or cut_by_server(self._last, result)]
+        if not result.text.strip() and not result.tool_calls and result.finish_reason != "interrupted":
+            told.append("conversation: there is no answer, so that the turn is not kept")
         return replace(
             result,
             tool_calls=(*self._calls, *result.tool_calls),
             before=tuple(self._before),
             left_out=self.talk.left_out,
-            provenance=replace(p, notes=(*p.notes, note)) if note else p,
+            provenance=replace(p, notes=(*p.notes, *filter(None, told))),
         )
 
     def _round(self, result: Result) -> None:

@@ -86,6 +86,20 @@ def test_conversations_are_listed_shown_and_changed(
     assert len(mlxnb.engine().chats["saved"]) == 3
 
 
+def test_a_turn_without_an_answer_says_that_it_is_not_kept(
+    shell: InteractiveShell, script: ScriptedBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a model that used up its tokens in thinking: what it would go on from is not what the cell shows."""
+    script.thinking, script.pieces = ["Hm, ", "well."], [" "]
+    value(shell, "%generate --chat=thought Hi")
+    assert capsys.readouterr().out.rstrip().endswith("· no turn")
+    assert "thought" not in list(mlxnb.engine().chats)
+    script.pieces = ["Hello."]
+    value(shell, "%generate --chat=thought Hi")
+    assert "no turn" not in capsys.readouterr().out
+    assert len(mlxnb.chat("thought")) == 1
+
+
 def test_what_was_said_is_no_code_in_the_page(shell: InteractiveShell, script: ScriptedBackend) -> None:
     from mlxnb.render.chats import WholeChat
 

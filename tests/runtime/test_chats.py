@@ -103,7 +103,8 @@ def test_what_fails_or_is_empty_leaves_it_as_it_was(chat: Chat, script: Scripted
     chat.ask("a")
     before = chat.conversation
     script.answers = [["  "], ["no", "pe"], ["fine"]]
-    chat.ask("empty")
+    notes = chat.ask("empty").provenance.notes
+    assert notes == ("conversation: there is no answer, so that the turn is not kept",)
     assert chat.conversation is before
     script.fail_after = 1
     with pytest.raises(GenerationError):

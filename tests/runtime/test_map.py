@@ -18,7 +18,7 @@ from mlxnb.runtime import Engine, kept_rows
 from mlxnb.runtime.caches import OF_THE_RUN
 from tests.adapters import draw_updates, write_mlx
 from tests.echo import EchoBackend
-from tests.tiny import Maker
+from tests.tiny import Maker, make_thinker
 
 BACKENDS = ("torch", "mlx")
 ASKED = ["Hello", "What is a list in Python?", "Bye", "Hello", "How do I read a file?", "Count to three."]
@@ -78,6 +78,61 @@ def test_kept_answers_are_parsed_anew(made: Callable[..., Engine]) -> None:
     assert again.kept == 3
     assert [one.parsed for one in again] == first
     assert set(first) <= {"yes", "no"}
+
+
+@dataclasses.dataclass
+class Named:
+    name: str
+    fine: bool
+
+
+HOWS: dict[str, dict[str, Any]] = {
+    "schema": {"schema": Named},
+    "schema and log-probabilities": {"schema": ["yes", "no"], "logprobs": 3},
+    "drawn, with log-probabilities": {"logprobs": 2, "temperature": 1.0, "seed": 3},
+    "thinking": {"think": 5},
+    "thinking, then a choice": {"think": 5, "schema": ["yes", "no"], "logprobs": 2},
+    "a draft": {"draft": "lookup", "schema": Named},
+}
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random model whose template opens a block of thinking."""
+    return make_thinker(tmp_path_factory.mktemp("thinker"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("how", HOWS)
+def test_all_that_an_answer_can_have_is_the_same_in_a_table_and_comes_back(
+    made: Callable[..., Engine], thinker: str, how: str, backend: str
+) -> None:
+    pytest.importorskip("mlx.core" if backend == "mlx" else "torch")
+    pytest.importorskip("llguidance")
+    options: dict[str, Any] = {"backend": backend, "max_tokens": 40, "dtype": "float32", **HOWS[how]}
+    if "think" in options:
+        options["model"] = thinker
+    rows = ["a list", "a tuple"]
+    together = list(made().map("What is {{ row }}?", rows, **options))
+    for row, one in zip(rows, together, strict=True):
+        alone = made().generate(f"What is {row}?", cache="off", **options)
+        assert isinstance(one, Result)
+        assert said(one) == said(alone)
+        assert bool(one.thinking) == ("think" in options)
+        assert one.parsed is not None or "schema" not in options
+        assert (one.logprobs is None) == (alone.logprobs is None) == ("logprobs" not in options)
+        for here, there in zip(one.logprobs or (), alone.logprobs or (), strict=True):
+            assert here.logprob == pytest.approx(there.logprob, abs=1e-3)
+    again = made().map("What is {{ row }}?", rows, **options)
+    assert again.kept == 2
+    for one, kept in zip(together, again, strict=True):
+        assert isinstance(one, Result)
+        assert isinstance(kept, Result)
+        assert (said(kept), kept.logprobs) == (said(one), one.logprobs)
+
+
+def said(result: Result) -> tuple[Any, ...]:
+    return result.text, result.thinking, result.tokens, result.parsed, result.finish_reason
 
 
 def test_leaving_the_loop_keeps_what_is_finished(made: Callable[..., Engine]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from mlxnb.backends.tokenizer import Tokenizer
 from mlxnb.conversation import Conversation
 from mlxnb.errors import GenerationError, PromptTooLongError
 from mlxnb.request import Message, Request, Sampling
@@ -18,7 +17,7 @@ from mlxnb.runtime.overflow import DROP, OF_THE_MODEL, SUMMARISE, fitted
 from mlxnb.schema import Schema
 from mlxnb.tools import Tool
 from tests.adapters import draw_updates, write_peft
-from tests.tiny import Maker, rope, save
+from tests.tiny import Maker, make_thinker
 
 BACKENDS = {"torch": "torch", "mlx": "mlx.core"}
 LONG = "Tell me of everything that there is between heaven and earth, and leave nothing out. " * 4
@@ -50,14 +49,7 @@ def test_every_option_has_its_place() -> None:
 @pytest.fixture(scope="module")
 def thinker(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A random model whose template opens a block of thinking, which it would never close."""
-    more = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": 4104}
-    path = save("LlamaConfig", more, tmp_path_factory.mktemp("thinker"), seed=3)
-    tokenizer = Tokenizer(path)
-    tokenizer.inner.add_tokens(["<think>", "</think>"], special_tokens=True)
-    turns = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    tokenizer.inner.chat_template = turns + "<|im_start|>assistant\n<think>"
-    tokenizer.inner.save_pretrained(path)
-    return str(path)
+    return make_thinker(tmp_path_factory.mktemp("thinker"))
 
 
 @pytest.mark.parametrize("name", SPOILING)
