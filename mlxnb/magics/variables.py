@@ -102,7 +102,7 @@ def rowlike(names: Mapping[str, Any]) -> list[str]:
 def columns_of(names: Mapping[str, Any], begun: str) -> list[str]:
     """`df.x` for each column, or key, of the variable that is begun with its dot, where it is a name."""
     name, dot, _ = begun.rpartition(".")
-    held = names.get(name) if dot else None
+    held: Any = names.get(name) if dot else None
     columns = list(held.columns) if kind_of(held) in FRAMES else held if isinstance(held, Mapping) else ()
     return [f"{name}.{column}" for column in columns if isinstance(column, str) and column.isidentifier()]
 
@@ -111,7 +111,7 @@ def notebook_names() -> dict[str, Any]:
     """The variables of the notebook that a person made."""
     from IPython import get_ipython
 
-    shell = get_ipython()  # type: ignore[no-untyped-call]
+    shell = get_ipython()
     names = {} if shell is None else shell.user_ns
     return {name: value for name, value in names.items() if not name.startswith("_") and name not in OF_IPYTHON}
 
