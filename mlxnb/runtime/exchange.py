@@ -142,7 +142,9 @@ class Exchange:
                 self._round(latest)
         raise GenerationError(
             f"The model called tools for {self._terms.rounds} rounds and has no answer yet.",
-            "Allow more with --rounds N, or say in the prompt when to stop.",
+            "Raise --max-tokens: its calls are cut."
+            if latest.finish_reason == "length"
+            else "Allow more with --rounds N, or say in the prompt when to stop.",
             self._whole(latest) if latest else None,
         )
 
@@ -195,7 +197,7 @@ class Exchange:
 
     def _round(self, result: Result) -> None:
         """Run what the model called, as far as that is allowed, and tell it what came back."""
-        called = [self._called(self._named(call, i)) for i, call in enumerate(result.tool_calls, 1)]
+        called = [self._called(self._named(call, i)) for i, call in enumerate(_uncut(result), 1)]
         plain = tuple(replace(call, output=None, error="") for call in called)
         answers = [Message("tool", call.answer, name=call.name, call_id=call.id) for call in called]
         self.talk = self.talk.grown([Message("assistant", result.text, plain), *answers])
@@ -224,6 +226,15 @@ class Exchange:
             done = run(call, tools[call.name], arguments)
         self._front.called(done)
         return done
+
+
+def _uncut(result: Result) -> list[ToolCall]:
+    """The calls of a generation. Of one that was cut the last may lack arguments that were to come, and is not run."""
+    calls = list(result.tool_calls)
+    if result.finish_reason == "length":
+        limit = result.provenance.max_tokens
+        calls[-1] = replace(calls[-1], error=f"the call was cut, for an answer may have {limit} tokens: be brief")
+    return calls
 
 
 def cut_by_server(last: Result | None, result: Result) -> str:

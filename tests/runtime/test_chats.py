@@ -235,6 +235,30 @@ def test_rounds_end(chat: Chat, script: ScriptedBackend) -> None:
     assert len(chat) == 0
 
 
+@pytest.mark.parametrize("last", [2, 9])
+def test_a_call_that_was_cut_is_not_run(chat: Chat, script: ScriptedBackend, last: int) -> None:
+    """It may read as a whole one, and lack arguments that were to come."""
+    ran: list[tuple[str, bool]] = []
+
+    def remove(path: str, really: bool = True) -> str:
+        """Remove."""
+        ran.append((path, really))
+        return "gone"
+
+    whole = "<tool_call><function=remove><parameter=path>a</parameter><parameter=really>false</parameter></function>"
+    cut = "<tool_call><function=remove><parameter=path>b</parameter>", "<parameter=really>false</parameter>"
+    script.answers = [[f"{whole}</tool_call>", *cut], ["Well."]]
+    result = chat.ask("Tidy up", tools=[remove], allow=[remove], max_tokens=last)
+    assert ran == [("a", False)] if last == 2 else [("a", False), ("b", False)]
+    assert [each.error for each in result.tool_calls][1:] == (
+        ["the call was cut, for an answer may have 2 tokens: be brief"] if last == 2 else [""]
+    )
+    script.answers, script.pieces = [], list(cut)
+    with pytest.raises(GenerationError, match="Raise --max-tokens: its calls are cut"):
+        chat.ask("Tidy up", tools=[remove], allow=[remove], max_tokens=1, rounds=2)
+    assert len(ran) == (1 if last == 2 else 2)
+
+
 def test_without_a_conversation_calls_are_told_and_not_run(scripted: Scripted) -> None:
     engine, script = scripted
     script.answers = [["See: ", call()]]
