@@ -210,7 +210,7 @@ class Caches:
     def find(self, model: Any, job: Job, load_time: float = 0.0) -> Result | None:
         """The finished answer to a job's request, if there is one and it may be used."""
         key = self._key(model, job)
-        if key is None or self._awaited(model, job):
+        if key is None or job.fresh or self._awaited(model, job):
             return None
         found, name, tokens = self._results.get(key), job.request.model, len(model.prompt(job.request).ids)
         if found is None:

@@ -140,12 +140,12 @@ class Exchange:
                 return result
             if left:
                 self._round(latest)
+        assert latest is not None
+        cut = latest.finish_reason == "length"
         raise GenerationError(
             f"The model called tools for {self._terms.rounds} rounds and has no answer yet.",
-            "Raise --max-tokens: its calls are cut."
-            if latest.finish_reason == "length"
-            else "Allow more with --rounds N, or say in the prompt when to stop.",
-            self._whole(latest) if latest else None,
+            "Raise --max-tokens: its call is cut." if cut else "Allow more with --rounds N, or say when to stop.",
+            self._whole(latest),
         )
 
     def _answer(self) -> Result:

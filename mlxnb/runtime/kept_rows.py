@@ -33,8 +33,9 @@ class KeptRows:
         self._nth: dict[int, int] = {}
         for row, request in enumerate(asked):
             if isinstance(request, Request) and request.cache != "off":
-                self._nth[row] = seen[deciding(request)]
-                seen[deciding(request)] += 1
+                same = deciding(request)
+                self._nth[row] = seen[same]
+                seen[same] += 1
         self._identities: dict[tuple[str, str | None], str] = {}  # by the names of a model and its adapter
         self._certain, self._kept_any = True, False
         self.refused: Counter[str] = Counter()  # why rows are not kept

@@ -254,7 +254,7 @@ def test_a_call_that_was_cut_is_not_run(chat: Chat, script: ScriptedBackend, las
         ["the call was cut, for an answer may have 2 tokens: be brief"] if last == 2 else [""]
     )
     script.answers, script.pieces = [], list(cut)
-    with pytest.raises(GenerationError, match="Raise --max-tokens: its calls are cut"):
+    with pytest.raises(GenerationError, match="Raise --max-tokens: its call is cut"):
         chat.ask("Tidy up", tools=[remove], allow=[remove], max_tokens=1, rounds=2)
     assert len(ran) == (1 if last == 2 else 2)
 

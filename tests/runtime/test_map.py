@@ -247,6 +247,20 @@ def test_the_timings_of_the_run_that_computed_a_row_stay(made: Callable[..., Eng
     assert again.original == found.original == computed.timings
 
 
+def test_fresh_rows_are_computed_also_where_their_answers_are_kept(made: Callable[..., Engine]) -> None:
+    """Answers that repeat are kept twice: as rows, and in the cache of answers."""
+    pytest.importorskip("torch")
+    options: dict[str, Any] = {"backend": "torch", "max_tokens": 8}
+    first = list(made().map("{{ row }}", ASKED[:3], **options))
+    anew = list(made().map("{{ row }}", ASKED[:3], fresh=True, **options))
+    assert [one.cached for one in anew] == [False] * 3
+    assert [one.tokens for one in anew] == [one.tokens for one in first]
+    again = made().map("{{ row }}", ASKED[:3], **options)
+    assert again.kept == 3
+    assert [one.original for one in again] == [one.timings for one in anew]
+    assert made().generate(ASKED[0], **options).original == anew[0].timings  # and the cache has the later one
+
+
 def test_rows_that_cannot_be_forgotten_are_said(made: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
     engine = made({"scripted": EchoBackend()})
     assert [str(one) for one in engine.map("{{ row }}", ["a"], fresh=True)] == ["<a>"]
