@@ -13,7 +13,7 @@ from ..runtime.row_template import RowTemplate, text_of
 from ..runtime.rows import rows_of
 from .column import Column
 from .follow import GRACE
-from .variables import value_of
+from .variables import path_of, value_of
 
 if TYPE_CHECKING:
     from ..render import Table
@@ -95,6 +95,9 @@ class TableCell:
                 raise OptionError(f"{flag} asks one thing, and --each asks of every row.", "Leave out one.")
         if options.no_interpolate and body.strip():
             raise OptionError("--no-interpolate would ask the same for every row.", "Leave it out, or the prompt.")
+        if options.into and path_of(options.into, "--into") == path_of(options.each, "--each"):
+            remedy = "Take another name: after an interrupt there would be nothing to go on from."
+            raise OptionError(f"--into {options.into} would put the answers over the rows that --each asks.", remedy)
         source = value_of(options.each, names, "--each")
         self._rows = rows_of(source, f"--each {options.each}")
         if self._rows.spent and not self._rows.cells:  # else the answers of an earlier cell would go for nothing

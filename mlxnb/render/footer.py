@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SEPARATOR = " · "
 
+# How the note of a conversation begins whose context cut the answer.
+FULL = "context full: "
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -99,7 +102,9 @@ def _ending(result: Result) -> list[Item]:
     if result.finish_reason == "interrupted":
         ends = [Item("interrupted", "Generation was stopped before the model ended its turn.")]
     elif result.finish_reason == "length":
+        full = next((note for note in p.notes if note.startswith(FULL)), "")
         ends = [Item("cut", f"The answer was cut at {plural(result.generation_tokens, 'token')}: {_more(result)}.")]
+        ends += [Item("context full", one_row(full))] if full else []
     else:
         ends = [Item(result.finish_reason)]
     if result.cached:

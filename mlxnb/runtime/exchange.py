@@ -13,7 +13,7 @@ from ..request import Message, Request, check_option
 from ..result import Result
 from ..toolbox import Function, checked, run
 from ..tools import ToolCall
-from .overflow import ERROR, REMEDY, Fitted, check_overflow, fitted
+from .overflow import CHOICE, ERROR, Fitted, check_overflow, fitted
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -158,7 +158,7 @@ class Exchange:
         try:
             return self._front.answer(replace(self._request, messages=self.talk.given()), self._finish)
         except PromptTooLongError as err:
-            more = REMEDY if terms.overflow == ERROR and len(self.talk.turns) > 1 else ""
+            more = f"Or {CHOICE}." if terms.overflow == ERROR and len(self.talk.turns) > 1 else ""
             raise PromptTooLongError(err.message, " ".join(filter(None, [err.remedy, self._largest(), more]))) from err
 
     def _largest(self) -> str:
@@ -187,6 +187,9 @@ class Exchange:
         p, told = result.provenance, [self._fitted.note or cut_by_server(self._last, result)]
         if not result.text.strip() and not result.tool_calls and result.finish_reason != "interrupted":
             told.append("conversation: there is no answer, so that the turn is not kept")
+        full = result.finish_reason == "length" and result.generation_tokens < p.max_tokens and p.backend != "server"
+        if full and self._terms.overflow == ERROR and len(self.talk.turns) > 1:
+            told.append(f"context full: the answer was cut; {CHOICE}")
         return replace(
             result,
             tool_calls=(*self._calls, *result.tool_calls),

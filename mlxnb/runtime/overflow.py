@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ERROR, DROP, SUMMARISE = "error", "drop", "summarise"
 OVERFLOWS = (ERROR, DROP, SUMMARISE)
-REMEDY = "Or leave out the oldest turns with --overflow drop, or have them summarised with --overflow summarise."
+CHOICE = "leave out the oldest turns with --overflow drop, or have them summarised with --overflow summarise"
 
 # Tokens that a summary may have: at most so many, and such a part of the context. Those around it come on top.
 MOST, PART, AROUND = 256, 8, 32

@@ -200,6 +200,17 @@ def test_what_is_allowed_on_the_line_is_not_asked_for(
 
 
 @pytest.mark.usefixtures("functions")
+def test_a_function_may_be_offered_by_another_name_than_its_own(
+    shell: InteractiveShell, script: ScriptedBackend
+) -> None:
+    value(shell, "forecast = weather")
+    script.answers = [[ROME], ["Fine."]]
+    result = value(shell, "%generate --tool forecast --allow forecast Weather?")
+    assert (result.text, len(shell.user_ns["ran"])) == ("Fine.", 1)
+    assert [tool.name for tool in script.requests[0].tools] == ["weather"]
+
+
+@pytest.mark.usefixtures("functions")
 def test_where_nobody_can_be_asked_the_cell_says_what_to_pass(shell: InteractiveShell, script: ScriptedBackend) -> None:
     script.answers = [[ROME]]
     with pytest.raises(OptionError) as caught:  # pytest gives no stdin to read

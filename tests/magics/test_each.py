@@ -99,8 +99,8 @@ def test_a_prompt_takes_several_columns_and_variables(shell: InteractiveShell, e
 @pytest.mark.parametrize("index", [[3, 3, 3], ["b", "a", "b"], [2, 0, 1], [None, 1.5, None]])
 def test_rows_of_the_frame_itself_go_by_position(shell: InteractiveShell, echo: EchoBackend, index: list[Any]) -> None:
     df = frame(q=["one", "two", "three"], index=index)
-    answers = run(shell, "%%generate --each df.q --into df.q\n", df=df)
-    assert texts(df.q) == ["<one>", "<two>", "<three>"]
+    answers = run(shell, "%%generate --each df.q --into df.answer\n", df=df)
+    assert texts(df.answer) == ["<one>", "<two>", "<three>"]
     assert str(list(answers.labels)) == str(list(df.index))  # NaN is not NaN
 
 
@@ -283,6 +283,9 @@ BAD = {
     "--each df.q --into nope.x\n": "--into names 'nope'",
     "--each df.q --into number.x\n": "number is a int, which takes no column",
     "--each df.q --into df.x.y\n": "--into is 'df.x.y'",
+    "--each df.q --into df.q\n": "--into df.q would put the answers over the rows that --each asks",
+    "--each df.q --into df[q]\n": "--into df[q] would put the answers over the rows",
+    "--each rows --into rows\n": "--into rows would put the answers over the rows",
     "--each df.q --into class\n": "'class' is no name for a variable",
     "--each rows --into df.x\n": "3 rows would go beside 2 of df",
     "--each rows --into pf.x\n": "3 rows would go beside 1 of pf",

@@ -17,6 +17,7 @@ from mlxnb.errors import (
     OptionError,
     PromptTooLongError,
 )
+from mlxnb.render.footer import footer_text
 from mlxnb.request import Message, Request
 from mlxnb.runtime import Engine
 from mlxnb.runtime.chats import Chat
@@ -343,6 +344,27 @@ def test_a_context_that_overflows_is_an_error_that_offers_the_choice(real: dict[
     assert "Shorten it by at least " in message
     assert "--overflow drop" in message
     assert "--overflow summarise" in message
+
+
+def test_an_answer_that_the_context_cuts_offers_the_choice_too(real: dict[str, Any]) -> None:
+    engine = real.pop("engine")
+    chat = engine.chats.open("nearly")
+    chat.ask("Hi", max_tokens=8, **real)
+
+    def tokens(text: str) -> int:
+        request = Request.of(chat.conversation.asked(text).given())
+        return int(engine.call_with("pocket", lambda model: len(model.tokenizer.prompt(request).ids)))
+
+    nearly = next(text for text in (LONG * 3 + "and on " * more for more in range(400)) if tokens(text) > 1014)
+    result = chat.ask(nearly, max_tokens=500, **real)
+    assert result.finish_reason == "length"
+    note = "context full: the answer was cut; leave out the oldest turns with --overflow drop, or "
+    assert any(told.startswith(note) for told in result.provenance.notes)
+    assert footer_text(result).endswith(" · cut · context full")
+    chat.undo()
+    dropped = chat.ask(nearly, max_tokens=500, overflow="drop", **real)
+    assert dropped.left_out == 1
+    assert not any(told.startswith("context full") for told in dropped.provenance.notes)
 
 
 def test_the_oldest_turns_are_dropped_and_it_is_said(real: dict[str, Any]) -> None:
