@@ -72,7 +72,7 @@ def _held(stats: CacheStats) -> Table:
 
 def _places(stats: CacheStats) -> list[str]:
     """Where something may be held; the rows of tables only where some are."""
-    return [place for place in KINDS if place != "rows" or (rows := stats.held.get(place)) and rows.entries]
+    return [place for place in KINDS if place != "rows" or ((rows := stats.held.get(place)) and rows.entries)]
 
 
 def _by_model(stats: CacheStats) -> Table:
