@@ -174,11 +174,14 @@ def as_jobs(
     """
     if isinstance(prompts, str | bytes | Mapping | Request) or not isinstance(prompts, Iterable):
         raise OptionError(f"prompts is a {type(prompts).__name__}.", "Give a list of prompts; one alone to `generate`.")
-    stop = options.get("stop")
-    if isinstance(stop, Iterable) and not isinstance(stop, str):
-        options = {**options, "stop": tuple(stop)}  # it may be a generator, which only the first prompt would have
+    options = for_many(options)
     check(Request.of("an option that is wrong is wrong for all", **options))
     return [_part(prompt, options, job) for prompt in prompts]
+
+
+def for_many(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that every prompt can be asked with: of a generator only the first would have anything."""
+    return {name: tuple(value) if isinstance(value, Iterator) else value for name, value in options.items()}
 
 
 def _part(prompt: Any, options: Mapping[str, Any], job: Callable[[Request], Job]) -> Job | MlxnbError:

@@ -16,8 +16,10 @@ from mlxnb.request import Request
 from mlxnb.result import Result
 from mlxnb.runtime import Engine, kept_rows
 from mlxnb.runtime.caches import OF_THE_RUN
+from mlxnb.runtime.map_job import MapJob
 from tests.adapters import draw_updates, write_mlx
 from tests.echo import EchoBackend
+from tests.scripted import ScriptedBackend
 from tests.tiny import Maker, make_thinker
 
 BACKENDS = ("torch", "mlx")
@@ -245,6 +247,24 @@ def test_the_timings_of_the_run_that_computed_a_row_stay(made: Callable[..., Eng
     assert found.cached
     assert again.cached
     assert again.original == found.original == computed.timings
+
+
+def test_calls_come_back_too_and_options_may_be_generators(made: Callable[..., Engine]) -> None:
+    def weather(city: str) -> str:
+        """Tell the weather."""
+        return "fine"
+
+    call = '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
+
+    def asked() -> MapJob:
+        options: dict[str, Any] = {"tools": iter([weather]), "stop": iter(["never"]), "temperature": 1.0}
+        return made({"scripted": ScriptedBackend([call])}).map("{{ row }}", ["a", "b"], **options)
+
+    first = [one.tool_calls for one in asked()]
+    assert [[each.written() for each in calls] for calls in first] == [['weather(city="Rome")']] * 2
+    again = asked()
+    assert again.kept == 2
+    assert [one.tool_calls for one in again] == first
 
 
 def test_fresh_rows_are_computed_also_where_their_answers_are_kept(made: Callable[..., Engine]) -> None:
