@@ -18,6 +18,7 @@ SEPARATOR = " · "
 
 # How the note of a conversation begins whose context cut the answer.
 FULL = "context full: "
+UNKEPT = "the conversation stays as it was"  # the same of one whose turn came to nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def _ending(result: Result) -> list[Item]:
     why = one_row(next((note for note in p.notes if note.startswith("overflow: ")), ""))
     if why:
         ends.append(Item(f"{plural(result.left_out, 'turn')} left out" if result.left_out else "turns left out", why))
-    ends += [Item("no turn", one_row(note)) for note in p.notes if note.startswith("conversation: ")]
+    ends += [Item("no turn", one_row(note)) for note in p.notes if note.startswith(UNKEPT)]
     refused = [rejected for rejected in p.passed_over if not isinstance(rejected, Absent)]
     if refused:
         ends.append(Item("fallback", "\n".join(one_row(str(rejected)) for rejected in refused)))

@@ -79,7 +79,8 @@ class Chat:
             engine = self._chats.engine
             goes_on = talk.system == self.conversation.system and not terms.tools
             last = self.last if goes_on and self.last is not None and not self.last.tool_calls else None
-            exchange = Exchange(engine, talk, request, terms, front or Silent(engine), last)
+            keeps = self._chats.holds(self)
+            exchange = Exchange(engine, talk, request, terms, front or Silent(engine), last, keeps)
             result = exchange.run()
             # One that was interrupted or is empty leaves the conversation as it was.
             if result.finish_reason != "interrupted" and result.text.strip():
@@ -165,6 +166,10 @@ class Chats:
         if not isinstance(name, str) or not name.strip():
             raise OptionError(f"A conversation's name is {name!r}.", "It takes a word, such as trip.")
         return self._held.setdefault(name, Chat(self, name))
+
+    def holds(self, chat: Chat) -> bool:
+        """Whether a conversation is one of these, and not one that nobody can go on with."""
+        return self._held.get(chat.name) is chat
 
     def __getitem__(self, name: str) -> Chat:
         """A conversation that has begun.

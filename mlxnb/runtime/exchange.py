@@ -115,6 +115,7 @@ class Exchange:
         terms: Terms,
         front: Front,
         last: Result | None = None,
+        keeps: bool = False,
     ) -> None:
         self._engine, self._request, self._terms, self._front, self._last = engine, request, terms, front, last
         self.talk = talk
@@ -122,6 +123,7 @@ class Exchange:
         self._calls: list[ToolCall] = []
         self._verdicts: dict[str, bool] = dict.fromkeys(terms.allowed, True)
         self._fitted = Fitted(talk)
+        self._keeps = keeps  # whether the answer is to go into a conversation that is there afterwards
         self._latest: Result | None = None  # as it was generated
 
     def run(self) -> Result:
@@ -185,8 +187,7 @@ class Exchange:
     def _whole(self, result: Result) -> Result:
         """The Result of the turn: its last generation, with all that led to it."""
         p, told = result.provenance, [self._fitted.note or cut_by_server(self._last, result)]
-        if not result.text.strip() and not result.tool_calls and result.finish_reason != "interrupted":
-            told.append("conversation: there is no answer, so that the turn is not kept")
+        told += [unkept(result)] if self._keeps and not result.tool_calls else []
         full = result.finish_reason == "length" and result.generation_tokens < p.max_tokens and p.backend != "server"
         if full and self._terms.overflow == ERROR and len(self.talk.turns) > 1:
             told.append(f"context full: the answer was cut; {CHOICE}")
@@ -229,6 +230,14 @@ class Exchange:
             done = run(call, tools[call.name], arguments)
         self._front.called(done)
         return done
+
+
+def unkept(result: Result) -> str:
+    """A note where an answer that came to its end is none to go on from; empty where it is."""
+    if result.text.strip() or result.finish_reason == "interrupted":
+        return ""
+    why = "all of it is thinking: take a larger max_tokens, or think N" if result.thinking else "there is no answer"
+    return f"the conversation stays as it was, without this turn: {why}"
 
 
 def _uncut(result: Result) -> list[ToolCall]:

@@ -93,6 +93,9 @@ def test_a_turn_without_an_answer_says_that_it_is_not_kept(
     script.thinking, script.pieces = ["Hm, ", "well."], [" "]
     value(shell, "%generate --chat=thought Hi")
     assert capsys.readouterr().out.rstrip().endswith("· no turn")
+    value(shell, "%generate --chat=thought --quiet --into thought Hi")
+    [note] = shell.user_ns["thought"].provenance.notes
+    assert note.endswith("without this turn: all of it is thinking: take a larger max_tokens, or think N")
     assert "thought" not in list(mlxnb.engine().chats)
     script.pieces = ["Hello."]
     value(shell, "%generate --chat=thought Hi")

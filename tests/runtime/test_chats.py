@@ -105,7 +105,7 @@ def test_what_fails_or_is_empty_leaves_it_as_it_was(chat: Chat, script: Scripted
     before = chat.conversation
     script.answers = [["  "], ["no", "pe"], ["fine"]]
     notes = chat.ask("empty").provenance.notes
-    assert notes == ("conversation: there is no answer, so that the turn is not kept",)
+    assert notes == ("the conversation stays as it was, without this turn: there is no answer",)
     assert chat.conversation is before
     script.fail_after = 1
     with pytest.raises(GenerationError):
