@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
@@ -17,6 +19,7 @@ from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
 from .profile_options import profile_parser
 from .prompt_file import beginning_with, paths
+from .variables import columns_of, notebook_names, rowlike
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -87,10 +90,28 @@ def _listed(values: Iterable[str], given: str, before: str = "") -> list[str]:
 
 
 def chat_names() -> list[str]:
-    """The conversations."""
+    """The conversations, in quotes where a name is more than a word."""
     from .. import engine
 
-    return list(engine().chats)
+    return [name if len(name.split()) == 1 else f'"{name}"' for name in engine().chats]
+
+
+def places_of_rows(begun: str) -> Iterable[str]:
+    """What `--each` takes: variables that hold rows, and the columns of one that is begun with its dot."""
+    names = notebook_names()
+    return columns_of(names, begun) or rowlike(names)
+
+
+def places_of_answers(begun: str) -> Iterable[str]:
+    """What `--into` takes: variables that are data, and the columns of a frame that is begun with its dot."""
+    names = notebook_names()
+    data = [name for name, value in names.items() if not (callable(value) or isinstance(value, ModuleType))]
+    return columns_of(names, begun) or data
+
+
+def functions(begun: str) -> Iterable[str]:
+    """What `--tool` and `--allow` take: the notebook's functions."""
+    return [name for name, value in notebook_names().items() if inspect.isroutine(value)]
 
 
 def uses() -> Iterable[str]:
@@ -124,6 +145,15 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "sweep": fields_to_sweep,
     "stress": lambda: ("settled",),
     "slo": lambda: ("ttft=", "tpot=", "total="),
+}
+
+
+# What is in the notebook, by what is begun of it.
+NAMES: dict[str, Callable[[str], Iterable[str]]] = {
+    "each": places_of_rows,
+    "into": places_of_answers,
+    "tool": functions,
+    "allow": functions,
 }
 
 
@@ -172,10 +202,12 @@ def _after_dash(parser: OptionParser, before: list[str], word: str) -> tuple[Ite
     if word.startswith("-") and not equals:
         return parser.options(), word
     action = parser.options().get(name if equals else (before or [""])[-1])
-    values = VALUES.get(action.dest) if action is not None else None
     begun = value if equals else word
     if action is not None and action.dest in FOLDERS:
         return [*FOLDERS[action.dest], *paths(begun, folders=True)], begun
+    if action is not None and action.dest in NAMES:
+        return NAMES[action.dest](begun), begun
+    values = VALUES.get(action.dest) if action is not None else None
     if values is None or action is None:
         return (), begun
     if action.dest == "sweep":

@@ -188,7 +188,8 @@ class GenerateMagics(Magics):
         place.finish(result)
         self._keep(result, options.into)
         count = plural(result.generation_tokens, "token")
-        return interrupted(f"stopped after {count}; the partial answer is in `{options.into or '_'}`.")
+        talk = f" The conversation {options.chat} is as it was." if options.chat else ""
+        return interrupted(f"stopped after {count}; the partial answer is in `{options.into or '_'}`.{talk}")
 
     def _settle(self, result: Result, options: argparse.Namespace) -> None:
         """Put a finished answer where it belongs."""

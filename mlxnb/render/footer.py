@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 SEPARATOR = " · "
 
+# How the note of a conversation begins whose context cut the answer.
+FULL = "context full: "
+UNKEPT = "the conversation stays as it was"  # the same of one whose turn came to nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -99,7 +103,9 @@ def _ending(result: Result) -> list[Item]:
     if result.finish_reason == "interrupted":
         ends = [Item("interrupted", "Generation was stopped before the model ended its turn.")]
     elif result.finish_reason == "length":
+        full = next((note for note in p.notes if note.startswith(FULL)), "")
         ends = [Item("cut", f"The answer was cut at {plural(result.generation_tokens, 'token')}: {_more(result)}.")]
+        ends += [Item("context full", one_row(full))] if full else []
     else:
         ends = [Item(result.finish_reason)]
     if result.cached:
@@ -108,6 +114,7 @@ def _ending(result: Result) -> list[Item]:
     why = one_row(next((note for note in p.notes if note.startswith("overflow: ")), ""))
     if why:
         ends.append(Item(f"{plural(result.left_out, 'turn')} left out" if result.left_out else "turns left out", why))
+    ends += [Item("no turn", one_row(note)) for note in p.notes if note.startswith(UNKEPT)]
     refused = [rejected for rejected in p.passed_over if not isinstance(rejected, Absent)]
     if refused:
         ends.append(Item("fallback", "\n".join(one_row(str(rejected)) for rejected in refused)))

@@ -168,18 +168,17 @@ class Answering:
                 assert outcome.loaded is not None
                 self.cache.remember(outcome.loaded.model, job)
                 return
+            result, error = outcome.ended()
+            whole = error is None
+            job.finish(result, error)
         except Cancelled:
-            job.finish(outcome.result())
+            job.finish(outcome.so_far())
         except MlxnbError as err:
             clear(err)
             job.finish(None, ended_by(err, job, outcome))
         except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
             clear(err)
             job.finish(None, ended_by(err, job, outcome))
-        else:
-            result, error = outcome.ended()
-            whole = error is None
-            job.finish(result, error)
         finally:
             self.jobs.remove(job)
             job.watch.draft = job.watch.steering = job.watch.logprobs = None  # whoever keeps the job keeps no model

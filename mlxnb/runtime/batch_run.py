@@ -247,9 +247,13 @@ class BatchRun:
         self._leave([live for live, _ in over])
         for live, whole in over:
             if live.job.state != "done":
-                result, error = live.outcome.ended()
-                live.job.finish(result, error)
-                self._ended(live.job, live.outcome, whole and error is None)
+                self._settle(live, whole)
+
+    def _settle(self, live: Live, whole: bool) -> None:
+        with self._edge(live.job, live.outcome):
+            result, error = live.outcome.ended()
+            live.job.finish(result, error)
+            self._ended(live.job, live.outcome, whole and error is None)
 
     def _fed(self, live: Live, member: Member, token: int) -> bool:
         """Whether the row goes on after its next token."""
@@ -320,7 +324,7 @@ class BatchRun:
             yield
         except Cancelled:
             job.watch.finish_reason = "interrupted"
-            job.finish(outcome.result())
+            job.finish(outcome.so_far())
         except MlxnbError as err:
             let_go(err)
             if self._goes_on(job, outcome, err):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -69,12 +70,12 @@ class Chat:
         """Ask what `talk` ends with, which is `conversation.asked(…)`, with the options of `request`. For fronts.
 
         Raises:
-            ConversationError: it is being asked at this moment.
+            ConversationError: it is being asked at this moment, or was changed since `talk` was made of it.
             MlxnbError: what a turn raises.
         """
-        if not self._lock.acquire(blocking=False):
-            raise ConversationError(f"{self.name} is being answered.", "Wait, or ask in a fork of it.")
-        try:
+        with self._alone():
+            if not talk.follows(self.conversation):
+                raise ConversationError(f"{self.name} has changed meanwhile.", "Ask again.")
             engine = self._chats.engine
             goes_on = talk.system == self.conversation.system and not terms.tools
             last = self.last if goes_on and self.last is not None and not self.last.tool_calls else None
@@ -85,16 +86,15 @@ class Chat:
             if result.finish_reason != "interrupted" and result.text.strip():
                 self.conversation, self.last = exchange.talk.by(request.model), result
             return result
-        finally:
-            self._lock.release()
 
     def undo(self) -> None:
         """Forget the last turn.
 
         Raises:
-            ConversationError: there is none.
+            ConversationError: there is none, or it is being asked at this moment.
         """
-        self.conversation, self.last = self.conversation.undone(), None
+        with self._alone():
+            self.conversation, self.last = self.conversation.undone(), None
 
     def fork(self, name: str, turn: int | None = None) -> Chat:
         """Another conversation that begins with the first `turn` turns of this one, all of them where that is None.
@@ -114,8 +114,30 @@ class Chat:
         return save(self.conversation, path)
 
     def clear(self) -> None:
-        """Forget all of it."""
-        self.conversation, self.last = Conversation(), None
+        """Forget all of it.
+
+        Raises:
+            ConversationError: it is being asked at this moment.
+        """
+        self.become(Conversation())
+
+    def become(self, conversation: Conversation) -> None:
+        """Go on with another conversation in the place of this one.
+
+        Raises:
+            ConversationError: it is being asked at this moment.
+        """
+        with self._alone():
+            self.conversation, self.last = conversation, None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise ConversationError(f"{self.name} is being answered.", "Wait, or ask in a fork of it.")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def __len__(self) -> int:
         """Its turns."""
@@ -177,7 +199,7 @@ class Chats:
         chat = self.open(name)
         if chat.conversation.messages:
             raise ConversationError(f"There is a conversation {name!r}.", "Take another name, or clear that one.")
-        chat.conversation = conversation
+        chat.become(conversation)
         return chat
 
     def load(self, name: str, path: str | Path) -> Chat:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,42 @@ def test_conversations_and_what_to_do_with_them(shell: InteractiveShell) -> None
     assert completions(shell, "%mlxnb chat trip fork new --tu") == {"%mlxnb chat trip fork new --turn"}
     assert completions(shell, "%%generate --chat tr") == {"%%generate --chat trip"}
     assert completions(shell, "%%generate --overflow su") == {"%%generate --overflow summarise"}
+
+
+def test_what_is_in_the_notebook_is_completed(shell: InteractiveShell) -> None:
+    pandas = pytest.importorskip("pandas")
+
+    def weather(city: str) -> str:
+        return city
+
+    def walk() -> Iterator[str]:
+        yield "a"
+
+    frame = pandas.DataFrame({"question": ["a"], "quality": [1], "two words": [2], 3: [4]})
+    shell.user_ns.update(zframe=frame, zfacts={"a": "x"}, zfew=["a"], zfirst=walk(), zfond="text", zforecast=weather)
+    assert completions(shell, "%%generate --each zf") == {
+        f"%%generate --each {name}" for name in ("zframe", "zfacts", "zfew", "zfirst")
+    }
+    columns = {f"%%generate --each zframe.{name}" for name in ("question", "quality")}
+    assert completions(shell, "%%generate --each zframe.") == columns
+    assert completions(shell, "%%generate --each=zframe.que") == {"%%generate --each=zframe.question"}
+    assert completions(shell, "%%generate --each zfacts.") == {"%%generate --each zfacts.a"}
+    into = "%%generate --each zframe.question --into "
+    assert {f"{into}{name}" for name in ("zframe", "zfond", "zfew")} <= completions(shell, into)
+    assert completions(shell, f"{into}zframe.qua") == {f"{into}zframe.quality"}
+    assert completions(shell, "%%generate --tool zf") == {"%%generate --tool zforecast"}
+    assert completions(shell, "%%generate --tool zforecast --allow zf") == {
+        "%%generate --tool zforecast --allow zforecast"
+    }
+    listed = completions(shell, "%%generate --each ") | completions(shell, "%%generate --tool ")
+    assert not {line for line in listed if line.split()[-1].startswith(("_", "In", "Out", "exit", "get_ipython"))}
+
+
+def test_a_conversation_of_several_words_is_in_quotes(shell: InteractiveShell) -> None:
+    mlxnb.engine().chats.open("my trip").ask("Hi", backend="scripted")
+    assert completions(shell, '%%generate --chat "my') == {'%%generate --chat "my trip"'}
+    shell.run_cell('%%generate --chat "my trip" --backend scripted\nAnd then?').raise_error()
+    assert len(mlxnb.chat("my trip")) == 2
 
 
 def test_the_ways_of_an_overflow_are_those_of_the_engine() -> None:
