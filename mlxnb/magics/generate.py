@@ -22,7 +22,7 @@ from .line import read_line
 from .options import generate_parser
 from .place import Place
 from .schema_option import schema_of
-from .several import ask_several, check_several
+from .several import Several, check_several
 from .shown import Shown
 from .turn import CellFront, terms_of
 
@@ -71,10 +71,10 @@ class GenerateMagics(Magics):
         if options.logprobs is None and request.logprobs is not None:
             options.logprobs = str(request.logprobs)  # of the request that --last asks again, which was shown so
         kind = format_of(options, self._defaults, request.schema)
-        several = check_several(options)
+        several = Several.of(request, options) if check_several(options) else None
         asked = self._history.add(request)
-        if several:
-            return self._several(request, options, kind, asked)
+        if several is not None:
+            return self._several(several, options, kind, asked)
         if options.chat or terms.tools:
             talk = talk_of(options, prompt, self._defaults, self._chats, schema)
             result = self._converse(request, talk, options, kind, terms, asked)
@@ -163,9 +163,9 @@ class GenerateMagics(Magics):
         self._shown.add(shown)
         return shown
 
-    def _several(self, request: Request, options: argparse.Namespace, kind: str, asked: Asked) -> list[Answer]:
+    def _several(self, several: Several, options: argparse.Namespace, kind: str, asked: Asked) -> list[Answer]:
         """Ask for several answers and show them; where none came of it, the first of their errors ends the cell."""
-        answers, whole = ask_several(request, options, kind)
+        answers, whole = several.ask(options, kind)
         asked.came_to_several(answers)
         self._keep(answers, options.into)
         if not whole:
