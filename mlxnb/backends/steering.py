@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import GenerationError
+from ..errors import GenerationError, MlxnbError
+from .panics import as_error, is_panic
 
 # Up to so many logits one mask over all of them is cheapest on a CPU: torch takes one thread for it.
 SMALL = 32768
@@ -37,7 +38,7 @@ class Guide:
         return None
 
     def forced(self, made: Sequence[int]) -> list[int]:
-        """The tokens that come next in any case, as far as that is known; a wrong one costs time and nothing else."""
+        """The tokens that come next in any case, as far as that is known: each the only one that is allowed then."""
         return []
 
     def drew(self, made: Sequence[int], logits: Any) -> None:
@@ -60,21 +61,40 @@ class Steering:
     def __init__(self, guides: Sequence[Guide], start: int) -> None:
         self.guides = tuple(guides)
         self._start = start
+        self._failed: Exception | None = None
 
     @property
     def over(self) -> bool:
-        """Whether one of them says that the answer is complete."""
-        return any(guide.over for guide in self.guides)
+        """Whether one of them says that the answer is complete, or failed."""
+        return self._failed is not None or any(guide.over for guide in self.guides)
 
-    def before(self, logits: Any, history: list[int]) -> Any:
-        """The logits of the next position with those of tokens that may not come at minus infinity.
+    def check(self) -> None:
+        """Called where a token is taken. What fails while a token is drawn is kept until then: rows of a batch are
+        drawn together, and it is the end of one of them alone.
 
         Raises:
-            GenerationError: no token at all may come.
+            GenerationError: no token at all may follow, or a guide cannot go on.
         """
+        if self._failed is not None:
+            raise self._failed
+
+    def _keep(self, err: BaseException) -> None:
+        if isinstance(err, MlxnbError):
+            self._failed = err
+        elif is_panic(err):
+            self._failed = as_error(err)
+        else:
+            raise err
+
+    def before(self, logits: Any, history: list[int]) -> Any:
+        """The logits of the next position with those of tokens that may not come at minus infinity."""
         if self.over:  # asked ahead, for a token that nobody is going to see
             return logits
-        words = self.allowed(history)
+        try:
+            words = self.allowed(history)
+        except BaseException as err:  # noqa: BLE001 - what is none of ours is raised again
+            self._keep(err)
+            return logits
         return logits if words is None else masked(logits, words)
 
     def allowed(self, history: list[int]) -> np.ndarray | None:
@@ -90,18 +110,31 @@ class Steering:
 
     def forced(self, history: list[int]) -> list[int]:
         """The tokens that come next in any case, see Guide.forced."""
+        if self.over:
+            return []
         made = history[self._start :]
-        return next((found for guide in self.guides if (found := guide.forced(made))), [])
+        try:
+            found = [forced for guide in self.guides if (forced := guide.forced(made))]
+        except BaseException as err:  # noqa: BLE001 - as in `before`
+            self._keep(err)
+            return []
+        return found[0] if len({each[0] for each in found}) == 1 else []  # of two that differ `before` tells
 
     def drew(self, logits: Any, history: list[int], token: int) -> None:
         """`token` was drawn after `history`; `logits` are the model's own, as `before` got them."""
         made = [*history[self._start :], token]
-        for guide in self.guides:
-            guide.drew(made, logits)
+        try:
+            for guide in self.guides:
+                guide.drew(made, logits)
+        except BaseException as err:  # noqa: BLE001 - as in `before`
+            self._keep(err)
 
 
 class Steered:
-    """A Draw that is steered. Never simply the likeliest token of all; see TorchDecoder."""
+    """A Draw that is steered. Never simply the likeliest token of all; see TorchDecoder.
+
+    A token that comes in any case is not drawn: that takes no mask, no time and no random number.
+    """
 
     likeliest = False
 
@@ -110,7 +143,8 @@ class Steered:
 
     def __call__(self, logits: Any, history: list[int]) -> int:
         """See Draw."""
-        token = self._draw(self._steering.before(logits, history), history)
+        forced = self._steering.forced(history)
+        token = forced[0] if forced else self._draw(self._steering.before(logits, history), history)
         self._steering.drew(logits, history, token)
         return token
 

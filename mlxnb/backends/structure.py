@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import GenerationError, OptionError
 from ..schema import Schema
+from .panics import Panic, panics_as_errors
 from .steering import Guide, only
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator":
 
 # Grammars that are kept for each vocabulary: rows of a batch have the same one.
 KEPT = 8
-
-# What llguidance raises where an assertion of its own does not hold.
-PANIC = "PanicException"
 
 # Tokens in which a marker is looked for that is not written as the one token that it has.
 TAIL = 12
@@ -49,6 +47,7 @@ class Structure(Guide):
         self._seen: list[int] = []
         self._thinking, self._may_think = self._first
         self._began = 0  # where in the answer the structure does, or the thinking
+        self._due: list[int] = []  # what comes next in any case, as far as it was asked for
         self._over = False
 
     @property
@@ -62,6 +61,7 @@ class Structure(Guide):
         if self._thinking:
             return self._but_ends
         words = np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
+        self._check()
         if self._may_think:
             words = words | only([self._opens or 0], words.size * 32)
         return words
@@ -71,7 +71,8 @@ class Structure(Guide):
         self._follow(made)
         if self._over or self._thinking or self._may_think:
             return []
-        return list(self._matcher.compute_ff_tokens())
+        self._due = self._due or list(self._matcher.compute_ff_tokens())
+        return list(self._due)
 
     def drew(self, made: Sequence[int], logits: Any) -> None:
         """See Guide."""
@@ -79,7 +80,9 @@ class Structure(Guide):
 
     def _follow(self, made: Sequence[int]) -> None:
         """Go to the end of `made`, from the last place that was asked for where it goes on from there."""
-        if self._seen != made[: len(self._seen)]:
+        known = len(self._seen)
+        # Whoever takes tokens back asks about the shorter answer first, so that the last one tells.
+        if known > len(made) or (known and self._seen[-1] != made[known - 1]):
             self._restart()
         for token in made[len(self._seen) :]:
             self._take(token)
@@ -93,10 +96,16 @@ class Structure(Guide):
             self._thinking = token != self._closes and self._close_text not in self._decode(tail)
         else:
             self._may_think = False
-            if not self._matcher.consume_token(token):
-                reason = " ".join(self._matcher.get_error().split())[:200]
-                raise GenerationError(f"The answer cannot be kept to its schema any further: {reason}.")
+            self._due = self._due[1:] if self._due[:1] == [token] else []
+            self._matcher.consume_token(token)
+            self._check()
             self._over = token in self._ends or self._matcher.is_stopped()
+
+    def _check(self) -> None:
+        """llguidance ends an answer where it cannot go on, and does not say so by itself."""
+        if self._matcher.is_error():
+            reason = _reason(self._matcher.get_error())
+            raise GenerationError(f"The answer cannot be kept to its schema any further: {reason}.", SIMPLER)
 
 
 def structure_for(tokenizer: Tokenizer, request: Request, prompt: Prompt) -> Structure | None:
@@ -109,7 +118,8 @@ def structure_for(tokenizer: Tokenizer, request: Request, prompt: Prompt) -> Str
         return None
     grammar = _vocabulary(tokenizer, request.model).grammar(request.schema)
     closed = tokenizer.markers is not None and tokenizer.markers[1] in tokenizer.decode(prompt.ids[-TAIL:])
-    return Structure(grammar, tokenizer, prompt.thinking, not request.raw and not closed)
+    may_think = not request.raw and not closed and request.think not in ("off", 0)
+    return Structure(grammar, tokenizer, prompt.thinking, may_think)
 
 
 class _Vocabulary:
@@ -138,10 +148,9 @@ def _vocabulary(tokenizer: Tokenizer, model: str) -> _Vocabulary:
         if not tokenizer.end_ids:
             raise OptionError(f"{model} has no token that ends an answer, which a schema takes.", "Take another model.")
         try:
-            _known[tokenizer] = _Vocabulary(tokenizer.for_grammars())
-        except BaseException as err:  # Rust's panics are no Exception
-            if not (isinstance(err, Exception) or type(err).__name__ == PANIC):
-                raise
+            with panics_as_errors():
+                _known[tokenizer] = _Vocabulary(tokenizer.for_grammars())
+        except Exception as err:  # llguidance reads it in ways of its own, which fail in many
             reason = " ".join(str(err).split())[:200]
             raise OptionError(
                 f"llguidance cannot read the tokenizer of {model}, which a schema takes: {reason}.",
@@ -151,6 +160,14 @@ def _vocabulary(tokenizer: Tokenizer, model: str) -> _Vocabulary:
 
 
 def _compiled(schema: Schema, tokenizer: Any) -> Any:
+    try:
+        with panics_as_errors():
+            return _matcher(schema, tokenizer)
+    except Panic as err:
+        raise OptionError(f"The schema cannot be enforced: llguidance broke down over it: {err}.", REMEDY) from err
+
+
+def _matcher(schema: Schema, tokenizer: Any) -> Any:
     from llguidance import LLMatcher
 
     if schema.kind == "json":
@@ -169,6 +186,7 @@ def _compiled(schema: Schema, tokenizer: Any) -> Any:
 
 
 REMEDY = "Leave out what llguidance does not know, and check it yourself on the answer."
+SIMPLER = "Take a simpler schema: fewer alternatives, shorter patterns."
 
 
 def _layout(schema: Schema) -> Any:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from ..backends.base import Backend, Cancelled, LoadedModel
 from ..backends.local import LocalModel
 from ..backends.memory import clear, let_go, memory_ran_out
+from ..backends.panics import panics_as_errors
 from ..errors import EngineClosedError, MlxnbError
 from ..result import Chunk, Result
 from .alarm import Alarm
@@ -203,7 +204,8 @@ class Answering:
         """`_generate`, on the next backend where one fails before the first token."""
         while True:
             try:
-                return self._generate(job, outcome)
+                with panics_as_errors():
+                    return self._generate(job, outcome)
             except Exception as err:
                 if not self.goes_on(job, outcome, err):
                     raise
