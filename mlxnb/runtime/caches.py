@@ -213,7 +213,7 @@ class Caches:
             p = result.provenance
             notes = tuple(note for note in p.notes if not note.startswith(OF_THE_RUN))
             # What it was parsed into may be anything; it is parsed anew when it is found.
-            self._results.put(key, replace(result, parsed=None, provenance=replace(p, notes=notes)))
+            self._results.put(key, replace(result, value=None, provenance=replace(p, notes=notes)))
 
     def relieve(self, model: Any, job: Job, memory_free: Callable[[], int | None]) -> None:
         """Where a request would leave too little memory, drop what waits to be written, then shrink; both are said.

@@ -124,7 +124,7 @@ class KeptRows:
 
 def _as_kept(answer: Result) -> Result:
     """What an answer was parsed into may be anything; it is parsed anew when it is found."""
-    return replace(answer, parsed=None)
+    return replace(answer, value=None)
 
 
 def _again(kept: Result, request: Request) -> Result | None:
