@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     likely.add_argument("--backend", metavar="NAME", help="what computes it (default auto)")
     likely.add_argument("--dtype", metavar="TYPE", help="of the weights: float32, bfloat16 or float16")
     likely.add_argument("--quantize", metavar="KIND", help="load the weights as int8 or int4")
+    likely.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter on top of the model, of mlx-lm or peft")
     _add_convert(commands.add_parser("convert", help="write a model in another format, and show what that cost"))
     _add_profile(commands.add_parser("profile", help="measure where a model's time and memory go, and what limits it"))
     epilog = "Further options go to JupyterLab: mlxnb lab --no-browser, for example."
@@ -201,10 +202,10 @@ def perplexity(options: argparse.Namespace) -> int:
 
     texts = [read_text(Path(name).expanduser()) for name in options.files]
     model, backend = options.model or settings().model, options.backend or settings().backend
-    engine = Engine()
+    engine, how = Engine(), (options.dtype, options.quantize)
     try:
         with WorkCell("Measuring perplexity") as line:
-            found = perplexities(engine, texts, model, backend, options.dtype, options.quantize, line.update)
+            found = perplexities(engine, texts, model, backend, *how, line.update, options.adapter)
     finally:
         engine.close()
     print(perplexity_table(found).text())

@@ -356,13 +356,14 @@ class Engine:
         backend: str = "auto",
         dtype: str | None = None,
         quantize: str | None = None,
+        adapter: str | None = None,
     ) -> Perplexity:
-        """How well a model predicts texts; lower is better. To compare precisions of one model, or models that share a
-        tokenizer.
+        """How well a model predicts texts; lower is better. To compare precisions of one model, a model with an adapter
+        and without, or models that share a tokenizer.
 
         Args:
             texts: strings, or pairs of a prompt and its answer, of which the answer counts.
-            model, backend, dtype, quantize: as for `generate`.
+            model, backend, dtype, quantize, adapter: as for `generate`.
 
         Raises:
             PromptError: a text is none, or longer than the model's context.
@@ -375,7 +376,7 @@ class Engine:
                 raise BackendError(f"{loaded.info.backend} does not tell how likely a token is.", "Take mlx or torch.")
             return perplexity(loaded, [in_tokens(loaded, text) for text in given])
 
-        return self.call_with(model, measure, backend, dtype, quantize)
+        return self.call_with(model, measure, backend, dtype, quantize, adapter)
 
     def inventory(self, context: int | None = None) -> list[Entry]:
         """The models on this machine, each with its size, shape and whether it fits with a context of so many tokens,

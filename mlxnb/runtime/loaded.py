@@ -143,8 +143,10 @@ class LoadedModels:
 
     def ran(self, loaded: Loaded, request: Request, result: Result) -> None:
         """A generation came to its end: remember how fast it was, where it was a plain one on this machine."""
-        plain = request.draft is None and request.kv_bits is None and request.schema is None
-        plain = plain and request.adapter is None and not result.provenance.attention_calls
+        slowed = (request.draft, request.kv_bits, request.schema, request.adapter, request.logprobs)
+        # A budget for thinking is asked before each token.
+        plain = all(each is None for each in slowed) and not isinstance(request.think, int)
+        plain = plain and not result.provenance.attention_calls
         if self.rates is None or loaded.source.format == "served" or not plain:
             return
         rates = of_run(result.timings, loaded.info.device)
