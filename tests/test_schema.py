@@ -4,9 +4,11 @@ import dataclasses
 import enum
 import json
 import re
+import typing
 from typing import Literal
 
 import pytest
+import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +38,18 @@ class Colour(enum.Enum):
     BLUE = "blue"
 
 
+class Pair(typing.NamedTuple):
+    x: int
+    city: City
+
+
+class Spot(typing_extensions.TypedDict):
+    x: int
+    city: typing_extensions.NotRequired[City]
+
+
 LIST = {"type": "array", "items": {"type": "boolean"}}
+ROME = City(name="Rome")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +65,15 @@ LIST = {"type": "array", "items": {"type": "boolean"}}
         ([1, 2.5], "2.5", 2.5),
         ({"yes", "no"}, "no", "no"),
         (Colour, "blue", Colour.BLUE),
+        (Pair, '[1, {"name": "Rome"}]', Pair(1, ROME)),
+        (Spot, '{"x": 1, "city": {"name": "Rome"}}', {"x": 1, "city": ROME}),
+        (list[City], '[{"name": "Rome"}]', [ROME]),
+        (City | None, "null", None),
+        (City | Place, '{"city": {"name": "Rome"}}', Place(ROME)),
+        (dict[str, Colour], '{"a": "red"}', {"a": Colour.RED}),
+        (Literal["a", "b"], '"a"', "a"),
+        (["a", "b", "a"], "a", "a"),
+        (["日本 語", "😀", "a\nb", 'q"u'], "a\nb", "a\nb"),
     ],
 )
 def test_what_an_answer_says(value, text, parsed):
@@ -107,6 +129,10 @@ HOLDS_ITSELF["properties"] = {"a": HOLDS_ITSELF}
         ([], "empty list of choices"),
         (["a", " "], "has the choice ' '"),
         (["a", None], "has the choice None"),
+        ([1, "1"], "has the choices 1 and '1', which read alike"),
+        (enum.Enum("Two", {"A": 1, "B": "1"}), "which read alike"),
+        (list[object.__class__], "of which there is no JSON schema"),
+        (typing.Callable[[int], str], "of which there is no JSON schema"),
         ({"type": "strng"}, "no JSON schema: at type, 'strng' is not valid"),
         ({"properties": {"a": {"minimum": "3"}}}, "at properties/a/minimum"),
         ({"enum": {1, 2}}, "no JSON: Object of type set"),
