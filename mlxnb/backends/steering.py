@@ -13,10 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import GenerationError, MlxnbError
+from .masks import Mask
 from .panics import as_error, is_panic
-
-# Up to so many logits one mask over all of them is cheapest on a CPU: torch takes one thread for it.
-SMALL = 32768
 
 
 class Guide:
@@ -62,6 +60,7 @@ class Steering:
         self.guides = tuple(guides)
         self._start = start
         self._failed: Exception | None = None
+        self._mask = Mask()
 
     @property
     def over(self) -> bool:
@@ -95,7 +94,7 @@ class Steering:
         except BaseException as err:  # noqa: BLE001 - what is none of ours is raised again
             self._keep(err)
             return logits
-        return logits if words is None else masked(logits, words)
+        return logits if words is None else self._mask(logits, words)
 
     def allowed(self, history: list[int]) -> np.ndarray | None:
         """The tokens that every guide allows, see Guide.allowed."""
@@ -160,39 +159,6 @@ def only(tokens: Sequence[int], size: int) -> np.ndarray:
     for token in tokens:
         words[token // 32] |= np.uint32(1) << np.uint32(token % 32)
     return words
-
-
-def masked(logits: Any, words: np.ndarray) -> Any:
-    """Logits [..., vocabulary] of torch, mlx or numpy with those whose bit is not set at minus infinity."""
-    kept = np.unpackbits(words.view(np.uint8), bitorder="little", count=logits.shape[-1]).view(bool)
-    library = type(logits).__module__.partition(".")[0]
-    if library == "mlx":
-        import mlx.core as mx
-
-        return mx.where(mx.array(kept), logits, mx.array(-mx.inf, logits.dtype))
-    if library == "torch":
-        import torch
-
-        if logits.device.type != "cpu" or kept.size <= SMALL:
-            return torch.where(torch.from_numpy(kept).to(logits.device), logits, -torch.inf)
-        return _written(logits, kept, torch.from_numpy, torch.full_like, torch.clone)
-    if kept.size <= SMALL:
-        return np.where(kept, logits, np.float32(-np.inf))
-    return _written(logits, kept, np.asarray, np.full_like, np.copy)
-
-
-def _written(logits: Any, kept: np.ndarray, index: Any, full: Any, copy: Any) -> Any:
-    """The same by writing at as few places as there are: of 151,936 logits in torch on a CPU about 35 microseconds,
-    where a mask over all of them took 70 to 180, on one thread, and more on two that others disturb.
-    """
-    if 2 * np.count_nonzero(kept) <= kept.size:
-        places = index(np.flatnonzero(kept))
-        made = full(logits, -np.inf)
-        made[..., places] = logits[..., places]
-        return made
-    made = copy(logits)
-    made[..., index(np.flatnonzero(~kept))] = -np.inf
-    return made
 
 
 def _both(one: np.ndarray, other: np.ndarray) -> np.ndarray:
