@@ -127,12 +127,13 @@ class _Vocabulary:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._grammars: OrderedDict[Schema, Any] = OrderedDict()
+        self._grammars: OrderedDict[tuple[Schema, bool], Any] = OrderedDict()
 
     def grammar(self, schema: Schema) -> Any:
         """A matcher of one's own, at the beginning."""
-        found = self._grammars.pop(schema, None) or _compiled(schema, self._tokenizer)
-        self._grammars[schema] = found
+        asked = schema, schema.type is not None  # which its layout depends on
+        found = self._grammars.pop(asked, None) or _compiled(schema, self._tokenizer)
+        self._grammars[asked] = found
         while len(self._grammars) > KEPT:
             self._grammars.popitem(last=False)
         return found.deep_copy()

@@ -177,7 +177,9 @@ def as_jobs(
     stop = options.get("stop")
     if isinstance(stop, Iterable) and not isinstance(stop, str):
         options = {**options, "stop": tuple(stop)}  # it may be a generator, which only the first prompt would have
-    check(Request.of("an option that is wrong is wrong for all", **options))
+    check(alike := Request.of("an option that is wrong is wrong for all", **options))
+    if alike.schema is not None:
+        options = {**options, "schema": alike.schema}  # made once: of a large model that takes milliseconds
     return [_part(prompt, options, job) for prompt in prompts]
 
 

@@ -27,7 +27,9 @@ def requests_of(asking: Asking, rows: Any, options: Mapping[str, Any]) -> list[R
     stop = options.get("stop")
     if isinstance(stop, Iterable) and not isinstance(stop, str):
         options = {**options, "stop": tuple(stop)}  # it may be a generator, which only the first row would have
-    Request.of("an option that is wrong is wrong for all", **options)
+    alike = Request.of("an option that is wrong is wrong for all", **options)
+    if alike.schema is not None:
+        options = {**options, "schema": alike.schema}  # made once: of a large model that takes milliseconds
     return [_request(asking, row, options) for row in rows_of(rows).cells]
 
 
