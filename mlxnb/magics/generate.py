@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -67,7 +68,9 @@ class GenerateMagics(Magics):
         schema = schema_of(options, names)
         terms = terms_of(options, names)
         request = self._request(options, prompt, schema, terms)
-        kind = format_of(options, self._defaults, request.schema)
+        kind = format_of(options, self._defaults, request.schema, request.logprobs is not None)
+        if kind == "logprobs" and request.logprobs is None:
+            request = replace(request, logprobs=int(options.logprobs))
         if check_several(options):
             return self._several(request, options, kind)
         if options.chat or terms.tools:

@@ -47,8 +47,8 @@ def ask_several(request: Request, options: argparse.Namespace, kind: str) -> tup
         arms = arms_of(options.compare, request)
         answers, whole = run_arms(arms, options.quiet)
         names = [arm.name for arm in arms[: len(answers)]]
-        own = options.format or request.logprobs is not None or request.schema is not None
-        bundle = comparison_bundle(names, answers, kind if own else None)
+        own = options.format or request.logprobs is not None
+        bundle = comparison_bundle(names, answers, kind if own else None, "json" if kind == "json" else "text")
     if answers and not options.quiet:
         from IPython.display import display
 
