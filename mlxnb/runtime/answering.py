@@ -61,7 +61,7 @@ class Answering:
         """Answer jobs together, at most `most` at once, and end them."""
         try:
             for group in by_model(jobs):
-                with self.models.steady():
+                with self.models.steady(), panics_as_errors():
                     while group:
                         self.batch = BatchRun(self, group, most)
                         with self.using():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.memory import memory_ran_out
+from ..backends.panics import panics_as_errors
 from ..backends.rates import RateBook, of_run
 from ..backends.select import SERVER, Candidates, candidates
 from ..config import settings
@@ -333,7 +334,7 @@ class LoadedModels:
 
     def _load_on(self, backend: Backend, source: ModelSource, precision: Precision, strict: bool) -> LoadedModel:
         try:
-            with LOADING:  # one at a time in the process, whichever engine asks
+            with LOADING, panics_as_errors():  # one at a time in the process, whichever engine asks
                 if source.format == "safetensors":
                     self._room.check_fits(inspect(source.path), backend, precision, strict)
                 return backend.load(source, precision)

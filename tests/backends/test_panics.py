@@ -15,6 +15,7 @@ from mlxnb.request import Request
 from mlxnb.result import Result
 from mlxnb.runtime import Engine
 from mlxnb.schema import Schema
+from tests.scripted import ScriptedBackend
 
 pytest.importorskip("llguidance")
 NEEDS = {"torch": "torch", "mlx": "mlx_lm"}
@@ -111,3 +112,16 @@ def test_what_is_no_panic_goes_on_as_it_is() -> None:
         raise ValueError("one")
     with pytest.raises(Panic, match=r"range\.start"), panics_as_errors():
         panics()
+
+
+def test_a_model_that_a_library_panics_over_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = ScriptedBackend(name="first", fails={"load": PanicException}), ScriptedBackend(name="second")
+    engine = Engine({"first": first, "second": second}, caching=False)
+    try:
+        result = engine.generate("Hi", backend="first,second")
+        assert result.provenance.backend == "second"
+        assert "Panic" in result.provenance.passed_over[0].reason
+        with pytest.raises(MlxnbError, match="could not load"):
+            engine.generate("Hi", backend="first")
+    finally:
+        engine.close()

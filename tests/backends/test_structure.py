@@ -1,5 +1,6 @@
 """Answers that are kept to a schema: whatever the model would say, each that is complete parses and validates."""
 
+import copy
 import json
 import re
 from enum import Enum
@@ -282,3 +283,26 @@ def test_a_request_without_a_schema_is_not_steered():
     request = Request.of("Hi")
     assert structure.structure_for(TOKENIZER, request, TOKENIZER.prompt(request)) is None
     assert said.guides(request, TOKENIZER.prompt(request), None) == []
+
+
+@pytest.mark.parametrize(("think", "may"), [(None, True), ("on", True), (5, True), ("off", False), (0, False)])
+def test_what_shall_not_think_begins_with_the_structure(think, may):
+    marked = copy.copy(TOKENIZER)
+    marked.markers = ("def", "class")
+    opens = TOKENIZER.inner.get_vocab()["def"]
+    request = Request.of("Hi", schema=["yes", "no"], think=think)
+    guide = structure.structure_for(marked, request, TOKENIZER.prompt(Request.of("Hi")))
+    assert (opens in allowed(guide, [])) == may
+
+
+def test_what_llguidance_ends_by_itself_is_told():
+    guide = structure.Structure(grammar(["yes", "no"]), TOKENIZER, False, False)
+    with pytest.raises(GenerationError, match="cannot be kept to its schema any further: .*Take a simpler schema"):
+        guide.drew([5], None)
+
+
+def test_a_class_and_its_schema_by_itself_have_each_its_own_grammar():
+    made = structure._vocabulary(TOKENIZER, "pocket")
+    made.grammar(Schema("json", '{"type":"integer"}', int))
+    made.grammar(Schema("json", '{"type":"integer"}'))
+    assert {key[1] for key in made._grammars if key[0].source == '{"type":"integer"}'} == {True, False}
