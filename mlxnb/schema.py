@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
+from fractions import Fraction
 from typing import Any, Literal, get_origin
 
 from .errors import OptionError
@@ -270,19 +272,29 @@ def _instance(text: str, kind: Any) -> Any:
         raise ValueError(f"{where + ': ' if where else ''}{first['msg']}") from None
 
 
+def _multiples(_: Any, step: Any, value: Any, __: Any) -> Iterator[Any]:
+    """multipleOf in decimal numbers, as they are written: in binary ones 4.14 is no multiple of 0.01."""
+    from jsonschema.exceptions import ValidationError
+
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        quotient = Fraction(repr(value)) / Fraction(repr(step))
+        if quotient.denominator != 1:
+            yield ValidationError(f"{value!r} is not a multiple of {step!r}")
+
+
 def _valid(text: str, schema: dict[str, Any]) -> Any:
     try:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     try:
-        from jsonschema import Draft202012Validator
+        from jsonschema.validators import Draft202012Validator, extend
     except ImportError:
         return value
     from referencing.exceptions import Unresolvable
 
     try:
-        wrong = next(Draft202012Validator(schema).iter_errors(value), None)
+        wrong = next(extend(Draft202012Validator, {"multipleOf": _multiples})(schema).iter_errors(value), None)
     except Unresolvable as err:
         raise ValueError(f"its schema refers to what is not there: {err}") from None
     if wrong is not None:

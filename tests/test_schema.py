@@ -73,6 +73,8 @@ ROME = City(name="Rome")
         (dict[str, Colour], '{"a": "red"}', {"a": Colour.RED}),
         (Literal["a", "b"], '"a"', "a"),
         (["a", "b", "a"], "a", "a"),
+        ({"type": "number", "multipleOf": 0.01}, "4.14", 4.14),
+        ({"type": "number", "multipleOf": 0.1}, "1e3", 1000.0),
         (["日本 語", "😀", "a\nb", 'q"u'], "a\nb", "a\nb"),
     ],
 )
@@ -93,6 +95,8 @@ def test_what_an_answer_says(value, text, parsed):
         (LIST, "[true", "Expecting"),
         (LIST, "[" * 100_000, "nested too deeply"),
         (re.compile("a+"), "aab", "does not match"),
+        ({"type": "number", "multipleOf": 0.01}, "4.145", "4.145 is not a multiple of 0.01"),
+        ({"items": {"multipleOf": 3}}, "[3, 4]", "1: 4 is not a multiple of 3"),
         (["yes", "no"], "maybe", "is none of yes, no"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..errors import GenerationError, OptionError
 from ..schema import Schema
+from .digits import MOST, Digits
 from .panics import Panic, panics_as_errors
 from .steering import Guide, only
 
@@ -33,7 +35,10 @@ TAIL = 12
 class Structure(Guide):
     """See Guide. It begins after the thinking: the block that the prompt opened, or one that the answer opens first."""
 
-    def __init__(self, grammar: Any, tokenizer: Tokenizer, thinking: bool, may_think: bool) -> None:
+    def __init__(
+        self, grammar: Any, tokenizer: Tokenizer, thinking: bool, may_think: bool, digits: Digits | None = None
+    ) -> None:
+        self._digits = digits
         self._matcher, self._ends, self._decode = grammar, tokenizer.end_ids, tokenizer.decode
         self._opens, self._closes = _ids(tokenizer)
         self._close_text = tokenizer.markers[1] if tokenizer.markers else ""
@@ -47,6 +52,7 @@ class Structure(Guide):
         self._seen: list[int] = []
         self._thinking, self._may_think = self._first
         self._began = 0  # where in the answer the structure does, or the thinking
+        self._in_a_row = 0  # digits that the answer ends with
         self._due: list[int] = []  # what comes next in any case, as far as it was asked for
         self._over = False
 
@@ -62,6 +68,8 @@ class Structure(Guide):
             return self._but_ends
         words = np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
         self._check()
+        if self._digits is not None and self._in_a_row >= MOST:
+            words = self._digits.ended(words)
         if self._may_think:
             words = words | only([self._opens or 0], words.size * 32)
         return words
@@ -99,6 +107,8 @@ class Structure(Guide):
             self._due = self._due[1:] if self._due[:1] == [token] else []
             self._matcher.consume_token(token)
             self._check()
+            if self._digits is not None:
+                self._in_a_row = self._digits.in_a_row(self._in_a_row, token)
             self._over = token in self._ends or self._matcher.is_stopped()
 
     def _check(self) -> None:
@@ -116,18 +126,25 @@ def structure_for(tokenizer: Tokenizer, request: Request, prompt: Prompt) -> Str
     """
     if request.schema is None:
         return None
-    grammar = _vocabulary(tokenizer, request.model).grammar(request.schema)
+    vocabulary = _vocabulary(tokenizer, request.model)
+    grammar = vocabulary.grammar(request.schema)
+    digits = vocabulary.digits if request.schema.kind == "json" else None
     closed = tokenizer.markers is not None and tokenizer.markers[1] in tokenizer.decode(prompt.ids[-TAIL:])
     may_think = not request.raw and not closed and request.think not in ("off", 0)
-    return Structure(grammar, tokenizer, prompt.thinking, may_think)
+    return Structure(grammar, tokenizer, prompt.thinking, may_think, digits)
 
 
 class _Vocabulary:
     """A tokenizer as llguidance knows it, with the grammars that were made for it last."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, ends: frozenset[int]) -> None:
+        self._tokenizer, self._ends = tokenizer, ends
         self._grammars: OrderedDict[tuple[Schema, bool], Any] = OrderedDict()
+
+    @cached_property
+    def digits(self) -> Digits:
+        """What it has of digits. Takes a tenth of a second for a large one."""
+        return Digits(self._tokenizer, self._ends)
 
     def grammar(self, schema: Schema) -> Any:
         """A matcher of one's own, at the beginning."""
@@ -150,7 +167,7 @@ def _vocabulary(tokenizer: Tokenizer, model: str) -> _Vocabulary:
             raise OptionError(f"{model} has no token that ends an answer, which a schema takes.", "Take another model.")
         try:
             with panics_as_errors():
-                _known[tokenizer] = _Vocabulary(tokenizer.for_grammars())
+                _known[tokenizer] = _Vocabulary(tokenizer.for_grammars(), tokenizer.end_ids)
         except Exception as err:  # llguidance reads it in ways of its own, which fail in many
             reason = " ".join(str(err).split())[:200]
             raise OptionError(
