@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxnb.cache.key import Answerer, result_key
-from mlxnb.errors import OptionError
+from mlxnb.errors import GenerationError, OptionError
 from mlxnb.request import Request
 from mlxnb.schema import Schema, ends
+from tests.render.samples import make_result
 
 pydantic = pytest.importorskip("pydantic")
 pytest.importorskip("jsonschema")
@@ -188,3 +189,16 @@ def test_any_constant_is_a_schema_that_takes_itself_alone(value):
     assert schema.parse(json.dumps(value)) == value
     with pytest.raises(ValueError):  # the message begins with the constant, however long
         schema.parse('"something else than that"')
+
+
+def test_what_is_not_whole_says_nothing():
+    made = make_result('{"x": 1')
+    kept = dataclasses.replace(made.provenance, schema='{"type":"object"}')
+    assert dataclasses.replace(made, finish_reason="length").parsed is None  # there was no schema
+    assert dataclasses.replace(made, provenance=kept, value={"x": 1}).parsed == {"x": 1}
+    for reason, says in (("length", "was cut at its"), ("interrupted", "was interrupted before")):
+        cut = dataclasses.replace(made, provenance=kept, finish_reason=reason)
+        assert cut.value is None
+        with pytest.raises(GenerationError, match=says) as caught:
+            _ = cut.parsed
+        assert caught.value.partial is cut
