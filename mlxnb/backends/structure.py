@@ -137,14 +137,14 @@ def structure_for(tokenizer: Tokenizer, request: Request, prompt: Prompt) -> Str
 class _Vocabulary:
     """A tokenizer as llguidance knows it, with the grammars that were made for it last."""
 
-    def __init__(self, tokenizer: Any, ends: frozenset[int]) -> None:
-        self._tokenizer, self._ends = tokenizer, ends
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
         self._grammars: OrderedDict[tuple[Schema, bool], Any] = OrderedDict()
 
     @cached_property
     def digits(self) -> Digits:
         """What it has of digits. Takes a tenth of a second for a large one."""
-        return Digits(self._tokenizer, self._ends)
+        return Digits(self._tokenizer)
 
     def grammar(self, schema: Schema) -> Any:
         """A matcher of one's own, at the beginning."""
@@ -167,7 +167,7 @@ def _vocabulary(tokenizer: Tokenizer, model: str) -> _Vocabulary:
             raise OptionError(f"{model} has no token that ends an answer, which a schema takes.", "Take another model.")
         try:
             with panics_as_errors():
-                _known[tokenizer] = _Vocabulary(tokenizer.for_grammars(), tokenizer.end_ids)
+                _known[tokenizer] = _Vocabulary(tokenizer.for_grammars())
         except Exception as err:  # llguidance reads it in ways of its own, which fail in many
             reason = " ".join(str(err).split())[:200]
             raise OptionError(
