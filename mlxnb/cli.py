@@ -215,11 +215,10 @@ def perplexity(options: argparse.Namespace) -> int:
 
     texts = [read_text(Path(name).expanduser()) for name in options.files]
     model, backend = options.model or settings().model, options.backend or settings().backend
-    engine = Engine()
+    engine, how = Engine(), (options.dtype, options.quantize)
     try:
         with WorkCell("Measuring perplexity") as line:
-            asked = (model, backend, options.dtype, options.quantize, line.update, options.adapter)
-            found = perplexities(engine, texts, *asked)
+            found = perplexities(engine, texts, model, backend, *how, line.update, options.adapter)
     finally:
         engine.close()
     print(perplexity_table(found).text())

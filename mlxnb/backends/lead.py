@@ -18,11 +18,12 @@ Way = tuple[list[int], bool]
 class Lead:
     """Follows an answer token by token until the part that counts begins, which is then `over` for it.
 
-    `thinking` where the prompt opened a block; `may_open` where the answer may open one. It ends as the text says that
-    it does, in whatever tokens. With `optional` the part that counts may also come at once.
+    `thinking` where the prompt opened a block; `may_open` where the answer may open one, or a header, and `may_think`
+    whether it shall think at all. It ends as the text says that it does, in whatever tokens. With `optional` the part
+    that counts may also come at once.
     """
 
-    def __init__(self, tokenizer: Tokenizer, thinking: bool, may_open: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, thinking: bool, may_open: bool, may_think: bool = True) -> None:
         self._tokenizer, self._inside = tokenizer, thinking
         self._first: list[Way] = []
         self._after: list[Way] = []
@@ -31,6 +32,7 @@ class Lead:
             first, after = leads(tokenizer.markers)
             self._after = self._encoded(after)
             if may_open and not thinking:
+                first = {text: thinks for text, thinks in first.items() if may_think or not thinks}
                 self._first, self.optional = self._encoded(first), all(first.values())
         self.restart()
 

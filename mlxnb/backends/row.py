@@ -76,8 +76,14 @@ class Row:
         watch.finish_reason = "length"  # unless something else ends it first
 
     def feed(self, token: int) -> Chunk | None:
-        """The Chunk of the next token; None for one that ends the turn, which is no part of the answer."""
+        """The Chunk of the next token; None for one that ends the turn, which is no part of the answer.
+
+        Raises:
+            GenerationError: what the answer is steered by cannot go on.
+        """
         now = time.perf_counter()
+        if self._watch.steering is not None:
+            self._watch.steering.check()
         if token in self._ends:
             self._watch.finish_reason, self._ended = "stop", True
             return None

@@ -29,8 +29,7 @@ def measured(options: argparse.Namespace, defaults: MLXNB, names: Mapping[str, A
     from ..runtime.perplexities import perplexities
 
     texts = texts_of(options.name, names)
-    quantize = options.quantize or defaults.quantize
-    adapter = options.adapter or defaults.adapter
+    quantize, adapter = options.quantize or defaults.quantize, options.adapter or defaults.adapter
     how = {
         "model": options.model or defaults.model,
         "backend": options.backend or defaults.backend,

@@ -65,8 +65,8 @@ class Several:
             answers, whole = run_arms(self.arms, options.quiet)
             names = [arm.name for arm in self.arms[: len(answers)]]
             request = self.arms[0].request
-            own = options.format or request.logprobs is not None or request.schema is not None
-            bundle = comparison_bundle(names, answers, kind if own else None)
+            own = options.format or request.logprobs is not None
+            bundle = comparison_bundle(names, answers, kind if own else None, "json" if kind == "json" else "text")
         if answers and not options.quiet:
             from IPython.display import display
 

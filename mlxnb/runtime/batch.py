@@ -196,7 +196,9 @@ def as_jobs(
     if isinstance(prompts, str | bytes | Mapping | Request) or not isinstance(prompts, Iterable):
         raise OptionError(f"prompts is a {type(prompts).__name__}.", "Give a list of prompts; one alone to `generate`.")
     options = for_many(options)
-    check(Request.of("an option that is wrong is wrong for all", **options))
+    check(alike := Request.of("an option that is wrong is wrong for all", **options))
+    if alike.schema is not None:
+        options = {**options, "schema": alike.schema}  # made once: of a large model that takes milliseconds
     return [_part(prompt, options, job) for prompt in prompts]
 
 

@@ -12,6 +12,7 @@ from ..backends.base import Backend, Cancelled
 from ..backends.batch import Batch, Member
 from ..backends.local import LocalModel
 from ..backends.memory import let_go, memory_ran_out
+from ..backends.panics import panics_as_errors
 from ..decision import Decision, Rejected
 from ..errors import BackendError, MlxnbError
 from ..request import Precision
@@ -222,7 +223,8 @@ class BatchRun:
         if self._batch is None or not self._running:
             return
         try:
-            given = self._batch.step()
+            with panics_as_errors():
+                given = self._batch.step()
         except Exception as err:  # noqa: BLE001 - an edge: whatever a backend raises is the error of those in the batch
             self._broke(err)
             return
@@ -321,7 +323,8 @@ class BatchRun:
     def _edge(self, job: Job, outcome: Outcome) -> Iterator[None]:
         """Whatever is raised inside becomes the end of the job."""
         try:
-            yield
+            with panics_as_errors():
+                yield
         except Cancelled:
             job.watch.finish_reason = "interrupted"
             job.finish(outcome.so_far())

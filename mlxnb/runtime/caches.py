@@ -64,7 +64,7 @@ def as_kept(result: Result) -> Result:
     """
     p = result.provenance
     notes = tuple(note for note in p.notes if not note.startswith(OF_THE_RUN))
-    return replace(result, parsed=None, provenance=replace(p, notes=notes))
+    return replace(result, value=None, provenance=replace(p, notes=notes))
 
 
 @dataclass(frozen=True, slots=True)

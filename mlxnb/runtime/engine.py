@@ -364,8 +364,8 @@ class Engine:
         quantize: str | None = None,
         adapter: str | None = None,
     ) -> Perplexity:
-        """How well a model predicts texts; lower is better. To compare precisions of one model, or models that share a
-        tokenizer.
+        """How well a model predicts texts; lower is better. To compare precisions of one model, a model with an adapter
+        and without, or models that share a tokenizer.
 
         Args:
             texts: strings, or pairs of a prompt and its answer, of which the answer counts.

@@ -26,7 +26,9 @@ def requests_of(asking: Asking, rows: Any, options: Mapping[str, Any]) -> list[R
     elif not callable(asking):
         raise OptionError(f"The template is a {type(asking).__name__}.", "Give text with {{ row }}, or a function.")
     options = for_many(options)
-    Request.of("an option that is wrong is wrong for all", **options)
+    alike = Request.of("an option that is wrong is wrong for all", **options)
+    if alike.schema is not None:
+        options = {**options, "schema": alike.schema}  # made once: of a large model that takes milliseconds
     return [_request(asking, row, options) for row in rows_of(rows).cells]
 
 

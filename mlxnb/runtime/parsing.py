@@ -21,12 +21,12 @@ def parsed(result: Result, request: Request) -> Result:
     if request.schema is None or result.finish_reason == "interrupted":
         return result
     if result.finish_reason == "length":
-        note = "schema: the answer was cut at its token limit, so that nothing is parsed"
+        note = "schema: the answer was cut at its token limit, so that nothing is parsed: raise max_tokens"
         kept = result.provenance.notes
         notes = kept if note in kept else (*kept, note)
         return replace(result, provenance=replace(result.provenance, notes=notes))
     try:
-        return replace(result, parsed=request.schema.parse(result.text))
+        return replace(result, value=request.schema.parse(result.text))
     except ValueError as err:
         reason = str(err).rstrip(".")
         raise GenerationError(f"The answer does not keep to its schema: {reason}.", REMEDY, result) from None

@@ -1,5 +1,6 @@
 """Answers that are kept to a schema: whatever the model would say, each that is complete parses and validates."""
 
+import copy
 import json
 import re
 from enum import Enum
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlxnb.backends import local, structure
 from mlxnb.backends.lead import Lead
-from mlxnb.errors import OptionError
+from mlxnb.errors import GenerationError, OptionError
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from mlxnb.schema import Schema
@@ -36,7 +37,8 @@ def holds(result, value):
     """A complete answer says what its schema allows, by validators that have nothing to do with the grammar."""
     assert result.finish_reason in ("stop", "length"), result
     if result.finish_reason == "length":
-        assert result.parsed is None
+        with pytest.raises(GenerationError, match="nothing to parse"):
+            _ = result.parsed
         assert any(note.startswith("schema: the answer was cut") for note in result.provenance.notes)
         return False
     if isinstance(value, dict):
@@ -287,3 +289,26 @@ def test_a_request_without_a_schema_is_not_steered():
     request = Request.of("Hi")
     assert structure.structure_for(TOKENIZER, request, TOKENIZER.prompt(request)) is None
     assert said.guides(request, TOKENIZER.prompt(request), None) == []
+
+
+@pytest.mark.parametrize(("think", "may"), [(None, True), ("on", True), (5, True), ("off", False), (0, False)])
+def test_what_shall_not_think_begins_with_the_structure(think, may):
+    marked = copy.copy(TOKENIZER)
+    marked.markers = ("def", "class")
+    opens = TOKENIZER.inner.get_vocab()["def"]
+    request = Request.of("Hi", schema=["yes", "no"], think=think)
+    guide = structure.structure_for(marked, request, TOKENIZER.prompt(Request.of("Hi")))
+    assert (opens in allowed(guide, [])) == may
+
+
+def test_what_llguidance_ends_by_itself_is_told():
+    guide = structure.Structure(grammar(["yes", "no"]), TOKENIZER, False, False)
+    with pytest.raises(GenerationError, match=r"cannot be kept to its schema any further: .*Take a simpler schema"):
+        guide.drew([5], None)
+
+
+def test_a_class_and_its_schema_by_itself_have_each_its_own_grammar():
+    made = structure._vocabulary(TOKENIZER, "pocket")
+    made.grammar(Schema("json", '{"type":"integer"}', int))
+    made.grammar(Schema("json", '{"type":"integer"}'))
+    assert {key[1] for key in made._grammars if key[0].source == '{"type":"integer"}'} == {True, False}

@@ -123,6 +123,17 @@ def test_an_adapter_from_a_cell(shell: InteractiveShell, checkpoint: Maker, tmp_
         value(shell, "%mlxnb history")
     text = "\n".join(output.data["text/plain"] for output in out.outputs)
     assert f"{base} + mine" in text
+    shell.user_ns["text"] = "def f(x): return x"
+    with capture_output() as out:
+        value(shell, f"%mlxnb perplexity text -m {base} --backend {backend} --adapter {adapter}")
+        value(shell, f"%config MLXNB.adapter = '{adapter}'")
+        value(shell, f"%mlxnb perplexity text -m {base} --backend {backend}")
+        value(shell, f"%mlxnb perplexity text -m {base} --backend {backend} --adapter none")
+    named, default, bare = (output.data["text/plain"] for output in out.outputs)
+    assert "+ mine ·" in named
+    assert default == named
+    assert "mine" not in bare
+    value(shell, "%config MLXNB.adapter = None")
     with pytest.raises(AdapterError, match="is not there"):
         value(shell, f"%generate {line} --adapter {tmp_path}/nowhere Hello")
 

@@ -11,8 +11,10 @@ import mlxnb.pocket
 from mlxnb.backends import default_backends
 from mlxnb.errors import AdapterError, DamagedModelError, MlxnbError, OptionError, UnsupportedModelError
 from mlxnb.models.adapter import read_adapter
+from mlxnb.render.perplexity import perplexity_table
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
+from mlxnb.runtime.perplexities import perplexities
 from tests.adapters import draw_updates, merged, write_mlx, write_peft
 from tests.backends.served import ask
 from tests.endpoint import says, serving
@@ -451,3 +453,16 @@ def test_families_with_other_layers_come_out_as_their_merged_weights(engine, che
         assert engine.generate("Hello", model=str(base), **asked).tokens != expected
         for adapter in (peft, mlx):
             assert engine.generate("Hello", model=str(base), adapter=adapter, **asked).tokens == expected
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_perplexity_is_that_of_the_merged_weights(engine, trained, backend):
+    asked = {"backend": backend, "adapter": trained["peft"]}
+    found = engine.perplexity("def f(x): return x", model=str(trained["base"]), **asked)
+    merged_in = engine.perplexity("def f(x): return x", model=str(trained["merged"]), backend=backend)
+    bare = engine.perplexity("def f(x): return x", model=str(trained["base"]), backend=backend)
+    assert found.value == pytest.approx(merged_in.value, rel=1e-4)
+    assert abs(bare.value / merged_in.value - 1) > 0.01
+    table = perplexities(engine, ["def f(x): return x"], str(trained["base"]), **asked)
+    assert table.total.value == pytest.approx(found.value, rel=1e-6)
+    assert f"{trained['base'].name} + of-peft" in perplexity_table(table).text()

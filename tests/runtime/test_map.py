@@ -301,3 +301,20 @@ def test_without_caches_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert engine.map("{{ row }}", ["a"]).kept == 0
     engine.close()
     assert not (tmp_path / "cache" / "rows").exists()
+
+
+@pytest.mark.parametrize("ask", ["map", "batch"])
+def test_a_schema_is_made_once_for_all_rows(
+    made: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    from mlxnb import schema
+
+    typed, seen = schema._typed, []
+    monkeypatch.setattr(schema, "_typed", lambda kind: seen.append(kind) or typed(kind))
+    engine = made({"scripted": EchoBackend()})
+    if ask == "map":
+        answers = list(engine.map("{{ row }}", range(9), schema=list[int], progress=False))
+    else:
+        answers = engine.batch([str(row) for row in range(9)], schema=list[int], progress=False)
+    assert len(answers) == 9
+    assert len(seen) <= 2
