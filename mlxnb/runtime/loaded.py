@@ -144,14 +144,7 @@ class LoadedModels:
 
     def ran(self, loaded: Loaded, request: Request, result: Result) -> None:
         """A generation came to its end: remember how fast it was, where it was a plain one on this machine."""
-        slowed = (
-            request.draft,
-            request.kv_bits,
-            request.schema,
-            request.adapter,
-            request.logprobs,
-            request.prefill_step,
-        )
+        names = ("draft", "kv_bits", "schema", "adapter", "logprobs", "prefill_step")
         # A budget for thinking is asked before each token.
         plain = all(getattr(request, name) is None for name in names) and not isinstance(request.think, int)
         plain = plain and not result.provenance.attention_calls

@@ -29,7 +29,7 @@ ROLES = {"user": "User", "assistant": "Assistant", "tool": "Tool"}
 # later, are about the answer and would spoil a summary.
 OF_THE_MODEL = frozenset({
     "model", "backend", "dtype", "quantize", "adapter", "kv_bits", "kv_group_size", "draft", "draft_tokens", "strict",
-    "cache", "keep_alive",
+    "cache", "keep_alive", "prefill_step",
 })  # fmt: skip
 
 

@@ -302,7 +302,7 @@ def test_what_shall_not_think_begins_with_the_structure(think, may):
 
 
 def test_what_llguidance_ends_by_itself_is_told():
-    guide = structure.Structure(grammar(["yes", "no"]), TOKENIZER, False, False)
+    guide = structure.Structure(grammar(["yes", "no"]), TOKENIZER, Lead(TOKENIZER, False, False))
     with pytest.raises(GenerationError, match=r"cannot be kept to its schema any further: .*Take a simpler schema"):
         guide.drew([5], None)
 

@@ -179,7 +179,7 @@ def test_numbers_are_asked_as_they_are_written(shell: InteractiveShell, echo: Ec
 
 def test_a_long_table_says_how_many_of_its_rows_it_shows(shell: InteractiveShell, echo: EchoBackend) -> None:
     shown = run(shell, "%%generate --each rows\n", rows=[f"row {n}" for n in range(51)]).table().text()
-    assert "51 rows · 51 answered · 50 of them below" in shown
+    assert "51 rows · 51 answered · 50 of them here" in shown
     assert "<row 49>" in shown
     assert "<row 50>" not in shown
 
@@ -205,7 +205,7 @@ def test_rows_that_fail_are_empty_and_their_errors_are_kept(shell: InteractiveSh
     assert "list" in str(errors["i"])
     assert "10 rows · 3 answered · 7 failed" in answers.table().text()
     assert "● PromptTooLongError" in answers.table().text()
-    assert "of them below" not in answers.table().text()
+    assert "of them here" not in answers.table().text()
     assert "It has 9 tokens." in answers.table().html()
 
 

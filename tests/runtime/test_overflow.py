@@ -28,6 +28,7 @@ SPOILING: dict[str, Any] = {
 }  # fmt: skip
 OWN = {"messages", "sampling", "max_tokens", "think"}
 SAME: dict[str, Any] = {
+    "prefill_step": 64,
     "backend": "torch", "dtype": "float32", "quantize": "int8", "kv_bits": 8, "kv_group_size": 64, "draft": "lookup",
     "draft_tokens": 3, "strict": True, "cache": "always", "keep_alive": 60.0,
 }  # fmt: skip
