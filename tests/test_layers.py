@@ -23,6 +23,7 @@ LAYERS = [
         "toolbox",
         "config_values",
         "env_file",
+        "frames",
         "hardware",
         "comparison",
         "quiet",

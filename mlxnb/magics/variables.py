@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import OptionError
-from ..runtime.rows import kind_of
+from ..frames import kind_of
 
 FRAMES = ("pandas.DataFrame", "polars.DataFrame")
 OF_IPYTHON = ("In", "Out", "exit", "quit", "open", "get_ipython")

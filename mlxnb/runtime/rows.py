@@ -7,6 +7,7 @@ from numbers import Number
 from typing import Any, NamedTuple
 
 from ..errors import MlxnbError, OptionError, in_words
+from ..frames import kind_of
 from ..request import Request
 
 TAKES = "Give a column, a frame, a list, or anything else that rows come from."
@@ -97,16 +98,6 @@ def _gone_through(value: Iterable[Any], what: str) -> list[Any]:
         after = f"{len(cells)} row{'s' * (len(cells) != 1)}"
         raise OptionError(f"{what} failed after {after}: {in_words(err)}.", remedy) from err
     return cells
-
-
-def kind_of(value: Any) -> str:
-    """`pandas.Series`, `polars.DataFrame` and the like for what is one, or is made from one; else an empty string.
-
-    By name: whoever has such a value has imported its library, and nobody else should.
-    """
-    known = ("pandas.DataFrame", "pandas.Series", "polars.DataFrame", "polars.LazyFrame", "polars.Series")
-    names = (f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(value).__mro__)
-    return next((name for name in names if name in known), "")
 
 
 def is_missing(value: Any) -> bool:

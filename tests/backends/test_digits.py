@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mlxnb.backends import structure
 from mlxnb.backends.digits import MOST, Digits
+from mlxnb.backends.lead import Lead
 from mlxnb.backends.steering import only
 from mlxnb.runtime import Engine
 from mlxnb.schema import Schema
@@ -49,7 +50,7 @@ def test_the_digits_at_the_end_are_counted(text: str) -> None:
 
 def allows_digits(value: Any, text: str) -> bool:
     """Whether another digit may come behind a beginning of an answer."""
-    guide = structure.Structure(MADE.grammar(Schema.of(value)), TOKENIZER, False, False, MADE.digits)
+    guide = structure.Structure(MADE.grammar(Schema.of(value)), TOKENIZER, Lead(TOKENIZER, False, False), MADE.digits)
     words = guide.allowed(ids(text))
     assert words is not None
     one, size = ids("1")[0], words.size * 32

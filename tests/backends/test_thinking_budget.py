@@ -10,7 +10,7 @@ from mlxnb.backends.base import Watch
 from mlxnb.backends.local import LocalModel
 from mlxnb.backends.thinking_budget import ThinkingBudget
 from mlxnb.backends.tokenizer import Tokenizer
-from mlxnb.errors import OptionError
+from mlxnb.errors import GenerationError, OptionError
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from tests.tiny import rope, save
@@ -194,7 +194,9 @@ def test_a_block_that_never_ends_is_no_answer(own: Engine, thinker: str, backend
         assert result.timings.thinking_tokens == 6
     pytest.importorskip("llguidance")
     result = own.generate("Hi", schema="regex:[0-9]{3}", **asked)
-    assert (result.text, result.parsed, result.finish_reason) == ("", None, "length")
+    assert (result.text, result.finish_reason) == ("", "length")
+    with pytest.raises(GenerationError, match="cut at its 6 tokens"):
+        _ = result.parsed
 
 
 @pytest.mark.parametrize("backend", ["torch", "mlx"])
