@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _hint(command: str, option: str) -> str:
-    from .profiling.plan_values import as_sweep
+    from .profiling.runs.plan_values import as_sweep
 
     hint = as_sweep(option) if command == "profile" else ""
     return f". {hint}" if hint else ""

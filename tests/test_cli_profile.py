@@ -29,7 +29,7 @@ def script(scripted: tuple[Engine, ScriptedBackend], monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MLXNB_BACKEND", "scripted")
     known = Speeds((Speed("torch", "cpu", 2e10, {"float32": 1e11}),), at=0.0)
     monkeypatch.setattr("mlxnb.hardware.speeds", lambda store: known)
-    monkeypatch.setattr("mlxnb.profiling.environment._measured_here", {})
+    monkeypatch.setattr("mlxnb.profiling.machine.environment._measured_here", {})
     return backend
 
 

@@ -82,6 +82,22 @@ def test_no_module_imports_from_a_higher_layer():
     assert wrong == []
 
 
+# The folders of `profiling`, each of which imports from those before it only.
+OF_A_PROFILE = ["report", "machine", "model", "judge", "runs", "show"]
+
+
+def test_the_folders_of_a_profile_import_one_way():
+    wrong, root = [], ROOT / "profiling"
+    for place, folder in enumerate(OF_A_PROFILE):
+        for path in sorted((root / folder).rglob("*.py")):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:  # at the top: what runs when it is imported
+                if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module:
+                    other = node.module.split(".")[0]
+                    if other in OF_A_PROFILE[place + 1 :]:
+                        wrong.append(f"{path.relative_to(ROOT)} imports {other}")
+    assert wrong == []
+
+
 # These define classes of torch's, which cannot be done without it; they are themselves imported inside functions only.
 OF_TORCH = {"torch_blocked", "torch_int4", "torch_int8", "torch_joined", "torch_norm"}
 

@@ -10,7 +10,7 @@ import pytest
 
 from mlxnb.errors import OptionError
 from mlxnb.profile_options import add_options, as_arguments
-from mlxnb.profiling.plan import Limits, Plan
+from mlxnb.profiling.runs.plan import Limits, Plan
 
 
 def read(line: str) -> Plan:

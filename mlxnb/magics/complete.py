@@ -66,14 +66,14 @@ def backend_names() -> list[str]:
 
 def scenarios() -> Iterable[str]:
     """What `--scenario` takes."""
-    from ..profiling.scenarios import NAMES
+    from ..profiling.runs.scenarios import NAMES
 
     return NAMES
 
 
 def fields_to_sweep(begun: str = "") -> list[str]:
     """What `--sweep` takes: the fields, and behind the = of one its values where they are known."""
-    from ..profiling.plan_values import SWITCHES, sweepable
+    from ..profiling.runs.plan_values import SWITCHES, sweepable
 
     field, equals, given = begun.partition("=")
     if not equals:

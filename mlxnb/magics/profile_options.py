@@ -27,7 +27,7 @@ class ProfileParser(OptionParser):
 
     def action(self, name: str) -> argparse.Action:
         if name[:2] == "--" and name[2:].replace("-", "_") not in {each.dest for each in self._actions}:
-            from ..profiling.plan_values import as_sweep
+            from ..profiling.runs.plan_values import as_sweep
 
             if hint := as_sweep(name):
                 raise OptionError(f"Unknown option {name}.", hint)

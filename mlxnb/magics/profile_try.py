@@ -64,7 +64,7 @@ class LastReport:
         finding, report = self.finding(number), self.report()
         assert finding.trial is not None
         from .. import engine
-        from ..profiling.recommend import recommendations
+        from ..profiling.judge.recommend import recommendations
         from ..profiling.shown import shown
         from ..profiling.trials import try_it
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from ..profile_options import NAMES
-from .plan import Plan
 from .profile import profile
 from .report import Report
+from .runs.plan import Plan
 from .shown import Wanted, shown
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ def read_earlier(file: str) -> Report:
     Raises:
         ReportError: it is none, or damaged.
     """
-    from .saved import from_json
+    from .report.saved import from_json
 
     return from_json(Path(file).expanduser())
 
@@ -37,8 +37,8 @@ def write_json(report: Report, file: str) -> None:
     Raises:
         ReportError: it cannot be written.
     """
-    from .save import write
-    from .saved import to_json
+    from .report.saved import to_json
+    from .show.save import write
 
     path = Path(file).expanduser()
     if _is_no_plain_file(path):

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from ..backends.memory import let_go
 from ..decision import Rejected
 from ..errors import BackendError, MlxnbError, in_words
-from .cases import cases
-from .clock import Clock
-from .plan import Plan
-from .progress import Progress
+from .machine.clock import Clock
 from .report import INTERRUPTED, Inside, Report, Run, Sample, Stress
+from .runs.cases import cases
+from .runs.plan import Plan
+from .runs.progress import Progress
 
 if TYPE_CHECKING:
     from ..runtime import Engine
-    from .measure import Measured, Measuring
+    from .runs.measure import Measured, Measuring
 
 __all__ = ["Progress", "profile"]
 
@@ -34,9 +34,9 @@ def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | N
         MlxnbError: nothing of it could be measured.
         KeyboardInterrupt: before anything was measured.
     """
-    from .environment import environment
-    from .measure import Measuring
-    from .samples import Sampler
+    from .machine.environment import environment
+    from .machine.samples import Sampler
+    from .runs.measure import Measuring
 
     clock, began = Clock(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     measuring = Measuring(engine, cases(plan), plan, clock, progress)
@@ -113,7 +113,7 @@ class _Steps:
 
     def look_inside(self, report: Report) -> None:
         """Time inside a token, of every model that was measured and that can be looked into."""
-        from .inside import look_inside
+        from .model.inside import look_inside
 
         for model, case in _one_each(report):
             which = f"{report.models[model].name} on {report.models[model].backend}"
@@ -127,7 +127,7 @@ class _Steps:
 
     def stress(self, report: Report) -> None:
         """Every model that was measured, generating without a pause for as long as the plan says."""
-        from .stress import stress
+        from .runs.stress import stress
 
         seconds = self.plan.stress_seconds
         for model, case in _one_each(report):
@@ -181,10 +181,10 @@ def _looked_into(steps: _Steps, report: Report) -> Report:
 
 def _judged(report: Report) -> Report:
     """A report with all that follows from what was measured."""
-    from .compare import comparisons
-    from .recommend import other_models, recommendations
-    from .roofline import roofline, unplaced
-    from .rules import findings
+    from .judge.compare import comparisons
+    from .judge.recommend import other_models, recommendations
+    from .judge.roofline import roofline, unplaced
+    from .judge.rules import findings
 
     report = replace(report, roofline=roofline(report), notes=(*report.notes, *unplaced(report)))
     report = replace(report, comparisons=comparisons(report))

@@ -8,16 +8,16 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from ..errors import BackendError, OptionError
-from .figures import by_round, wall
-from .gains import LEAST, beside
+from .judge.figures import by_round, wall
+from .judge.gains import LEAST, beside
+from .judge.rules_seen import Seen
 from .report import Case, Finding, Ratio, Report, Value
-from .rules_seen import Seen
 
 if TYPE_CHECKING:
     from ..runtime import Engine
-    from .measure import Measured
-    from .plan import Plan
-    from .progress import Progress
+    from .runs.measure import Measured
+    from .runs.plan import Plan
+    from .runs.progress import Progress
 
 # Seconds that a trial may take, and how many pairs of rounds it makes of them.
 SECONDS, FEWEST, MOST = 60.0, 6, 12
@@ -43,8 +43,8 @@ def try_it(
     """
     if finding.trial is None or finding.case is None:
         raise OptionError(f"Nothing can be tried at once against {finding.rule}.", finding.remedy)
-    from .clock import Clock
-    from .measure import measure
+    from .machine.clock import Clock
+    from .runs.measure import measure
 
     was, tried = _cases(report, finding, finding.trial.options)
     plan = _plan(report, finding, was, report.options if base is None else base)
@@ -108,8 +108,8 @@ def _words(options: Mapping[str, Value]) -> str:
 
 def _plan(report: Report, finding: Finding, case: Case, base: Mapping[str, Value]) -> Plan:
     """So many pairs as there is time for, in turns. Random prompts have their length in their name."""
-    from .plan import Plan
-    from .scenarios import NAMES
+    from .runs.plan import Plan
+    from .runs.scenarios import NAMES
 
     kind, _, length = case.scenario.partition(" ")
     drawn = kind == "random" and length.isdecimal()

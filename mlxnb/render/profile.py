@@ -14,9 +14,9 @@ from .math import LEFT_ALONE
 from .text import RULE, one_row
 
 if TYPE_CHECKING:
-    from ..profiling.compare import Against
+    from ..profiling.judge.compare import Against
     from ..profiling.report import Report
-    from ..profiling.sections_parts import Head, Item, Line, Section
+    from ..profiling.show.sections_parts import Head, Item, Line, Section
 
 CODE = re.compile(r"`([^`]+)`")
 MORE = ("report.plots() draws it", 'report.save("FOLDER") writes JSON, Markdown and pictures')
@@ -24,14 +24,14 @@ MORE = ("report.plots() draws it", 'report.save("FOLDER") writes JSON, Markdown 
 
 def profile_bundle(report: Report) -> dict[str, str]:
     """text/html and text/plain of a report."""
-    from ..profiling.sections import head, sections
+    from ..profiling.show.sections import head, sections
 
     return _bundle(head(report), sections(report), MORE)
 
 
 def against_bundle(found: Against) -> dict[str, str]:
     """The same of a report beside an earlier one."""
-    from ..profiling.sections_against import against_head, against_sections
+    from ..profiling.show.sections_against import against_head, against_sections
 
     return _bundle(against_head(found), against_sections(found), ())
 

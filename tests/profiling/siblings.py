@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from mlxnb.profiling.model.weights import Costs
 from mlxnb.profiling.report import Environment
-from mlxnb.profiling.weights import Costs
 
 PLACE = Environment("a chip", "2 cores", 8_000_000_000, "an OS", {"mlxnb": "0"})
 NOTHING = Costs()

@@ -96,7 +96,7 @@ def test_options_go_by_their_names_on_a_line_too(
     engine, _ = scripted
     known = Speeds((Speed("torch", "cpu", 2e10, {"float32": 1e11}),), at=0.0)
     monkeypatch.setattr("mlxnb.hardware.speeds", lambda store: known)
-    monkeypatch.setattr("mlxnb.profiling.environment._measured_here", {})
+    monkeypatch.setattr("mlxnb.profiling.machine.environment._measured_here", {})
     given = {"runs": 1, "warmup": 0, "max_tokens": 2, "inside": False, "backend": "scripted"}
     report = asked(engine, ["pocket"], {**given, "scenario": "simple", "slo": "ttft=1"}, progress=False)
     assert (report.cases[0].scenario, dict(report.limits)) == ("simple", {"ttft": 1.0})

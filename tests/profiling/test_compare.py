@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxnb.profiling.changes import Change, changes
-from mlxnb.profiling.compare import FIGURES, against, comparisons
-from mlxnb.profiling.ratios import Repeated, paired, ratios_of, unpaired
+from mlxnb.profiling.judge.changes import Change, changes
+from mlxnb.profiling.judge.compare import FIGURES, against, comparisons
+from mlxnb.profiling.judge.ratios import Repeated, paired, ratios_of, unpaired
 from mlxnb.profiling.report import Ratio, Report, Run
-from mlxnb.profiling.sections import sections
-from mlxnb.profiling.turns import in_turns
+from mlxnb.profiling.report.turns import in_turns
+from mlxnb.profiling.show.sections import sections
 
 from .whole_reports import EMPTY, ENVIRONMENT, MODEL, Machine, full, single, turns
 

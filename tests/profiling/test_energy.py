@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from mlxnb.decision import Rejected
-from mlxnb.profiling import energy, measure
-from mlxnb.profiling.energy import Counter, Sum, Zeus, meter, packages
-from mlxnb.profiling.figures import Summary
+from mlxnb.profiling.judge.figures import Summary
+from mlxnb.profiling.machine import energy
+from mlxnb.profiling.machine.energy import Counter, Sum, Zeus, meter, packages
+from mlxnb.profiling.runs import measure
 from tests.profiling.reports import healthy, run, runs
 from tests.profiling.test_samples import Driver
 from tests.scripted import ScriptedBackend

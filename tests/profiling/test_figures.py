@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxnb.profiling import Report
-from mlxnb.profiling.figures import Spread, Summary, by_round, drift, percentile, throughput, wall
-from mlxnb.profiling.markdown import to_markdown
+from mlxnb.profiling.judge.figures import Spread, Summary, by_round, drift, percentile, throughput, wall
 from mlxnb.profiling.report import Case, Run
-from mlxnb.profiling.sections_speed import figures_tables
+from mlxnb.profiling.show.markdown import to_markdown
+from mlxnb.profiling.show.sections_speed import figures_tables
 from mlxnb.result import Timings
 from tests.profiling.siblings import PLACE
 

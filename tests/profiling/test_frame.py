@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mlxnb.errors import BackendMissingError
-from mlxnb.profiling.frame import ORDER
+from mlxnb.profiling.show.frame import ORDER
 
 from .whole_reports import EMPTY, full
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 import mlxnb.pocket
 from mlxnb.backends.tokenizer import Tokenizer
-from mlxnb.profiling.lengths import TRIES, WORDS, drawn, fitted, plain_words
-from mlxnb.profiling.scenarios import NAMES, Text, scenario
+from mlxnb.profiling.runs.lengths import TRIES, WORDS, drawn, fitted, plain_words
+from mlxnb.profiling.runs.scenarios import NAMES, Text, scenario
 from mlxnb.request import Request
 
 

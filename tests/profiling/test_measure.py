@@ -8,7 +8,7 @@ import pytest
 
 from mlxnb.errors import BackendError, ModelNotFoundError
 from mlxnb.profiling import Plan, profile
-from mlxnb.profiling.figures import Summary
+from mlxnb.profiling.judge.figures import Summary
 from mlxnb.runtime import Engine
 from tests.scripted import ScriptedBackend
 

@@ -6,7 +6,7 @@ import mmap
 
 import pytest
 
-from mlxnb.profiling.memory import in_process, on_cuda, on_metal, reading_for
+from mlxnb.profiling.machine.memory import in_process, on_cuda, on_metal, reading_for
 
 MB = 1_048_576
 
@@ -62,6 +62,6 @@ def test_a_card_tells_what_is_in_use_and_what_it_only_keeps():
 
 
 def test_elsewhere_than_on_glibc_no_free_share_is_told(monkeypatch):
-    monkeypatch.setattr("mlxnb.profiling.memory._mallinfo", lambda: None)
+    monkeypatch.setattr("mlxnb.profiling.machine.memory._mallinfo", lambda: None)
     assert in_process().free_share is None
     assert in_process().used > 0

@@ -4,8 +4,8 @@ import pytest
 
 from mlxnb.errors import OptionError
 from mlxnb.profiling import Limits, Plan
-from mlxnb.profiling.cases import cases, groups, rounds
-from mlxnb.profiling.scenarios import NAMES, QUICK, scenario, scenarios
+from mlxnb.profiling.runs.cases import cases, groups, rounds
+from mlxnb.profiling.runs.scenarios import NAMES, QUICK, scenario, scenarios
 
 MISTAKES = [
     ({"sweep": "foo=1,2"}, "no field 'foo'", "Fields are adapter, backend"),

@@ -3,8 +3,8 @@
 import pytest
 
 from mlxnb.profiling import Plan, profile
-from mlxnb.profiling.figures import Summary
-from mlxnb.profiling.words import model_names
+from mlxnb.profiling.judge.figures import Summary
+from mlxnb.profiling.report.words import model_names
 from mlxnb.runtime import Engine
 from tests.adapters import draw_updates, write_mlx
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxnb.models.recommended import catalogue
-from mlxnb.profiling.gains import CLOSE, ROUGH, SAME, beside, level
-from mlxnb.profiling.recommend import GOALS, USES, other_models, recommendations
+from mlxnb.profiling.judge.gains import CLOSE, ROUGH, SAME, beside, level
+from mlxnb.profiling.judge.recommend import GOALS, USES, other_models, recommendations
+from mlxnb.profiling.judge.rules import findings
 from mlxnb.profiling.report import Case, Comparison, Ratio, Report
-from mlxnb.profiling.rules import findings
 from tests.profiling.reports import (
     CAUSES,
     GB,

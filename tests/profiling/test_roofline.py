@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from mlxnb.profiling.devices import same_device
+from mlxnb.profiling.judge.roofline import computes_in, roofline, unplaced
+from mlxnb.profiling.machine.devices import same_device
 from mlxnb.profiling.report import Case, Environment, Predicted, Profiled, Report, Run
-from mlxnb.profiling.roofline import computes_in, roofline, unplaced
 from mlxnb.result import Timings
 
 PRODUCTS = {"float32": 1e11, "bfloat16": 4e11, "int8": 8e11}

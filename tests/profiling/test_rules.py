@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlxnb.profiling.judge.rules import NOTHING, OF_A_CASE, OF_ALL, findings
 from mlxnb.profiling.report import Report
-from mlxnb.profiling.rules import NOTHING, OF_A_CASE, OF_ALL, findings
 from tests.profiling.reports import (
     CAUSES,
     GB,

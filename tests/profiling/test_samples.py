@@ -11,12 +11,12 @@ import pytest
 
 from mlxnb import hardware
 from mlxnb.decision import Rejected
-from mlxnb.profiling import apple, samples
-from mlxnb.profiling.clock import Clock
-from mlxnb.profiling.nvidia import nvidia
+from mlxnb.profiling.machine import apple, samples
+from mlxnb.profiling.machine.clock import Clock
+from mlxnb.profiling.machine.nvidia import nvidia
+from mlxnb.profiling.machine.samples import Sampler, Slow
 from mlxnb.profiling.profile import with_peaks
 from mlxnb.profiling.report import Run, Sample
-from mlxnb.profiling.samples import Sampler, Slow
 from mlxnb.result import Timings
 
 

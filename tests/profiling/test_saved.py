@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mlxnb.errors import MlxnbError, ReportError
 from mlxnb.profiling.report import SCHEMA, Environment, Report
-from mlxnb.profiling.saved import json_schema
+from mlxnb.profiling.report.saved import json_schema
 
 from .whole_reports import EMPTY, full, single
 

@@ -4,9 +4,9 @@ import pytest
 
 from mlxnb.backends.server import ServerBackend
 from mlxnb.profiling import Plan, profile
-from mlxnb.profiling.figures import Summary
-from mlxnb.profiling.markdown import to_markdown
-from mlxnb.profiling.rules import findings
+from mlxnb.profiling.judge.figures import Summary
+from mlxnb.profiling.judge.rules import findings
+from mlxnb.profiling.show.markdown import to_markdown
 from mlxnb.runtime import Engine
 from tests.backends.served import LONG, nothing_set  # noqa: F401
 from tests.endpoint import DONE, Endpoint, Reply, piece, usage

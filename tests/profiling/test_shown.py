@@ -12,9 +12,9 @@ from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 
 from mlxnb.errors import ReportError
-from mlxnb.profiling.compare import against, comparisons
-from mlxnb.profiling.markdown import code, escaped, to_markdown
+from mlxnb.profiling.judge.compare import against, comparisons
 from mlxnb.profiling.report import Finding, OtherModel, Recommendation, Report
+from mlxnb.profiling.show.markdown import code, escaped, to_markdown
 from mlxnb.render.text import one_row
 
 from ..render.hostile import ALL, HIT

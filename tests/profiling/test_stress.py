@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from mlxnb.backends.base import Backend
 from mlxnb.errors import GenerationError
-from mlxnb.profiling.markdown import to_markdown
-from mlxnb.profiling.memory import Held, heap_free_share, in_process
-from mlxnb.profiling.rules import findings
-from mlxnb.profiling.stress import HOLDS, LEAKS, LEAST, PAGE, TOO_FEW, UNCLEAR, grown, stress
-from mlxnb.profiling.trend import lost
+from mlxnb.profiling.judge.rules import findings
+from mlxnb.profiling.judge.trend import lost
+from mlxnb.profiling.machine.memory import Held, heap_free_share, in_process
+from mlxnb.profiling.report.beside import HOLDS, LEAKS, PAGE, TOO_FEW, UNCLEAR
+from mlxnb.profiling.runs.stress import LEAST, grown, stress
+from mlxnb.profiling.show.markdown import to_markdown
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from tests.profiling.reports import healthy

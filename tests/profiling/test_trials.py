@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from mlxnb.errors import BackendError, OptionError
-from mlxnb.profiling.progress import Progress
+from mlxnb.profiling.judge.rules import findings
 from mlxnb.profiling.report import Case, Finding, Report, Trial
-from mlxnb.profiling.rules import findings
+from mlxnb.profiling.runs.progress import Progress
 from mlxnb.profiling.trials import FEWEST, MOST, figure_of, outcome, pairs_for, try_it
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
