@@ -13,13 +13,13 @@ NOTHING = Costs()
 
 # (module, what it offers, what the stand-in gives)
 PARTS: list[tuple[str, str, Any]] = [
-    ("environment", "environment", lambda device, dtype: PLACE),
-    ("weights", "costs", lambda model, *kept: NOTHING),
-    ("roofline", "roofline", lambda report: None),
-    ("compare", "comparisons", lambda report: ()),
-    ("rules", "findings", lambda report: ()),
-    ("recommend", "recommendations", lambda report: ()),
-    ("recommend", "other_models", lambda report: ()),
+    ("machine.environment", "environment", lambda device, dtype: PLACE),
+    ("model.weights", "costs", lambda model, *kept: NOTHING),
+    ("judge.roofline", "roofline", lambda report: None),
+    ("judge.compare", "comparisons", lambda report: ()),
+    ("judge.rules", "findings", lambda report: ()),
+    ("judge.recommend", "recommendations", lambda report: ()),
+    ("judge.recommend", "other_models", lambda report: ()),
 ]
 
 

@@ -34,14 +34,14 @@ def asked(run, monkeypatch):
 
         set_part(monkeypatch, module, name, called)
 
-    part("environment", "environment", siblings.PLACE)
-    part("inside", "look_inside", INSIDE)
-    part("stress", "stress", STRESSED)
-    part("roofline", "roofline", ROOF)
-    part("compare", "comparisons", (Comparison(1, 0, ()),))
-    part("rules", "findings", (FOUND,))
-    part("recommend", "recommendations", (Recommendation("chat", "speed", {}, "", ""),))
-    part("recommend", "other_models", (OtherModel("big", 1, "fits", None),))
+    part("machine.environment", "environment", siblings.PLACE)
+    part("model.inside", "look_inside", INSIDE)
+    part("runs.stress", "stress", STRESSED)
+    part("judge.roofline", "roofline", ROOF)
+    part("judge.compare", "comparisons", (Comparison(1, 0, ()),))
+    part("judge.rules", "findings", (FOUND,))
+    part("judge.recommend", "recommendations", (Recommendation("chat", "speed", {}, "", ""),))
+    part("judge.recommend", "other_models", (OtherModel("big", 1, "fits", None),))
     return SimpleNamespace(seen=seen, part=part)
 
 
@@ -95,8 +95,8 @@ def test_nobody_is_looked_into_who_need_not_be(run, asked):
 
 
 def test_a_part_that_cannot_say_why(run, asked):
-    asked.part("inside", "look_inside", Rejected("inside", "the server keeps it to itself", "take torch"))
-    asked.part("stress", "stress", BackendError("It fell over.", "Try again."))
+    asked.part("model.inside", "look_inside", Rejected("inside", "the server keeps it to itself", "take torch"))
+    asked.part("runs.stress", "stress", BackendError("It fell over.", "Try again."))
     report = run(ScriptedBackend(), inside=True, stress=1, runs=1)
     assert report.insides == report.stress == ()
     assert any("the server keeps it to itself" in note for note in report.notes)
@@ -127,8 +127,8 @@ def second_raises(monkeypatch, module, name, answer, error):
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), BackendError("It fell over.")])
 def test_what_one_model_gave_is_not_lost_with_the_next(both, monkeypatch, error):
-    second_raises(monkeypatch, "inside", "look_inside", INSIDE, error)
-    second_raises(monkeypatch, "stress", "stress", STRESSED, error)
+    second_raises(monkeypatch, "model.inside", "look_inside", INSIDE, error)
+    second_raises(monkeypatch, "runs.stress", "stress", STRESSED, error)
     report = both(stress="settled")
     assert [each.model for each in report.insides] == [0]
     assert report.stress == (STRESSED,)
@@ -139,14 +139,14 @@ def test_what_one_model_gave_is_not_lost_with_the_next(both, monkeypatch, error)
 
 
 def test_an_interrupt_while_the_second_model_is_looked_into_keeps_the_first(both, monkeypatch):
-    second_raises(monkeypatch, "inside", "look_inside", INSIDE, KeyboardInterrupt())
+    second_raises(monkeypatch, "model.inside", "look_inside", INSIDE, KeyboardInterrupt())
     report = both(stress=1)
     assert [each.model for each in report.insides] == [0]
     assert (report.partial, report.stress) == ("interrupted after the runs", ())
 
 
 def test_an_interrupted_stress_ends_it_and_is_kept(both, asked):
-    asked.part("stress", "stress", replace(STRESSED, ended="interrupted"))
+    asked.part("runs.stress", "stress", replace(STRESSED, ended="interrupted"))
     report = both(stress=1, inside=False)
     assert len(report.stress) == len(asked.seen["stress"]) == 1
     assert report.partial == "interrupted after the runs"
@@ -162,7 +162,7 @@ def test_a_stress_goes_on_for_a_time_or_until_memory_has_settled(run, asked, giv
 
 
 def test_an_interrupt_after_the_runs_keeps_them_and_what_was_done(run, asked):
-    asked.part("stress", "stress", KeyboardInterrupt())
+    asked.part("runs.stress", "stress", KeyboardInterrupt())
     report = run(ScriptedBackend(), inside=True, stress=1, runs=2)
     assert report.partial == "interrupted after the runs"
     assert len(report.runs) == 2
@@ -171,7 +171,7 @@ def test_an_interrupt_after_the_runs_keeps_them_and_what_was_done(run, asked):
 
 
 def test_an_interrupt_while_it_is_judged_keeps_what_was_measured(run, asked):
-    asked.part("rules", "findings", KeyboardInterrupt())
+    asked.part("judge.rules", "findings", KeyboardInterrupt())
     report = run(ScriptedBackend(), runs=2)
     assert report.partial == "interrupted after the runs"
     assert len(report.of(0)) == 2
@@ -190,7 +190,7 @@ def test_after_an_interrupt_of_the_runs_nothing_long_is_begun(run, asked):
 
 
 def test_an_environment_that_was_interrupted_is_no_report(run, asked):
-    asked.part("environment", "environment", KeyboardInterrupt())
+    asked.part("machine.environment", "environment", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run(ScriptedBackend())
 
