@@ -76,7 +76,8 @@ def profile(*models: str, progress: Wanted = None, **options: Any) -> Report:
         progress: False for no line that says how far it is, or a function that hears it.
         **options: those of `profiling.Plan`: `quick`, `scenarios`, `prompts`, `prompt_tokens`, `max_tokens`, `runs`,
             `warmup`, `concurrency`, `sweep`, `compare`, `stress`, `limits`, `inside`; and those of `generate`, such as
-            `backend` or `kv_bits`, of which one value holds for all, and a list is measured one by one.
+            `backend` or `kv_bits`, of which one value holds for all, and a list is measured one by one. The names that
+            they have on a line, such as `scenario` and `slo`, do as well.
 
     Raises:
         OptionError: an option that there is not, or a value that it does not take.

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.models += [word for word in rest if not word.startswith("-")]
         rest = [word for word in rest if word.startswith("-")]
     if rest and options.command != "lab":
-        parser.error(f"unknown: {' '.join(rest)}")
+        parser.error(f"unknown: {' '.join(rest)}{_hint(options.command, rest[0])}")
     try:
         match options.command:
             case "demo":
@@ -54,9 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MlxnbError as error:
         print(f"mlxnb: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # as where `head` has read enough; at exit Python would say it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
-        print("mlxnb: stopped.", file=sys.stderr)
+        from .runtime.shared import close_shared_engine
+
+        print("mlxnb: stopped.", file=sys.stderr, flush=True)
+        close_shared_engine()  # now: a library that it is still importing falls apart aloud when Python itself ends
         return 130
+
+
+def _hint(command: str, option: str) -> str:
+    from .profiling.runs.plan_values import as_sweep
+
+    hint = as_sweep(option) if command == "profile" else ""
+    return f". {hint}" if hint else ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     likely.add_argument("--backend", metavar="NAME", help="what computes it (default auto)")
     likely.add_argument("--dtype", metavar="TYPE", help="of the weights: float32, bfloat16 or float16")
     likely.add_argument("--quantize", metavar="KIND", help="load the weights as int8 or int4")
+    likely.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter on top of the model, of mlx-lm or peft")
     _add_convert(commands.add_parser("convert", help="write a model in another format, and show what that cost"))
     _add_profile(commands.add_parser("profile", help="measure where a model's time and memory go, and what limits it"))
     epilog = "Further options go to JupyterLab: mlxnb lab --no-browser, for example."
@@ -201,10 +215,10 @@ def perplexity(options: argparse.Namespace) -> int:
 
     texts = [read_text(Path(name).expanduser()) for name in options.files]
     model, backend = options.model or settings().model, options.backend or settings().backend
-    engine = Engine()
+    engine, how = Engine(), (options.dtype, options.quantize)
     try:
         with WorkCell("Measuring perplexity") as line:
-            found = perplexities(engine, texts, model, backend, options.dtype, options.quantize, line.update)
+            found = perplexities(engine, texts, model, backend, *how, line.update, options.adapter)
     finally:
         engine.close()
     print(perplexity_table(found).text())
@@ -228,10 +242,11 @@ def profile(options: argparse.Namespace) -> int:
     """Profile models with the progress in the last line, and print the report; 130 where an interrupt cut it short."""
     from . import profile as measure
     from .config import settings
-    from .profile_options import as_arguments
+    from .profile_options import as_arguments, sort_words
     from .profiling.asked import was_stopped
     from .profiling.files import check_writable, read_earlier, read_prompts, write_json
 
+    sort_words(options, options.models)
     given = settings()
     base = {name: value for name in ("backend", "quantize") if (value := getattr(given, name)) not in ("auto", None)}
     arguments = {**as_arguments(options), "base": base}
@@ -239,15 +254,15 @@ def profile(options: argparse.Namespace) -> int:
     earlier = None if options.against is None else read_earlier(options.against)
     check_writable(options.save, options.json)
     report = measure(*(options.models or [given.model]), prompts=prompts, **arguments)
-    print(as_text(report))
-    if earlier is not None:
-        from .profiling.compare import against
-
-        print("\n" + as_text(against(report, earlier)))
-    if options.save is not None:
-        report.save(options.save)
-    if options.json is not None:
-        write_json(report, options.json)
+    try:  # the files first: whoever reads the text may close its pipe, and what cannot be written is still shown
+        if options.json is not None:
+            write_json(report, options.json)
+        if options.save is not None:
+            report.save(options.save)
+    finally:
+        print(as_text(report))
+        if earlier is not None:
+            print("\n" + as_text(report.against(earlier)))
     return 130 if was_stopped(report) else 0
 
 

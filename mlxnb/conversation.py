@@ -85,6 +85,11 @@ class Conversation:
             own = (Message("system", system or default or ""),)
         return replace(self, messages=(*own, *self.messages[len(self.system) :], Message("user", prompt)))
 
+    def follows(self, other: Conversation) -> bool:
+        """Whether it is another one with a user's message more, see `asked`; the system message may differ."""
+        said, before = self.messages[len(self.system) : -1], other.messages[len(other.system) :]
+        return said == before and (self.left_out, self.summary) == (other.left_out, other.summary)
+
     def by(self, model: str) -> Conversation:
         """It, last answered by a model."""
         return replace(self, model=model)

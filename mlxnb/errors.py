@@ -174,6 +174,6 @@ class EngineClosedError(MlxnbError):
     """The engine was closed, so it takes no more work."""
 
 
-def in_words(err: Exception) -> str:
+def in_words(err: BaseException) -> str:
     """What another library raised, on one line: its kind and its text, cut where that is long."""
     return f"{type(err).__name__}: {' '.join(str(err).split())[:200]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import OptionError
@@ -33,11 +34,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--sweep", metavar="FIELD=A,B,…", action="append", help=sweep)
     compare = "take models, backends or swept values in turns, and hold each against the first"
     add("--compare", action="store_true", help=compare)
-    add("--stress", metavar="SECONDS", help="then generate for so long, and look for a leak")
+    settled = "then generate for so long, or until memory has settled, and look for a leak"
+    add("--stress", metavar="SECONDS|settled", help=settled)
     add("--slo", metavar="NAME=TIME,…", help="limits of goodput, of ttft, tpot and total: ttft=0.5,tpot=50ms")
     add("--no-inside", action="store_true", help="leave out the pass that looks inside a token")
     add("--save", metavar="DIR", help="write the report there: JSON, Markdown and pictures")
     add("--against", metavar="REPORT", help="compare with a report that was saved")
+
+
+def sort_words(options: argparse.Namespace, words: Sequence[str]) -> None:
+    """Put the words beside the options where they belong: models, and further FIELD=VALUES after a --sweep.
+
+    Raises:
+        OptionError: there is FIELD=VALUES and no --sweep.
+    """
+    options.models = [word for word in words if not _is_sweep(word)]
+    sweeps = [word for word in words if _is_sweep(word)]
+    if sweeps and not options.sweep:
+        raise OptionError(f"{sweeps[0]} is no model.", f"To measure with each value, write --sweep {sweeps[0]}.")
+    options.sweep = [*options.sweep, *sweeps] if options.sweep else None
+
+
+def _is_sweep(word: str) -> bool:
+    name, equals, _ = word.partition("=")
+    return bool(equals) and name.replace("-", "_").isidentifier()
 
 
 def as_arguments(options: argparse.Namespace) -> dict[str, Any]:

@@ -151,6 +151,9 @@ class Request:
     cache: str = "auto"
     draft: str | None = None
     draft_tokens: int | None = option(None, "tokens that a draft may guess ahead at once", int, 1, 64)
+    prefill_step: int | None = option(
+        None, "tokens of the prompt that are computed at once; fewer take less memory", int, 1, None
+    )
     keep_alive: float | str | None = None
     schema: Schema | None = None
     think: str | int | None = None

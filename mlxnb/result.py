@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from .decision import Rejected
+from .errors import GenerationError
 from .request import Sampling
 from .tools import ToolCall
 
@@ -81,8 +82,10 @@ class Timings:
 
     @property
     def prefill_rate(self) -> float | None:
-        """Prompt tokens really computed per second of prefill; reused tokens are not credited."""
-        if not self.token_times or self.token_times[0] <= self.start:
+        """Prompt tokens really computed per second of prefill; reused tokens are not credited. None where nobody
+        counted the prompt, as a server need not.
+        """
+        if not self.token_times or self.token_times[0] <= self.start or not self.prompt_tokens:
             return None
         return (self.prompt_tokens - self.reused_tokens) / (self.token_times[0] - self.start)
 
@@ -201,10 +204,9 @@ class Result:
     """One finished generation. `text` is the answer without thinking; `tokens` every generated token id except the
     one that ended the turn; `peak_memory` the allocator's peak in bytes during the request, where it counts one. A
     `cached` answer was generated earlier, in the time that `original` tells; `timings` are those of finding it again.
-    `speculation` is None where every token was decoded by itself. `parsed` is what an answer that was asked for with a
-    schema says: an instance of the model or dataclass, a value of JSON, the choice, or the text that matched; None
-    where it was cut before its end. `logprobs`, where the request asks for them, has an entry for each of `tokens`,
-    thinking included; of a server, which sends no ids, one for each token that it told of. None where none are told.
+    `speculation` is None where every token was decoded by itself. `value` is what `parsed` gives, and None where that
+    raises. `logprobs`, where the request asks for them, has an entry for each of `tokens`, thinking included; of a
+    server, which sends no ids, one for each token that it told of. None where none are told.
 
     `tool_calls` are those that the model asked for, and of a conversation all on the way to the answer, each with what
     came back. `before` are the generations that it took before its own: rounds of tools, a summary of earlier turns;
@@ -221,11 +223,29 @@ class Result:
     cached: bool = False
     original: Timings | None = None
     speculation: Speculation | None = None
-    parsed: Any = None
+    value: Any = None
     tool_calls: tuple[ToolCall, ...] = ()
     before: tuple[Result, ...] = ()
     left_out: int = 0
     logprobs: tuple[TokenLogprob, ...] | None = None
+
+    @property
+    def parsed(self) -> Any:
+        """What an answer that was asked for with a schema says: an instance of the model or dataclass, a value of JSON,
+        the choice, or the text that matched. None where there was no schema.
+
+        Raises:
+            GenerationError: the answer was cut at its token limit, or interrupted, so that it says nothing whole.
+        """
+        if self.provenance.schema is None or self.finish_reason == "stop":
+            return self.value
+        limit = f"cut at its {self.generation_tokens} tokens"
+        what = limit if self.finish_reason == "length" else "interrupted"
+        raise GenerationError(
+            f"The answer was {what} before it was all that its schema asks for: there is nothing to parse.",
+            "Ask with a larger max_tokens, or bound its lists and strings: maxItems, maxLength.",
+            self,
+        )
 
     @property
     def generation_tokens(self) -> int:

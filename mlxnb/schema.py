@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Any, Literal, get_origin
 
 from .errors import OptionError
 
@@ -16,8 +18,8 @@ from .errors import OptionError
 REGEX = "regex:"
 
 TAKES = (
-    "It takes a pydantic model, a dataclass, a JSON schema as a dict, a compiled regular expression or "
-    f"'{REGEX}…', or a list of choices."
+    "It takes a pydantic model, a dataclass, a TypedDict, a type such as list[Model], a JSON schema as a dict, a "
+    f"compiled regular expression or '{REGEX}…', or a list of choices."
 )
 FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
 
@@ -26,7 +28,7 @@ FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
 class Schema:
     """`source` is the JSON schema or the list of choices as JSON, or the regular expression.
 
-    `type` is what an answer is made into: a pydantic model or dataclass, or what each choice stands for. It is no part
+    `type` is what an answer is made into: a class or another type, or what each choice stands for. It is no part
     of what the model is held to, so that two that differ in it alone are equal.
     """
 
@@ -49,11 +51,13 @@ class Schema:
             return _text(value)
         if isinstance(value, Mapping):
             return cls("json", _canonical(value))
+        if get_origin(value) is not None:  # list[Model], Literal["a", "b"], Model | None
+            return _typed(value)
         if isinstance(value, type):
             return _class(value)
         if isinstance(value, list | tuple | Set):
             each_once = sorted(value, key=str) if isinstance(value, Set) else value
-            return _choice({str(each): each for each in each_once if _choosable(each)})
+            return _choice([(str(each), each) for each in each_once if _choosable(each)])
         raise OptionError(f"schema is a {type(value).__name__}.", TAKES)
 
     @property
@@ -183,27 +187,40 @@ def _target(root: Any, ref: str) -> Any:
 
 def _class(value: type) -> Schema:
     if issubclass(value, Enum):
-        return _choice({str(member.value): member for member in value})
-    if not dataclasses.is_dataclass(value) and not hasattr(value, "model_json_schema"):
+        return _choice([(str(member.value), member) for member in value])
+    described = dataclasses.is_dataclass(value) or hasattr(value, "model_json_schema")
+    # A NamedTuple; a TypedDict of typing or of typing_extensions, which pydantic takes before Python 3.12.
+    named = hasattr(value, "_field_defaults") or (issubclass(value, dict) and hasattr(value, "__total__"))
+    if not described and not named:
         raise OptionError(f"schema is the class {value.__name__}.", TAKES)
+    return _typed(value)
+
+
+def _typed(value: Any) -> Schema:
+    adapter = _adapter_class(value)
     from pydantic.errors import PydanticUserError
 
     try:
-        made = _adapter(value).json_schema()
+        made = adapter(value).json_schema()
     except (PydanticUserError, NameError, TypeError) as err:
         reason = str(err).splitlines()[0].rstrip(".")
-        raise OptionError(f"schema is {value.__name__}, of which there is no JSON schema: {reason}.") from None
+        raise OptionError(f"schema is {_name(value)}, of which there is no JSON schema: {reason}.", TAKES) from None
     return Schema("json", _canonical(_closed(made)), value)
 
 
-def _adapter(kind: type) -> Any:
+def _name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def _adapter_class(kind: Any) -> Any:
+    """pydantic's TypeAdapter, which is wanted for this type."""
     try:
         from pydantic import TypeAdapter
     except ImportError:
         raise OptionError(
-            f"schema is the class {kind.__name__}, which takes pydantic.", "Try pip install 'mlxnb[structured]'."
+            f"schema is {_name(kind)}, which takes pydantic.", "Try pip install 'mlxnb[structured]'."
         ) from None
-    return TypeAdapter(kind)
+    return TypeAdapter
 
 
 def _closed(schema: Any) -> Any:
@@ -227,10 +244,15 @@ def _choosable(value: Any) -> bool:
     return True
 
 
-def _choice(values: Mapping[str, Any]) -> Schema:
-    if not values:
+def _choice(named: list[tuple[str, Any]]) -> Schema:
+    if not named:
         raise OptionError("schema is an empty list of choices.", "Give two at least.")
-    return Schema("choice", json.dumps(list(values), ensure_ascii=False), dict(values))
+    values: dict[str, Any] = {}
+    for name, value in named:
+        other = values.setdefault(name, value)
+        if type(other) is not type(value) or other != value:
+            raise OptionError(f"schema has the choices {other!r} and {value!r}, which read alike.", "Leave one out.")
+    return Schema("choice", json.dumps(list(values), ensure_ascii=False), values)
 
 
 def _chosen(text: str, choices: list[str], values: Mapping[str, Any] | None) -> Any:
@@ -239,15 +261,25 @@ def _chosen(text: str, choices: list[str], values: Mapping[str, Any] | None) -> 
     return values[text] if values is not None else text
 
 
-def _instance(text: str, kind: type) -> Any:
+def _instance(text: str, kind: Any) -> Any:
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_json(text)
+        return _adapter_class(kind)(kind).validate_json(text)
     except ValidationError as err:
         first = err.errors()[0]
         where = "/".join(map(str, first["loc"]))
         raise ValueError(f"{where + ': ' if where else ''}{first['msg']}") from None
+
+
+def _multiples(_: Any, step: Any, value: Any, __: Any) -> Iterator[Any]:
+    """multipleOf in decimal numbers, as they are written: in binary ones 4.14 is no multiple of 0.01."""
+    from jsonschema.exceptions import ValidationError
+
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        quotient = Fraction(repr(value)) / Fraction(repr(step))
+        if quotient.denominator != 1:
+            yield ValidationError(f"{value!r} is not a multiple of {step!r}")
 
 
 def _valid(text: str, schema: dict[str, Any]) -> Any:
@@ -256,13 +288,13 @@ def _valid(text: str, schema: dict[str, Any]) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     try:
-        from jsonschema import Draft202012Validator
+        from jsonschema.validators import Draft202012Validator, extend
     except ImportError:
         return value
     from referencing.exceptions import Unresolvable
 
     try:
-        wrong = next(Draft202012Validator(schema).iter_errors(value), None)
+        wrong = next(extend(Draft202012Validator, {"multipleOf": _multiples})(schema).iter_errors(value), None)
     except Unresolvable as err:
         raise ValueError(f"its schema refers to what is not there: {err}") from None
     if wrong is not None:

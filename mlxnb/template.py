@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import TemplateError
+from .errors import MlxnbError, TemplateError
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -25,10 +26,14 @@ REMEDY = "Mend it, or give --no-interpolate to send the braces as they are."
 BUILTINS = (abs, enumerate, float, int, len, list, max, min, repr, round, sorted, str, sum, zip)
 Place = tuple[int, str]
 
+# Text and file of a template by the name that another includes it with; None where there is none.
+Load = Callable[[str], "tuple[str, str] | None"]
 
-def interpolate(text: str, names: Mapping[str, Any], statements: bool = False) -> str:
+
+def interpolate(text: str, names: Mapping[str, Any], statements: bool = False, load: Load | None = None) -> str:
     """`text` with its templates replaced; text without `{{` comes back as it is. With `statements` it is a whole
-    template of Jinja2's, `{% %}` and `{# #}` included, whose lines go without their line ends.
+    template of Jinja2's, `{% %}` and `{# #}` included, whose lines go without their line ends. With `load` it comes
+    from a file: it may include others, and reaches less, see `template_sandbox`.
 
     Raises:
         TemplateError: a mistake in the template, an unknown name, a refused attribute, or an expression that raised;
@@ -36,7 +41,7 @@ def interpolate(text: str, names: Mapping[str, Any], statements: bool = False) -
     """
     if not statements and not OPENING.search(text):
         return text
-    env = environment(statements)
+    env = environment(statements, load)
     from jinja2 import TemplateSyntaxError
 
     places: list[Place] = []
@@ -50,14 +55,27 @@ def interpolate(text: str, names: Mapping[str, Any], statements: bool = False) -
         raise _failed(*_guilty(error, places), _reason(error)) from error
 
 
-def environment(statements: bool = False) -> SandboxedEnvironment:
-    from jinja2 import StrictUndefined
+def environment(statements: bool = False, load: Load | None = None) -> SandboxedEnvironment:
+    from jinja2 import FunctionLoader, StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
+    from .template_sandbox import for_files
+
     how: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True} if statements else NEVER
-    env = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, **how)
+    kind = SandboxedEnvironment if load is None else for_files()
+    env = kind(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, **how)
     env.globals.update({function.__name__: function for function in BUILTINS})
+    if load is not None:
+        env.loader = FunctionLoader(_as_jinja_loads(load))
     return env
+
+
+def _as_jinja_loads(load: Load) -> Callable[[str], Any]:
+    def loaded(name: str) -> tuple[str, str, None] | None:
+        found = load(name)
+        return None if found is None else (*found, None)
+
+    return loaded
 
 
 def spread(env: SandboxedEnvironment, text: str, places: list[Place]) -> str:
@@ -94,9 +112,26 @@ def _guilty(error: Exception, places: list[Place]) -> tuple[str, int]:
 
 def _reason(error: Exception) -> str:
     from jinja2 import TemplateError as JinjaError
+    from jinja2 import TemplateNotFound, TemplateSyntaxError
 
-    text = " ".join(str(error).split())
-    return text if isinstance(error, JinjaError) else f"{type(error).__name__}: {text}"
+    said = error.message if isinstance(error, TemplateSyntaxError | MlxnbError) else str(error)
+    text = " ".join((said or "").split()).rstrip(".")
+    if isinstance(error, TemplateNotFound):
+        text = f"there is no {error.name} beside the prompt file"
+    own = isinstance(error, JinjaError | MlxnbError)
+    return (text if own else f"{type(error).__name__}: {text}") + _included(error)
+
+
+def _included(error: Exception) -> str:
+    """Where in an included file it failed, in words; empty for the prompt itself."""
+    from jinja2 import TemplateSyntaxError
+
+    frames = traceback.extract_tb(error.__traceback__)
+    last = max((i for i, frame in enumerate(frames) if frame.filename == "<template>"), default=len(frames))
+    inner = [(frame.lineno, frame.filename) for frame in frames[last + 1 :] if frame.name.endswith("template code")]
+    if isinstance(error, TemplateSyntaxError) and error.filename:
+        inner = [(error.lineno, error.filename)]
+    return f" (line {inner[-1][0]} of {Path(inner[-1][1]).name})" if inner else ""
 
 
 def _failed(expression: str, line: int, reason: str) -> TemplateError:

@@ -71,8 +71,13 @@ def checked(call: ToolCall, functions: Mapping[str, Function]) -> ToolCall | dic
 def run(call: ToolCall, function: Function, arguments: Mapping[str, Any]) -> ToolCall:
     """The call with what its function gave back, or with what it raised."""
     try:
-        return replace(call, output=_whole(_text(function(**arguments))))
-    except Exception as err:  # noqa: BLE001 - an edge: it is the user's own function, and its error goes to the model
+        given = function(**arguments)
+        if inspect.iscoroutine(given):
+            given.close()
+            return replace(call, error=f"{call.name} is async, and nobody waits for what it gives back")
+        return replace(call, output=_whole(_text(given)))
+    # An edge: it is the user's own function, and its error goes to the model; one that leaves must not leave for us.
+    except (Exception, SystemExit) as err:  # noqa: BLE001
         return replace(call, error=_whole(in_words(err)))
 
 

@@ -14,6 +14,7 @@ LAYERS = [
         "result",
         "schema",
         "template",
+        "template_sandbox",
         "config",
         "conversation",
         "conversion",
@@ -22,6 +23,7 @@ LAYERS = [
         "toolbox",
         "config_values",
         "env_file",
+        "frames",
         "hardware",
         "comparison",
         "panel_names",
@@ -78,6 +80,22 @@ def test_no_module_imports_from_a_higher_layer():
             sister = layer_of(other) == layer_of(part) and {part, other} <= SISTERS_MAY_NOT
             if up or sister:
                 wrong.append(f"{path.relative_to(ROOT)} imports {other}")
+    assert wrong == []
+
+
+# The folders of `profiling`, each of which imports from those before it only.
+OF_A_PROFILE = ["report", "machine", "model", "judge", "runs", "show"]
+
+
+def test_the_folders_of_a_profile_import_one_way():
+    wrong, root = [], ROOT / "profiling"
+    for place, folder in enumerate(OF_A_PROFILE):
+        for path in sorted((root / folder).rglob("*.py")):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:  # at the top: what runs when it is imported
+                if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module:
+                    other = node.module.split(".")[0]
+                    if other in OF_A_PROFILE[place + 1 :]:
+                        wrong.append(f"{path.relative_to(ROOT)} imports {other}")
     assert wrong == []
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mlxnb.errors import OptionError
 from mlxnb.profile_options import add_options, as_arguments
-from mlxnb.profiling.plan import Limits, Plan
+from mlxnb.profiling.runs.plan import Limits, Plan
 
 
 def read(line: str) -> Plan:
@@ -34,6 +34,7 @@ def read(line: str) -> Plan:
         ("--sweep temperature=0,0.7 --sweep top-k=4,5", {"sweep": {"temperature": (0.0, 0.7), "top_k": (4, 5)}}),
         ("--sweep prompt_tokens=64,128 --sweep concurrency=2", {"prompt_tokens": (64, 128), "concurrency": (2,)}),
         ("--stress 2.5", {"stress": 2.5}),
+        ("--stress Settled", {"stress": "settled"}),
         ("--slo ttft=0.5,tpot=50ms,total=3s", {"limits": Limits(0.5, 0.05, 3.0)}),
         ("--no-inside", {"inside": False}),
     ],
@@ -52,7 +53,7 @@ def test_options_become_a_plan(line: str, fields: dict[str, Any]) -> None:
         ("--scenario smple", "There is no scenario 'smple'. Did you mean simple?"),
         ("--kv-bits four", "kv_bits is 'four'. It takes a whole number."),
         ("--sweep temprature=0,1", "There is no field 'temprature' to vary. Did you mean temperature?"),
-        ("--sweep zzz=1", "There is no field 'zzz' to vary. Fields are backend, "),
+        ("--sweep zzz=1", "There is no field 'zzz' to vary. Fields are adapter, backend, "),
         ("--sweep temperature", "sweep is 'temperature'. It takes"),
         ("--sweep temperature=", "sweep is 'temperature='. It takes"),
         ("--sweep kv_bits=4,8 --kv-bits 4", "kv_bits is given twice."),
@@ -63,6 +64,7 @@ def test_options_become_a_plan(line: str, fields: dict[str, Any]) -> None:
         ("--slo ttft=fast", "The limit of ttft is 'fast'. It takes seconds above 0"),
         ("--stress 0", "stress is '0'. It takes seconds above 0"),
         ("--stress nan", "stress is 'nan'."),
+        ("--stress forever", "or settled: until memory stops growing."),
         ("--compare", "compare has nothing to compare."),
     ],
 )

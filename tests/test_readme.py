@@ -46,10 +46,12 @@ def test_every_link_and_picture_is_there():
 
 
 def test_every_option_of_the_magic_is_named():
-    from mlxnb.request import option_fields
+    from mlxnb.magics.options import generate_parser
 
-    for name in option_fields():
-        assert f"`--{name.replace('_', '-')}`" in README
+    actions = {action.dest: action.option_strings for action in generate_parser().options().values()}
+    del actions["help"]
+    for names in actions.values():
+        assert any(re.search(rf"`{name}\b", README) for name in names), names
 
 
 def test_the_python_shown_runs():

@@ -4,16 +4,19 @@ import dataclasses
 import enum
 import json
 import re
+import typing
 from typing import Literal
 
 import pytest
+import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxnb.cache.key import Answerer, result_key
-from mlxnb.errors import OptionError
+from mlxnb.errors import GenerationError, OptionError
 from mlxnb.request import Request
 from mlxnb.schema import Schema, ends
+from tests.render.samples import make_result
 
 pydantic = pytest.importorskip("pydantic")
 pytest.importorskip("jsonschema")
@@ -36,7 +39,18 @@ class Colour(enum.Enum):
     BLUE = "blue"
 
 
+class Pair(typing.NamedTuple):
+    x: int
+    city: City
+
+
+class Spot(typing_extensions.TypedDict):
+    x: int
+    city: typing_extensions.NotRequired[City]
+
+
 LIST = {"type": "array", "items": {"type": "boolean"}}
+ROME = City(name="Rome")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +66,17 @@ LIST = {"type": "array", "items": {"type": "boolean"}}
         ([1, 2.5], "2.5", 2.5),
         ({"yes", "no"}, "no", "no"),
         (Colour, "blue", Colour.BLUE),
+        (Pair, '[1, {"name": "Rome"}]', Pair(1, ROME)),
+        (Spot, '{"x": 1, "city": {"name": "Rome"}}', {"x": 1, "city": ROME}),
+        (list[City], '[{"name": "Rome"}]', [ROME]),
+        (City | None, "null", None),
+        (City | Place, '{"city": {"name": "Rome"}}', Place(ROME)),
+        (dict[str, Colour], '{"a": "red"}', {"a": Colour.RED}),
+        (Literal["a", "b"], '"a"', "a"),
+        (["a", "b", "a"], "a", "a"),
+        ({"type": "number", "multipleOf": 0.01}, "4.14", 4.14),
+        ({"type": "number", "multipleOf": 0.1}, "1e3", 1000.0),
+        (["日本 語", "😀", "a\nb", 'q"u'], "a\nb", "a\nb"),
     ],
 )
 def test_what_an_answer_says(value, text, parsed):
@@ -71,6 +96,8 @@ def test_what_an_answer_says(value, text, parsed):
         (LIST, "[true", "Expecting"),
         (LIST, "[" * 100_000, "nested too deeply"),
         (re.compile("a+"), "aab", "does not match"),
+        ({"type": "number", "multipleOf": 0.01}, "4.145", "4.145 is not a multiple of 0.01"),
+        ({"items": {"multipleOf": 3}}, "[3, 4]", "1: 4 is not a multiple of 3"),
         (["yes", "no"], "maybe", "is none of yes, no"),
     ],
 )
@@ -107,6 +134,10 @@ HOLDS_ITSELF["properties"] = {"a": HOLDS_ITSELF}
         ([], "empty list of choices"),
         (["a", " "], "has the choice ' '"),
         (["a", None], "has the choice None"),
+        ([1, "1"], "has the choices 1 and '1', which read alike"),
+        (enum.Enum("Two", {"A": 1, "B": "1"}), "which read alike"),
+        (list[object.__class__], "of which there is no JSON schema"),
+        (typing.Callable[[int], str], "of which there is no JSON schema"),
         ({"type": "strng"}, "no JSON schema: at type, 'strng' is not valid"),
         ({"properties": {"a": {"minimum": "3"}}}, "at properties/a/minimum"),
         ({"enum": {1, 2}}, "no JSON: Object of type set"),
@@ -158,3 +189,16 @@ def test_any_constant_is_a_schema_that_takes_itself_alone(value):
     assert schema.parse(json.dumps(value)) == value
     with pytest.raises(ValueError):  # the message begins with the constant, however long
         schema.parse('"something else than that"')
+
+
+def test_what_is_not_whole_says_nothing():
+    made = make_result('{"x": 1')
+    kept = dataclasses.replace(made.provenance, schema='{"type":"object"}')
+    assert dataclasses.replace(made, finish_reason="length").parsed is None  # there was no schema
+    assert dataclasses.replace(made, provenance=kept, value={"x": 1}).parsed == {"x": 1}
+    for reason, says in (("length", "was cut at its"), ("interrupted", "was interrupted before")):
+        cut = dataclasses.replace(made, provenance=kept, finish_reason=reason)
+        assert cut.value is None
+        with pytest.raises(GenerationError, match=says) as caught:
+            _ = cut.parsed
+        assert caught.value.partial is cut

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -122,6 +123,28 @@ def test_what_comes_back_is_text() -> None:
     assert "object object" in (ran(called("thing", kind="odd"), thing).output or "")
     failed = ran(called("thing", kind="nothing"), thing)
     assert (failed.output, failed.error) == (None, "KeyError: 'nothing'")
+
+
+@pytest.mark.filterwarnings("error")  # a coroutine that nobody ends warns
+def test_a_function_that_leaves_or_is_async_within_is_an_error_of_its_call() -> None:
+    def leaves() -> str:
+        sys.exit(3)
+
+    def later() -> Any:
+        async def inner() -> str:
+            return "late"
+
+        return inner()
+
+    assert ran(called("leaves"), leaves).error == "SystemExit: 3"
+    done = ran(called("later"), later)
+    assert (done.output, done.error) == (None, "later is async, and nobody waits for what it gives back")
+
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ran(called("interrupted"), interrupted)
 
 
 def test_only_what_was_offered_is_called() -> None:

@@ -262,3 +262,16 @@ def add_tokenizer(folder: Path) -> Path:
 
 
 Maker = Callable[[str], Path]
+
+
+def make_thinker(folder: Path) -> str:
+    """Save a model whose template opens a block of thinking, which it would never close, into `folder`."""
+    from mlxnb.backends.tokenizer import Tokenizer
+
+    more = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": VOCABULARY + 8}
+    tokenizer = Tokenizer(save("LlamaConfig", more, folder, seed=3))
+    tokenizer.inner.add_tokens(["<think>", "</think>"], special_tokens=True)
+    turns = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    tokenizer.inner.chat_template = turns + "<|im_start|>assistant\n<think>"
+    tokenizer.inner.save_pretrained(folder)
+    return str(folder)

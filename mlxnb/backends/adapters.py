@@ -34,5 +34,7 @@ def with_adapter(info: ModelInfo, adapter: Adapter, where: str) -> ModelInfo:
     quantise it.
     """
     unasked = with_adapter(info.unasked, adapter, where) if info.unasked is not None else None
-    notes = (*info.notes, f"{adapter}, {where}")
+    other = adapter.other_base(info.name)
+    warning = (f"adapter {adapter.path.name} says that it was made for {other}",) if other else ()
+    notes = (*info.notes, f"{adapter}, {where}", *warning)
     return replace(info, adapter=adapter.path.name, notes=notes, unasked=unasked)

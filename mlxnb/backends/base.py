@@ -59,9 +59,10 @@ class Watch:
 
     The engine sets `cancelled`, and `draft` to the draft model of a request that names one. A LocalModel sets
     `steering`, where its decode loop has something to ask before it draws a token, and `logprobs`, which tells how
-    likely the tokens of the answer were, where that was asked for. The backend fills in the rest: when it started,
-    download progress in bytes and prefill progress in tokens, the finish reason, the seed it really used, how the KV
-    cache was really quantised, how speculative decoding goes, and the attention calls by path where those are counted.
+    likely the tokens of the answer were, where that was asked for, and `prefill_step`, by which it feeds the prompt.
+    The backend fills in the rest: when it started, download progress in bytes and prefill progress in tokens, the
+    finish reason, the seed it really used, how the KV cache was really quantised, how speculative decoding goes, and
+    the attention calls by path where those are counted.
     `counted` is how many tokens the answer has, where only a server knows, `doing` what goes on beside loading, in
     words, `tool_calls` what the model asks to call. What is left to do once the answer is out waits in `afterwards`.
     """
@@ -81,6 +82,7 @@ class Watch:
     counted: int | None = None
     kv_bits: int | None = None
     kv_group_size: int | None = None
+    prefill_step: int | None = None
     attention_calls: dict[str, int] = field(default_factory=dict)
     draft: LocalModel | None = None
     steering: Steering | None = None

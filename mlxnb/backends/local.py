@@ -51,6 +51,9 @@ class LocalModel(ABC):
     # Whether `tokens` can keep its KV cache quantised.
     quantises_cache = False
 
+    # Whether a request can say in which pieces its prompt is fed.
+    steps_prefill = False
+
     # What the KV cache is kept in, where that is not the dtype of the weights.
     cache_dtype = ""
 
@@ -209,6 +212,7 @@ class LocalModel(ABC):
         if prompt.note:
             watch.notes.append(prompt.note)
         self._check_cache(request, watch)
+        self._check_step(request, watch)
         request = checked(self, request, watch)
         guides = self.guides(request, prompt, watch)
         watch.steering = Steering(guides, len(prompt.ids)) if guides else None
@@ -272,6 +276,17 @@ class LocalModel(ABC):
             raise OptionError(
                 f"{refused[0].upper()}{refused[1:]}.", "Leave out kv_bits, strict, or take --backend mlx."
             )
+        watch.notes.append(refused)
+
+    def _check_step(self, request: Request, watch: Watch) -> None:
+        watch.prefill_step = request.prefill_step if self.steps_prefill else None
+        if request.prefill_step == watch.prefill_step:
+            return
+        whole = self.stretches_beyond is not None
+        feeds = "in one piece, for LongRoPE" if whole else "in pieces of its own"
+        refused = f"prefill_step {request.prefill_step} not used: {self.info.backend} feeds this model {feeds}"
+        if request.strict:
+            raise OptionError(f"{refused[0].upper()}{refused[1:]}.", "Leave out prefill_step, or strict.")
         watch.notes.append(refused)
 
     def _generate(self, request: Request, prompt: Prompt, watch: Watch) -> Iterator[Chunk]:

@@ -180,7 +180,7 @@ def _info(source: ModelSource, model: Any, checkpoint: Checkpoint) -> ModelInfo:
 class MlxModel(LocalModel):
     """A model in MLX arrays, decoded by mlx-lm's own `generate_step`."""
 
-    quantises_cache = drafts = True
+    quantises_cache = drafts = steps_prefill = True
 
     def __init__(
         self, model: Any, tokenizer: Tokenizer, info: ModelInfo, head_dim: int = 0, long_rope: LongRope | None = None

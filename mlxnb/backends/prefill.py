@@ -38,8 +38,8 @@ class Feeding:
 
 
 def prefill(feed: Feed, end: int, step: int, feeding: Feeding) -> Any:
-    """Feed the tokens up to `end`, at most `step` at a time, so that an interrupt can come between; what the last piece
-    gave, None where there was none.
+    """Feed the tokens up to `end`, at most `step` at a time, or as many as the request asks for, so that an interrupt
+    can come between; what the last piece gave, None where there was none.
 
     Where memory runs out the prefix cache in memory goes, what can be is given back, and the rest is fed in pieces half
     as long, down to SMALLEST tokens. They start from a state that is whole.
@@ -49,6 +49,7 @@ def prefill(feed: Feed, end: int, step: int, feeding: Feeding) -> Any:
         Exception: what the model raised, also where memory ran out and there is nothing left to try.
     """
     watch, made, last_try = feeding.watch, None, not feeding.repeats
+    step = step if feeding.whole else watch.prefill_step or step
     while feed.length < end:
         if watch.cancelled.is_set():
             raise Cancelled

@@ -9,7 +9,8 @@ from ..request import Request
 from ..result import Chunk
 from .base import Watch
 from .detokenize import Detokenizer
-from .split import StopCutter
+from .server_thinking import Opening
+from .split import StopCutter, Unwrapper
 from .thinking import splitter
 from .tool_text import ToolText
 
@@ -20,15 +21,22 @@ if TYPE_CHECKING:
 
 class TextStream:
     """Token ids to (thinking, answer) text: detokenised, split at thinking markers, cut at stop strings. With `tools`
-    what the model calls is taken out of the text, and is in `calls` at the end.
+    what the model calls is taken out of the text, and is in `calls` at the end. With `raw` it goes on with a text, and
+    opens no block in a way that only its beginning tells.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stops: tuple[str, ...], thinking: bool, tools: tuple[Tool, ...] = ()
+        self,
+        tokenizer: Tokenizer,
+        stops: tuple[str, ...],
+        thinking: bool,
+        tools: tuple[Tool, ...] = (),
+        raw: bool = False,
     ) -> None:
         style = tokenizer.tool_style if tools else None
         self._detokenizer = Detokenizer(tokenizer.decode_with(style.markers) if style else tokenizer.decode)
-        self._splitter = splitter(tokenizer.markers, thinking, tokenizer.wrapping)
+        self._splitter = splitter(tokenizer.markers, thinking) if tokenizer.markers or raw else Opening()
+        self._unwrapper = Unwrapper(tokenizer.wrapping)
         self._tools = ToolText(style, tools) if style else None
         self._cutter = StopCutter(stops)
         self.calls: list[ToolCall] = []
@@ -41,13 +49,14 @@ class TextStream:
     def feed(self, token: int) -> tuple[str, str]:
         """What `token` adds to the thinking and to the answer."""
         thinking, answer = self._splitter.feed(self._detokenizer.feed(token))
+        answer = self._unwrapper.feed(answer) if answer else ""
         return thinking, self._cutter.feed(self._tools.feed(answer) if self._tools else answer)
 
     def finish(self) -> tuple[str, str]:
         """What was held back until the end."""
         thinking, answer = self._splitter.feed(self._detokenizer.finish())
         late_thinking, late_answer = self._splitter.finish()
-        answer += late_answer
+        answer = self._unwrapper.feed(answer + late_answer) + self._unwrapper.finish()
         if self._tools:
             early = self._tools.feed(answer)
             late, self.calls = self._tools.finish()
@@ -61,14 +70,20 @@ class Row:
 
     def __init__(self, tokenizer: Tokenizer, request: Request, thinking: bool, watch: Watch) -> None:
         self._ends = tokenizer.end_ids
-        self._text = TextStream(tokenizer, request.stop, thinking, request.tools)
+        self._text = TextStream(tokenizer, request.stop, thinking, request.tools, request.raw)
         self._watch = watch
         self._ended = False
         watch.finish_reason = "length"  # unless something else ends it first
 
     def feed(self, token: int) -> Chunk | None:
-        """The Chunk of the next token; None for one that ends the turn, which is no part of the answer."""
+        """The Chunk of the next token; None for one that ends the turn, which is no part of the answer.
+
+        Raises:
+            GenerationError: what the answer is steered by cannot go on.
+        """
         now = time.perf_counter()
+        if self._watch.steering is not None:
+            self._watch.steering.check()
         if token in self._ends:
             self._watch.finish_reason, self._ended = "stop", True
             return None

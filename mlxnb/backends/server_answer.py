@@ -40,7 +40,7 @@ class Answer:
         self._cutter = StopCutter(request.stop)
         self._reason: str | None = None
         self._usage: dict[str, Any] = {}
-        self._thought = False
+        self._thought, self._told_not_to = False, request.think == "off"
         self._likely: list[TokenLogprob] = []
         self._wants = request.logprobs is not None
         if self._wants:
@@ -93,6 +93,13 @@ class Answer:
             return None
         thinking, text = self._opening.feed(self._halves["text"].finish())
         late_thinking, late = self._opening.finish()
+        if self._thought and self._told_not_to:
+            self._watch.notes.append(f"think off was not heeded: {self._where} or its model thought all the same")
+        if closing := self._opening.unopened:
+            self._watch.notes.append(
+                f"the thinking is part of the text, up to {closing}: {self._where} does not split what its chat "
+                "template opened (vLLM does with --reasoning-parser, llama-server with --reasoning-format)"
+            )
         text, self._watch.tool_calls = self._calls.finish(text + late)
         text = self._cutter.feed(text)
         text = text if self._cutter.stopped else text + self._cutter.finish()

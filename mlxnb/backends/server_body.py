@@ -96,6 +96,8 @@ def _refuse(request: Request, kind: Kind, watch: Watch) -> None:
         refused.append(f"think {request.think} not used: {what}")
     if request.kv_bits is not None:
         refused.append(f"kv_bits {request.kv_bits} not used: a server keeps its KV cache as it was started")
+    if request.prefill_step is not None:
+        refused.append(f"prefill_step {request.prefill_step} not used: a server feeds prompts as it was started")
     if request.cache == "always":
         refused.append("cache always not used: what a server's model is cannot be told, so its answers are not kept")
     if request.logprobs is not None and not kind.logprobs:

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .server_address import Address
+from .thinking_switch import EFFORT as EFFORT_NAME
+from .thinking_switch import SWITCHES
 
 EXTRA = ("top_k", "min_p", "repetition_penalty")
 
@@ -53,11 +55,12 @@ SEED = {"seed": "seed"}
 ALL = {**SEED, **{name: name for name in EXTRA}}
 LLAMA_CPP = {**ALL, "repetition_penalty": "repeat_penalty"}
 
-# Each template takes the name that it knows, and none minds the other.
+# Each template takes the name that it knows, and none minds the others; but an effort that it has not some refuse.
 TEMPLATE = {
-    how: {"chat_template_kwargs": {"enable_thinking": how == "on", "thinking": how == "on"}} for how in ("on", "off")
+    how: {"chat_template_kwargs": {name: values[how == "off"] for name, *values in SWITCHES if name != EFFORT_NAME}}
+    for how in ("on", "off")
 }
-EFFORT = {"on": {"reasoning_effort": "medium"}, "off": {"reasoning_effort": "none"}}
+EFFORT = {"on": {EFFORT_NAME: "medium"}, "off": {EFFORT_NAME: "none"}}
 
 KINDS: Mapping[str, Kind] = {
     "openai": Kind("OpenAI", SEED, limit="max_completion_tokens", think=EFFORT),

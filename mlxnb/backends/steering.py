@@ -12,10 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import GenerationError
-
-# Up to so many logits one mask over all of them is cheapest on a CPU: torch takes one thread for it.
-SMALL = 32768
+from ..errors import GenerationError, MlxnbError
+from .masks import Mask
+from .panics import as_error, is_panic
 
 
 class Guide:
@@ -37,7 +36,7 @@ class Guide:
         return None
 
     def forced(self, made: Sequence[int]) -> list[int]:
-        """The tokens that come next in any case, as far as that is known; a wrong one costs time and nothing else."""
+        """The tokens that come next in any case, as far as that is known: each the only one that is allowed then."""
         return []
 
     def drew(self, made: Sequence[int], logits: Any) -> None:
@@ -60,22 +59,42 @@ class Steering:
     def __init__(self, guides: Sequence[Guide], start: int) -> None:
         self.guides = tuple(guides)
         self._start = start
+        self._failed: Exception | None = None
+        self._mask = Mask()
 
     @property
     def over(self) -> bool:
-        """Whether one of them says that the answer is complete."""
-        return any(guide.over for guide in self.guides)
+        """Whether one of them says that the answer is complete, or failed."""
+        return self._failed is not None or any(guide.over for guide in self.guides)
 
-    def before(self, logits: Any, history: list[int]) -> Any:
-        """The logits of the next position with those of tokens that may not come at minus infinity.
+    def check(self) -> None:
+        """Called where a token is taken. What fails while a token is drawn is kept until then: rows of a batch are
+        drawn together, and it is the end of one of them alone.
 
         Raises:
-            GenerationError: no token at all may come.
+            GenerationError: no token at all may follow, or a guide cannot go on.
         """
+        if self._failed is not None:
+            raise self._failed
+
+    def _keep(self, err: BaseException) -> None:
+        if isinstance(err, MlxnbError):
+            self._failed = err
+        elif is_panic(err):
+            self._failed = as_error(err)
+        else:
+            raise err
+
+    def before(self, logits: Any, history: list[int]) -> Any:
+        """The logits of the next position with those of tokens that may not come at minus infinity."""
         if self.over:  # asked ahead, for a token that nobody is going to see
             return logits
-        words = self.allowed(history)
-        return logits if words is None else masked(logits, words)
+        try:
+            words = self.allowed(history)
+        except BaseException as err:  # noqa: BLE001 - what is none of ours is raised again
+            self._keep(err)
+            return logits
+        return logits if words is None else self._mask(logits, words)
 
     def allowed(self, history: list[int]) -> np.ndarray | None:
         """The tokens that every guide allows, see Guide.allowed."""
@@ -90,18 +109,31 @@ class Steering:
 
     def forced(self, history: list[int]) -> list[int]:
         """The tokens that come next in any case, see Guide.forced."""
+        if self.over:
+            return []
         made = history[self._start :]
-        return next((found for guide in self.guides if (found := guide.forced(made))), [])
+        try:
+            found = [forced for guide in self.guides if (forced := guide.forced(made))]
+        except BaseException as err:  # noqa: BLE001 - as in `before`
+            self._keep(err)
+            return []
+        return found[0] if len({each[0] for each in found}) == 1 else []  # of two that differ `before` tells
 
     def drew(self, logits: Any, history: list[int], token: int) -> None:
         """`token` was drawn after `history`; `logits` are the model's own, as `before` got them."""
         made = [*history[self._start :], token]
-        for guide in self.guides:
-            guide.drew(made, logits)
+        try:
+            for guide in self.guides:
+                guide.drew(made, logits)
+        except BaseException as err:  # noqa: BLE001 - as in `before`
+            self._keep(err)
 
 
 class Steered:
-    """A Draw that is steered. Never simply the likeliest token of all; see TorchDecoder."""
+    """A Draw that is steered. Never simply the likeliest token of all; see TorchDecoder.
+
+    A token that comes in any case is not drawn: that takes no mask, no time and no random number.
+    """
 
     likeliest = False
 
@@ -110,7 +142,8 @@ class Steered:
 
     def __call__(self, logits: Any, history: list[int]) -> int:
         """See Draw."""
-        token = self._draw(self._steering.before(logits, history), history)
+        forced = self._steering.forced(history)
+        token = forced[0] if forced else self._draw(self._steering.before(logits, history), history)
         self._steering.drew(logits, history, token)
         return token
 
@@ -126,39 +159,6 @@ def only(tokens: Sequence[int], size: int) -> np.ndarray:
     for token in tokens:
         words[token // 32] |= np.uint32(1) << np.uint32(token % 32)
     return words
-
-
-def masked(logits: Any, words: np.ndarray) -> Any:
-    """Logits [..., vocabulary] of torch, mlx or numpy with those whose bit is not set at minus infinity."""
-    kept = np.unpackbits(words.view(np.uint8), bitorder="little", count=logits.shape[-1]).view(bool)
-    library = type(logits).__module__.partition(".")[0]
-    if library == "mlx":
-        import mlx.core as mx
-
-        return mx.where(mx.array(kept), logits, mx.array(-mx.inf, logits.dtype))
-    if library == "torch":
-        import torch
-
-        if logits.device.type != "cpu" or kept.size <= SMALL:
-            return torch.where(torch.from_numpy(kept).to(logits.device), logits, -torch.inf)
-        return _written(logits, kept, torch.from_numpy, torch.full_like, torch.clone)
-    if kept.size <= SMALL:
-        return np.where(kept, logits, np.float32(-np.inf))
-    return _written(logits, kept, np.asarray, np.full_like, np.copy)
-
-
-def _written(logits: Any, kept: np.ndarray, index: Any, full: Any, copy: Any) -> Any:
-    """The same by writing at as few places as there are: of 151,936 logits in torch on a CPU about 35 microseconds,
-    where a mask over all of them took 70 to 180, on one thread, and more on two that others disturb.
-    """
-    if 2 * np.count_nonzero(kept) <= kept.size:
-        places = index(np.flatnonzero(kept))
-        made = full(logits, -np.inf)
-        made[..., places] = logits[..., places]
-        return made
-    made = copy(logits)
-    made[..., index(np.flatnonzero(~kept))] = -np.inf
-    return made
 
 
 def _both(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ SWITCHES: tuple[tuple[str, Any, Any], ...] = (
     ("thinking", True, False),  # DeepSeek V3.1, Granite, Kimi K2.5
     ("reasoning", True, False),  # Cohere
     ("thinking_mode", "enabled", "disabled"),  # MiniMax
+    ("thinking_option", "on", "off"),  # Ling, Ring
     ("thinking_budget", -1, 0),  # Seed-OSS, in tokens; -1 is no limit
     ("reasoning_effort", "high", "none"),  # Mistral
 )

@@ -60,9 +60,9 @@ class Tokenizer:
         return markers_of(self.inner.get_vocab(), self._template())
 
     @cached_property
-    def wrapping(self) -> tuple[str, ...]:
+    def wrapping(self) -> tuple[tuple[str, str], ...]:
         """The tags that the model puts around its answers, see `wrapping_of`."""
-        return wrapping_of(self._template())
+        return wrapping_of(self.inner.get_vocab(), self._template())
 
     def _template(self) -> str:
         """The chat template, the default one where there are several; empty where there is none."""

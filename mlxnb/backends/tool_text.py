@@ -99,6 +99,8 @@ def _in_tags(text: str, tools: Sequence[Tool]) -> ToolCall:
     for call, argument in ((FUNCTION, PARAMETER), (KEYED, ARGUMENT)):
         found = call.fullmatch(text)
         if found is not None:
+            if argument.sub("", found[2]).strip():  # cut inside an argument, without which it would be another call
+                return broken(_whole(found[1]), text)
             schemas: Any = next((tool.parameters.get("properties", {}) for tool in tools if tool.name == found[1]), {})
             given = {key: _typed(value, schemas.get(key)) for key, value in argument.findall(found[2])}
             return ToolCall(found[1], _whole(given))

@@ -280,6 +280,7 @@ class TorchModel(LocalModel):
         self.states = self._states if self._states.reusable() else None
         self.stretches_beyond = _long_rope_border(model.config)
         self._prefill_step = 256 if info.device == "cpu" else 2048
+        self.steps_prefill = self.stretches_beyond is None
 
     def new_state(self, request: Request, watch: Watch) -> Any:
         """See LocalModel.new_state."""

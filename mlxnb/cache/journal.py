@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -16,9 +16,10 @@ from ..result import Result
 from . import codec
 from .entry_file import sync_folder
 from .private import login_in, make_folder, secret_in
+from .results import Usage
 from .warn import WarnOnce
 
-SUFFIX = ".rows"
+SUFFIX, ASIDE = ".rows", ".aside"
 SUBJECT = "journal"
 
 
@@ -48,6 +49,17 @@ class Journal:
             except ValueError as err:
                 self._warn("row", f"A row in {self.path} was dropped: {err}. It will be generated again.")
         return rows
+
+    def holds(self) -> tuple[str, int]:
+        """Which model answered, empty where no row tells, and how many rows there are: no row is decoded but the first
+        that tells it.
+        """
+        model, keys = "", set()
+        for key, body in filter(None, map(_sound, self._lines())):
+            with suppress(ValueError):  # whoever reads the row warns of it
+                model = model or codec.decode(body).provenance.model
+            keys.add(key)
+        return model, len(keys)
 
     def put(self, key: str, result: Result, asked: bytes) -> Decision:
         """Append a row, or say why not: it outlives this process at once, and a power cut after `sync`. `asked` is the
@@ -92,7 +104,7 @@ class Journal:
             left = [line for line in lines if (whole := _sound(line)) is not None and whole[0] not in keys]
             if not lines or len(left) == len(lines):
                 return
-            aside = self.path.with_suffix(f".{os.getpid()}.aside")
+            aside = self.path.with_suffix(f".{os.getpid()}{ASIDE}")
             with _opened(aside, os.O_TRUNC) as file:
                 _write(file, b"".join(b"\n" + line for line in left))
                 os.fsync(file)
@@ -138,7 +150,17 @@ class Journals:
             journal = Journal(path, self._warn)
             number = len(journal.read())
             rows += number if self._delete(path) else 0
+        for path in self.folder.glob(f"*{ASIDE}"):  # which a crash left, with text of answers in it
+            self._delete(path)
         return rows
+
+    def usage(self) -> dict[str, Usage]:
+        """The rows that are kept, by model; the bytes are those of their files."""
+        found: dict[str, Usage] = {}
+        for path, size, _ in self._files():
+            model, rows = Journal(path, self._warn).holds()
+            found[model] = found.get(model, Usage()) + Usage(rows, size)
+        return found
 
     def _prune(self, own: Path) -> None:
         left, now = self.limit, time.time()

@@ -90,6 +90,12 @@ def row_key(request: Request, identity: str, nth: int) -> str:
     return hashlib.sha256(_canonical(parts).encode()).hexdigest()
 
 
+def deciding(request: Request) -> Request:
+    """A request with the defaults for what decides no answer: two that ask for the same answer are equal so."""
+    plain = {f.name: f.default for f in dataclasses.fields(request) if f.name in NOT_DECIDING}
+    return dataclasses.replace(request, **plain)  # type: ignore[arg-type]
+
+
 def as_asked(request: Request) -> bytes:
     """A request as ASCII JSON, for a look at what is in it.
 

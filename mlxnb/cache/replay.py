@@ -10,10 +10,10 @@ from ..result import Result
 
 def replay(result: Result, accepted: float, now: float, load_time: float = 0.0) -> Result:
     """A stored answer as the answer to a request that came at `accepted` and was found at `now`, in perf_counter's
-    seconds: marked `cached`, all tokens known at one time, the timings of the run that made it kept in `original`.
+    seconds: marked `cached`, all tokens known at one time, the timings of the run that computed it in `original`.
     `load_time` went into loading the model, if it was not in memory.
     """
-    then = result.timings
+    then = result.timings if result.original is None else result.original
     timings = replace(
         then,
         accepted=accepted,

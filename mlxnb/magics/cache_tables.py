@@ -9,7 +9,13 @@ from ..render.cells import Dot
 from ..render.numbers import count
 from ..runtime.caches import CacheStats
 
-KINDS = {"results": "finished answers", "memory": "KV states in memory", "disk": "KV states on disk"}
+KINDS = {
+    "results": "finished answers",
+    "rows": "rows of tables",
+    "memory": "KV states in memory",
+    "disk": "KV states on disk",
+}
+SHORT = {"results": "answers", "rows": "rows", "memory": "in memory", "disk": "on disk"}
 NAMELESS = "not known"
 NOTE = (
     "Since the engine began. A prefix is a hit from 16 reused tokens or half of the prompt on; what a miss reuses is "
@@ -57,18 +63,25 @@ def _held(stats: CacheStats) -> Table:
             stats.evictions.get(place),
         )
         for place, held in stats.held.items()
+        if place in _places(stats)
     ]
     columns = ("held", "entries", ("size", "MB"), ("limit", "MB"), "evicted")
     whose = f", all of {next(iter(stats.models)) or 'one model'}" if len(stats.models) == 1 else ""
     return Table(columns, rows, caption=f"What there is now{whose}")
 
 
+def _places(stats: CacheStats) -> list[str]:
+    """Where something may be held; the rows of tables only where some are."""
+    return [place for place in KINDS if place != "rows" or ((rows := stats.held.get(place)) and rows.entries)]
+
+
 def _by_model(stats: CacheStats) -> Table:
+    places = _places(stats)
     rows = [
-        (model or NAMELESS, *(figure for place in KINDS for figure in (held[place].entries, held[place].bytes / 1e6)))
+        (model or NAMELESS, *(figure for place in places for figure in (held[place].entries, held[place].bytes / 1e6)))
         for model, held in stats.models.items()
     ]
-    columns = ("model", *(column for name in ("answers", "in memory", "on disk") for column in (name, ("size", "MB"))))
+    columns = ("model", *(column for place in places for column in (SHORT[place], ("size", "MB"))))
     return Table(columns, rows, bold="model", caption="The same by model")
 
 
@@ -96,6 +109,7 @@ def where_table(stats: CacheStats) -> Table:
     """Where it all lies."""
     rows = [
         ("finished answers", str(stats.folder / "results.sqlite")),
+        ("rows of tables", str(stats.folder / "rows")),
         ("KV states", str(stats.folder / "prefixes")),
         ("compiled kernels", str(stats.folder / "emulator")),
         ("kernel measurements", str(stats.folder / "kernels")),

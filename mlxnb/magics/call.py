@@ -86,14 +86,15 @@ def request_of(
     return Request.of(talk.given(), stop=stops, tools=tools, **asked)
 
 
-def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | None = None) -> str:
-    """How to show the answer; one that is kept to a schema as what it is, unless the line says otherwise.
+def format_of(options: argparse.Namespace, defaults: MLXNB, schema: Schema | None = None, told: bool = False) -> str:
+    """How to show the answer; one that is kept to a schema as what it is, and one whose log-probabilities are `told`
+    with them, unless the line says otherwise. A line that wants them shown wants them told: its `logprobs` is set.
 
     Raises:
         OptionError: there is no such format.
     """
     own = None if schema is None else "json" if schema.kind == "json" else "text"
-    told = options.logprobs is not None or defaults.logprobs is not None
+    told = told or options.logprobs is not None or defaults.logprobs is not None
     own = "logprobs" if told else own
     kind = options.format or own or defaults.format
     if kind not in FORMATS:

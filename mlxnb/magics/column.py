@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from ..errors import OptionError
+from ..frames import kind_of
 from ..render.numbers import plural
-from ..runtime.rows import kind_of
 from .line import check_name
 from .variables import path_of, variable
 

@@ -73,7 +73,9 @@ def command_parser() -> OptionParser:
     parser.add_argument("--dtype", metavar="TYPE", help="load, backends, perplexity: float32, bfloat16 or float16")
     kinds = "load, backends, perplexity: int8 or int4; none where %%config says otherwise; convert: bits, such as 4"
     parser.add_argument("--quantize", metavar="KIND", help=kinds)
-    parser.add_argument("--adapter", metavar="FOLDER", help="load: a LoRA adapter on top, of mlx-lm or peft")
+    parser.add_argument(
+        "--adapter", metavar="FOLDER", help="load, perplexity: a LoRA adapter on top, of mlx-lm or peft"
+    )
     parser.add_argument("--strict", action="store_true", help="load: refuse what cannot be quantised as asked")
     parser.add_argument("--keep-alive", metavar="SECONDS", help=f"load: how long it stays when idle, or {FOREVER}")
     parser.add_argument("--pin", action="store_true", help="load: keep it when another model needs its memory")

@@ -38,7 +38,8 @@ def axes() -> list[str]:
 
 
 def arms_of(text: str, request: Request) -> list[Arm]:
-    """The request along the axis that `text` names: `MODEL,MODEL`, or `OPTION=VALUE,VALUE`.
+    """The request along the axis that `text` names: `MODEL,MODEL`, or `OPTION=VALUE,VALUE`. Each arm is computed anew,
+    unless the line says otherwise: what was kept of an earlier answer, or of the arm before, has no figures of its own.
 
     Raises:
         OptionError: no such axis, fewer than two values, one twice, or a value that the option does not take.
@@ -55,6 +56,8 @@ def arms_of(text: str, request: Request) -> list[Arm]:
     twice = next((value for value in values if values.count(value) > 1), None)
     if twice is not None:
         raise OptionError(f"--compare has {twice!r} twice.", "Give each once.")
+    if name != "cache" and request.cache == "auto":
+        request = replace(request, cache="off")
     label = "" if name == "model" else f"{name} = "
     return [Arm(f"{label}{value}", _with(request, name, _value(name, value))) for value in values]
 

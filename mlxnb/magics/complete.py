@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
@@ -16,7 +18,8 @@ from .chat_line import CHAT_COMMANDS
 from .metal_kernel import metal_parser
 from .options import FORMATS, NONE, OptionParser, generate_parser
 from .profile_options import profile_parser
-from .prompt_file import beginning_with
+from .prompt_file import beginning_with, paths
+from .variables import columns_of, notebook_names, rowlike
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -38,7 +41,7 @@ COMMANDS: dict[str, Iterable[str]] = {"mlxnb": commands.COMMANDS, "patch_kernels
 NAMING = ("load", "unload", "convert")
 # Magics whose line names models beside its options, and options that take several values with commas between.
 OF_MODELS = ("profile_model",)
-LISTS = ("backend", "kv_bits", "quantize", "scenario")
+LISTS = ("backend", "kv_bits", "quantize", "scenario", "slo")
 OVERFLOWS = ("error", "drop", "summarise")  # spelled out: importing the engine for them would make %load_ext slow
 
 
@@ -63,23 +66,52 @@ def backend_names() -> list[str]:
 
 def scenarios() -> Iterable[str]:
     """What `--scenario` takes."""
-    from ..profiling.scenarios import NAMES
+    from ..profiling.runs.scenarios import NAMES
 
     return NAMES
 
 
-def fields_to_sweep() -> list[str]:
-    """What `--sweep` takes, up to its values."""
-    from ..profiling.plan_values import sweepable
+def fields_to_sweep(begun: str = "") -> list[str]:
+    """What `--sweep` takes: the fields, and behind the = of one its values where they are known."""
+    from ..profiling.runs.plan_values import SWITCHES, sweepable
 
-    return [f"{name}=" for name in sweepable()]
+    field, equals, given = begun.partition("=")
+    if not equals:
+        return [f"{name}=" for name in sweepable()]
+    field = field.replace("-", "_")
+    values = VALUES.get(field, tuple) if field in sweepable() else tuple
+    return _listed(("on", "off") if field in SWITCHES else values(), given, begun[: len(begun) - len(given)])
+
+
+def _listed(values: Iterable[str], given: str, before: str = "") -> list[str]:
+    """Values for the last place of a list with commas, but for those that are in it already."""
+    head = given[: given.rfind(",") + 1]
+    return [f"{before}{head}{each}" for each in values if each not in head.split(",")]
 
 
 def chat_names() -> list[str]:
-    """The conversations."""
+    """The conversations, in quotes where a name is more than a word."""
     from .. import engine
 
-    return list(engine().chats)
+    return [name if len(name.split()) == 1 else f'"{name}"' for name in engine().chats]
+
+
+def places_of_rows(begun: str) -> Iterable[str]:
+    """What `--each` takes: variables that hold rows, and the columns of one that is begun with its dot."""
+    names = notebook_names()
+    return columns_of(names, begun) or rowlike(names)
+
+
+def places_of_answers(begun: str) -> Iterable[str]:
+    """What `--into` takes: variables that are data, and the columns of a frame that is begun with its dot."""
+    names = notebook_names()
+    data = [name for name, value in names.items() if not (callable(value) or isinstance(value, ModuleType))]
+    return columns_of(names, begun) or data
+
+
+def functions(begun: str) -> Iterable[str]:
+    """What `--tool` and `--allow` take: the notebook's functions."""
+    return [name for name, value in notebook_names().items() if inspect.isroutine(value)]
 
 
 def uses() -> Iterable[str]:
@@ -88,6 +120,9 @@ def uses() -> Iterable[str]:
 
     return USES
 
+
+# Options whose value is a folder, which is completed as a path; beside the names that they take.
+FOLDERS = {"adapter": (NONE,)}
 
 VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "model": model_names,
@@ -108,7 +143,17 @@ VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "group_size": lambda: map(str, GROUPS),
     "scenario": scenarios,
     "sweep": fields_to_sweep,
+    "stress": lambda: ("settled",),
     "slo": lambda: ("ttft=", "tpot=", "total="),
+}
+
+
+# What is in the notebook, by what is begun of it.
+NAMES: dict[str, Callable[[str], Iterable[str]]] = {
+    "each": places_of_rows,
+    "into": places_of_answers,
+    "tool": functions,
+    "allow": functions,
 }
 
 
@@ -146,21 +191,28 @@ def _options(magic: str, before: list[str], word: str) -> tuple[Iterable[str], s
     candidates, begun = _after_dash(parser, before, word)
     if candidates or magic not in OF_MODELS or _takes_value(parser, before):
         return candidates, begun
-    return model_names(), word
+    if "--sweep" in before and "=" in word:
+        return fields_to_sweep(word), word
+    return [*model_names(), *(fields_to_sweep() if "--sweep" in before else ())], word
 
 
 def _after_dash(parser: OptionParser, before: list[str], word: str) -> tuple[Iterable[str], str]:
     """Options where one is being typed, or what the option before the cursor takes; nothing where that is free text."""
-    name, equals, value = word.partition("=")
+    name, equals, value = word.partition("=") if word.startswith("-") else ("", "", "")
     if word.startswith("-") and not equals:
         return parser.options(), word
     action = parser.options().get(name if equals else (before or [""])[-1])
-    values = VALUES.get(action.dest) if action is not None else None
     begun = value if equals else word
+    if action is not None and action.dest in FOLDERS:
+        return [*FOLDERS[action.dest], *paths(begun, folders=True)], begun
+    if action is not None and action.dest in NAMES:
+        return NAMES[action.dest](begun), begun
+    values = VALUES.get(action.dest) if action is not None else None
     if values is None or action is None:
         return (), begun
-    head = begun[: begun.rfind(",") + 1] if action.dest in LISTS else ""
-    return [head + each for each in values()], begun
+    if action.dest == "sweep":
+        return fields_to_sweep(begun), begun
+    return _listed(values(), begun) if action.dest in LISTS else list(values()), begun
 
 
 def _takes_value(parser: OptionParser, before: list[str]) -> bool:

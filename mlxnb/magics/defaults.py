@@ -101,6 +101,7 @@ class MLXNB(Configurable):
     kv_group_size = Option("kv_group_size").tag(config=True)
     draft = Unicode(None, allow_none=True, help="what guesses ahead: a smaller model, or lookup").tag(config=True)
     draft_tokens = Option("draft_tokens").tag(config=True)
+    prefill_step = Option("prefill_step").tag(config=True)
     server_url = Given("address of an OpenAI-compatible server").tag(config=True)
     batch_size = Given("most rows of a batch that are computed at once").tag(config=True)
     memory_mb = Given("megabytes that the models in memory may take together").tag(config=True)

@@ -13,10 +13,11 @@ from ..runtime.row_template import RowTemplate, text_of
 from ..runtime.rows import rows_of
 from .column import Column
 from .follow import GRACE
-from .variables import value_of
+from .variables import path_of, value_of
 
 if TYPE_CHECKING:
     from ..render import Table
+    from ..render.cells import Cell
     from ..request import Request
     from ..runtime.map_job import MapJob
 
@@ -52,7 +53,8 @@ class Answers(list[Any]):
 
         order = sorted(range(len(self)), key=lambda row: not isinstance(self[row], MlxnbError))[:SHOWN]
         rows = [(str(self.labels[row]), _said(self[row]), _ended(self[row])) for row in order]
-        return Table(["row", "answer", "ended"], rows, caption=self.summary())
+        shown = f" · {len(rows)} of them here" if len(rows) < len(self) else ""
+        return Table(["row", "answer", "ended"], rows, caption=f"{self.summary()}{shown}")
 
     def summary(self) -> str:
         """How many rows there are, and what they came to."""
@@ -87,15 +89,21 @@ class TableCell:
     def __init__(
         self, options: argparse.Namespace, body: str, names: dict[str, Any], push: Callable[[Any], object]
     ) -> None:
-        if options.chat:
+        if options.chat is not None:
             raise OptionError("--chat goes on with one conversation, and --each asks for many rows.", "Leave out one.")
         for name, flag in ALONE.items():
             if getattr(options, name) is not None:
                 raise OptionError(f"{flag} asks one thing, and --each asks of every row.", "Leave out one.")
         if options.no_interpolate and body.strip():
             raise OptionError("--no-interpolate would ask the same for every row.", "Leave it out, or the prompt.")
+        if options.into and path_of(options.into, "--into") == path_of(options.each, "--each"):
+            remedy = "Take another name: after an interrupt there would be nothing to go on from."
+            raise OptionError(f"--into {options.into} would put the answers over the rows that --each asks.", remedy)
         source = value_of(options.each, names, "--each")
         self._rows = rows_of(source, f"--each {options.each}")
+        if self._rows.spent and not self._rows.cells:  # else the answers of an earlier cell would go for nothing
+            raise OptionError(f"--each {options.each} gave no row.", "It was gone through before: make it anew.")
+        self._each = options.each
         self._prompt: Callable[[Any], str] = RowTemplate(body, names) if body.strip() else text_of
         self._into = options.into
         self._column = Column(self._into, source, self._rows.labels, names, push) if self._into else None
@@ -134,7 +142,8 @@ class TableCell:
         """How an interrupted cell ends."""
         where = f"the answers so far are in `{self._into or '_'}`"
         total = plural(len(self._rows.cells), "row")
-        then = " Run the cell again to go on from there." if self._resumes else ""
+        anew = f"Make {self._each} anew, and run the cell" if self._rows.spent else "Run the cell"
+        then = f" {anew} again to go on from there." if self._resumes else ""
         return f"stopped after {count(self._answered)} of {total}; {where}.{then}"
 
     def _settle(self, job: MapJob) -> None:
@@ -156,9 +165,11 @@ def _said(answer: Any) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
-def _ended(answer: Any) -> str:
+def _ended(answer: Any) -> Cell:
+    from ..render.cells import Dot
+
     if answer is None:
         return "not asked"
     if isinstance(answer, Result):
         return f"{answer.finish_reason}, kept" if answer.cached else answer.finish_reason
-    return type(answer).__name__
+    return Dot("error", type(answer).__name__)

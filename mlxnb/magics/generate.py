@@ -22,7 +22,7 @@ from .line import read_line
 from .options import generate_parser
 from .place import Place
 from .schema_option import schema_of
-from .several import ask_several, check_several
+from .several import Several, check_several
 from .shown import Shown
 from .turn import CellFront, terms_of
 
@@ -66,15 +66,20 @@ class GenerateMagics(Magics):
             prompt = prompt_file.read(options.prompt_file, names, prompt, options.no_interpolate)
         schema = schema_of(options, names)
         terms = terms_of(options, names)
+        format_of(options, self._defaults, schema)  # a format may ask for more of the request
         request = self._request(options, prompt, schema, terms)
+        if options.logprobs is None and request.logprobs is not None:
+            options.logprobs = str(request.logprobs)  # of the request that --last asks again, which was shown so
         kind = format_of(options, self._defaults, request.schema)
-        if check_several(options):
-            return self._several(request, options, kind)
+        several = Several.of(request, options) if check_several(options) else None
+        asked = self._history.add(request)
+        if several is not None:
+            return self._several(several, options, kind, asked)
         if options.chat or terms.tools:
             talk = talk_of(options, prompt, self._defaults, self._chats, schema)
-            result = self._converse(request, talk, options, kind, terms)
+            result = self._converse(request, talk, options, kind, terms, asked)
         else:
-            result = self._run(request, options, kind)
+            result = self._run(request, options, kind, asked)
         self._settle(result, options)
         if kind == "code" and not options.quiet:
             self._offer_code(result)
@@ -97,7 +102,10 @@ class GenerateMagics(Magics):
         schema = schema_of(options, names)
         format_of(options, self._defaults, schema)  # refused where it is wrong, though rows are shown as a table
         table = TableCell(options, body, names, self._ip.push)
+        shown = body if body.strip() else f"--each {options.each}"
+        asked = self._history.add(request_of(options, shown, self._defaults, self._chats, schema), table=True)
         answers = table.run(lambda prompt: request_of(options, prompt, self._defaults, self._chats, schema))
+        asked.came_to_several(answers)
         if options.quiet:
             self._shown.add(answers)
         if not table.whole:
@@ -114,22 +122,29 @@ class GenerateMagics(Magics):
         return engine().chats
 
     def _converse(
-        self, request: Request, talk: Conversation, options: argparse.Namespace, kind: str, terms: Terms
+        self,
+        request: Request,
+        talk: Conversation,
+        options: argparse.Namespace,
+        kind: str,
+        terms: Terms,
+        asked: Asked,
     ) -> Result:
         """Ask in a conversation, and show what leads to the answer; without a name in one that nobody keeps."""
         from ..runtime.chats import Chat
 
         chat = self._chats.open(options.chat) if options.chat else Chat(self._chats, "this cell")
-        front = CellFront(lambda asked, finish: self._run(asked, options, kind, finish), quiet=options.quiet)
+        front = CellFront(lambda step, finish: self._run(step, options, kind, asked, finish), quiet=options.quiet)
         return chat.take(talk, request, terms, front)
 
-    def _run(self, request: Request, options: argparse.Namespace, kind: str, finish: Finish = lambda r: r) -> Result:
+    def _run(
+        self, request: Request, options: argparse.Namespace, kind: str, asked: Asked, finish: Finish = lambda r: r
+    ) -> Result:
         """Generate and show what `finish` makes of the answer, if anything; an interrupt keeps and shows what there is,
-        and then ends the cell.
+        and then ends the cell. `asked` is the cell's place in the history, of which this may be one step.
         """
         from .. import engine
 
-        asked = self._history.add(request)
         with Place(kind, request.model, stream=not options.no_stream, quiet=options.quiet) as place:
             job = engine().submit(request)
             try:
@@ -148,9 +163,10 @@ class GenerateMagics(Magics):
         self._shown.add(shown)
         return shown
 
-    def _several(self, request: Request, options: argparse.Namespace, kind: str) -> list[Answer]:
+    def _several(self, several: Several, options: argparse.Namespace, kind: str, asked: Asked) -> list[Answer]:
         """Ask for several answers and show them; where none came of it, the first of their errors ends the cell."""
-        answers, whole = ask_several(request, options, kind)
+        answers, whole = several.ask(options, kind)
+        asked.came_to_several(answers)
         self._keep(answers, options.into)
         if not whole:
             kept = f"; what there is of them is in `{options.into or '_'}`" if answers else ""
@@ -172,7 +188,8 @@ class GenerateMagics(Magics):
         place.finish(result)
         self._keep(result, options.into)
         count = plural(result.generation_tokens, "token")
-        return interrupted(f"stopped after {count}; the partial answer is in `{options.into or '_'}`.")
+        talk = f" The conversation {options.chat} is as it was." if options.chat else ""
+        return interrupted(f"stopped after {count}; the partial answer is in `{options.into or '_'}`.{talk}")
 
     def _settle(self, result: Result, options: argparse.Namespace) -> None:
         """Put a finished answer where it belongs."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError, PromptError
+from ..render.numbers import plural
 from ..request import Message, Request, Sampling, option_fields, unescape
+from ..result import Result
 from ..schema import Schema
 from .call import UNDONE, number
 from .options import NONE
 
 if TYPE_CHECKING:
-    from ..result import Result
+    from collections.abc import Sequence
 
-# A kernel may run for weeks: older requests go.
-KEPT = 1000
+    from ..runtime.batch import Answer
+
+# A kernel may run for weeks: older requests go, and those before so many characters of prompts.
+KEPT, CHARACTERS = 1000, 50_000_000
 
 # What makes another prompt, so that it would not be the last request again.
 NOT_AGAIN = ("chat", "raw", "schema_in_prompt")
@@ -26,10 +30,13 @@ NOT_AGAIN = ("chat", "raw", "schema_in_prompt")
 
 @dataclass(slots=True)
 class Asked:
-    """One request and what came of it: figures are None, and `finish` "failed", until it came to something."""
+    """One cell's request and what came of it: figures are None, and `finish` "failed", until it came to something.
+    With `table` it is the first of many, whose prompt has a row's value in the place of `{{ row }}`.
+    """
 
     number: int
     request: Request
+    table: bool = False
     tokens: int | None = None
     rate: float | None = None
     finish: str = "failed"
@@ -39,6 +46,12 @@ class Asked:
         self.tokens = result.generation_tokens
         self.rate = None if result.cached else result.timings.decode_rate
         self.finish = "cached" if result.cached else result.finish_reason
+
+    def came_to_several(self, answers: Sequence[Answer | None]) -> None:
+        """The same of several answers: the tokens of all of them."""
+        made = [answer.generation_tokens for answer in answers if isinstance(answer, Result)]
+        if made:
+            self.tokens, self.finish = sum(made), plural(len(made), "answer")
 
     @property
     def prompt(self) -> str:
@@ -50,33 +63,43 @@ class History:
     """The requests of this kernel by number, from 1."""
 
     def __init__(self) -> None:
-        self._asked: deque[Asked] = deque(maxlen=KEPT)
-        self._count = 0
+        self._asked: deque[Asked] = deque()
+        self._count = self._characters = 0
 
     def __iter__(self) -> Any:
         return iter(self._asked)
 
-    def add(self, request: Request) -> Asked:
+    def add(self, request: Request, table: bool = False) -> Asked:
         """Take in a request that is about to be asked."""
         self._count += 1
-        self._asked.append(Asked(self._count, request))
+        self._asked.append(Asked(self._count, request, table))
+        self._characters += _length(request)
+        while len(self._asked) > 1 and (len(self._asked) > KEPT or self._characters > CHARACTERS):
+            self._characters -= _length(self._asked.popleft().request)
         return self._asked[-1]
 
     def request(self, number: str) -> Request:
         """The request of a number, or the last for an empty one.
 
         Raises:
-            OptionError: there is none.
+            OptionError: there is none, or it is more than one request can ask again.
         """
         if not self._asked:
             raise OptionError("Nothing was asked in this kernel yet.", "Ask something first, then --last.")
-        if not number:
-            return self._asked[-1].request
         found = next((each for each in self._asked if str(each.number) == number), None)
+        found = self._asked[-1] if not number else found
         if found is None:
             here = f"{self._asked[0].number} to {self._asked[-1].number}"
             raise OptionError(f"There is no request {number}.", f"There are {here}: see %mlxnb history.")
+        more = "asked for every row of --each" if found.table else "offered tools" if found.request.tools else ""
+        if more:
+            remedy = "Run its cell again, or name another: --last N, with the numbers of %mlxnb history."
+            raise OptionError(f"Request {found.number} {more}, which --last does not do again.", remedy)
         return found.request
+
+
+def _length(request: Request) -> int:
+    return len(request.prompt or "") + sum(len(message.content) for message in request.messages)
 
 
 def again(request: Request, options: argparse.Namespace, prompt: str, schema: Schema | None = None) -> Request:
@@ -84,8 +107,11 @@ def again(request: Request, options: argparse.Namespace, prompt: str, schema: Sc
 
     Raises:
         PromptError: the line has a prompt, or an option that belongs to one.
-        OptionError: a value outside its range.
+        OptionError: a value outside its range, or a request that offered tools.
     """
+    if request.tools:
+        names = " ".join(f"--tool {tool.name}" for tool in request.tools)
+        raise OptionError("That request offered tools, which --last does not run.", f"Ask in words, with {names}.")
     given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
     other = [name for name in NOT_AGAIN if name in given]
     if prompt.strip() or other:

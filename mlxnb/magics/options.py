@@ -24,7 +24,8 @@ USAGE = """\
 NOTES = """\
 In the prompt and in option values, {{ expression }} is replaced by its value (Jinja2, sandboxed, over the notebook's
 variables). Single braces and $ are just text. Options come first, -- ends them, and each may be spelled with - or _.
-A file's {% for %} and {% if %} are templates too. A prompt that begins with @ is written with @@.
+A file's {% for %}, {% if %} and {% include "FILE" %} (a file beside it) are templates too; a file reaches the
+notebook's values and own functions, no modules. A prompt that begins with @ is written with @@.
 On a %generate line what an option may do without follows a =, as in --chat=NAME. `NAME <<` is short for --into NAME.
 Defaults are set with %config MLXNB, for example %config MLXNB.temperature = 0.7"""
 

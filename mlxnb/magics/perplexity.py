@@ -29,12 +29,13 @@ def measured(options: argparse.Namespace, defaults: MLXNB, names: Mapping[str, A
     from ..runtime.perplexities import perplexities
 
     texts = texts_of(options.name, names)
-    quantize = options.quantize or defaults.quantize
+    quantize, adapter = options.quantize or defaults.quantize, options.adapter or defaults.adapter
     how = {
         "model": options.model or defaults.model,
         "backend": options.backend or defaults.backend,
         "dtype": options.dtype or defaults.dtype,
         "quantize": None if quantize == NONE else quantize,
+        "adapter": None if adapter == NONE else adapter,
     }
 
     def work(steps: Steps) -> Perplexities:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .defaults import MLXNB
 
 # Defaults of %config MLXNB that hold for a profile: how the model is loaded and how it decodes, not what it answers.
-DEFAULTS = ("backend", "dtype", "quantize", "kv_bits", "kv_group_size", "draft", "draft_tokens")
+DEFAULTS = ("backend", "dtype", "quantize", "kv_bits", "kv_group_size", "draft", "draft_tokens", "prefill_step")
 
 
 def defaults_of(defaults: MLXNB) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class ProfileMagics(Magics):
 
     def _profile(self, options: argparse.Namespace, cell: str | None, names: Mapping[str, Any]) -> Report:
         """Measure, keep and save. An interrupt keeps, saves and shows what there is, and then ends the cell."""
+        from IPython.display import display
+
         from .. import profile
         from ..profiling import Plan
         from ..profiling.asked import was_stopped
@@ -67,9 +69,14 @@ class ProfileMagics(Magics):
         except KeyboardInterrupt:
             raise interrupted("stopped before anything was measured.") from None
         self._last.set(report, options.into, base)
-        self._keep(report, options)
-        if earlier is not None:
-            self._hold_against(report, earlier)
+        try:
+            self._keep(report, options)
+            if earlier is not None:
+                display(report.against(earlier))
+        except BaseException:  # a full disk, or an interrupt meanwhile, costs no measurement
+            self._show(report, options)
+            print(f"What was measured is in `{options.into or '_'}`.")
+            raise
         if was_stopped(report):
             raise self._stopped(report, options)
         return report
@@ -82,22 +89,19 @@ class ProfileMagics(Magics):
             report.save(options.save)
             print(f"The report is in {options.save}.")
 
-    def _hold_against(self, report: Report, earlier: Report) -> None:
-        from IPython.display import display
-
-        from ..profiling.compare import against
-
-        display(against(report, earlier))
-
     def _stopped(self, report: Report, options: argparse.Namespace) -> KeyboardInterrupt:
         """Show what was measured until the interrupt; the error to end the cell with."""
+        self._show(report, options)
+        measured = plural(sum(run.timings is not None for run in report.runs), "run")
+        return interrupted(f"stopped after {measured}; the report of them is in `{options.into or '_'}`.")
+
+    def _show(self, report: Report, options: argparse.Namespace) -> None:
+        """Show a report, and keep it, where it cannot be the value of a cell that fails."""
         from IPython.display import display
 
         display(report)
         if not options.into:
             self._ip.displayhook.update_user_ns(report)
-        measured = plural(sum(run.timings is not None for run in report.runs), "run")
-        return interrupted(f"stopped after {measured}; the report of them is in `{options.into or '_'}`.")
 
     def _try(self, options: argparse.Namespace) -> None:
         """Measure a finding's remedy; the report with what it gave takes the place of the one without."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import OptionError
-from ..profile_options import add_options
+from ..profile_options import add_options, sort_words
 from .line import read_words
 from .options import OptionParser
 
@@ -22,9 +22,21 @@ Defaults are those of %config MLXNB."""
 BESIDE_TRY = ("into", "try_finding")
 
 
+class ProfileParser(OptionParser):
+    """A parser that knows how the options of `%%generate` are given to a profile."""
+
+    def action(self, name: str) -> argparse.Action:
+        if name[:2] == "--" and name[2:].replace("-", "_") not in {each.dest for each in self._actions}:
+            from ..profiling.runs.plan_values import as_sweep
+
+            if hint := as_sweep(name):
+                raise OptionError(f"Unknown option {name}.", hint)
+        return super().action(name)
+
+
 def profile_parser() -> OptionParser:
     """The parser of `%profile_model`."""
-    parser = OptionParser(
+    parser = ProfileParser(
         prog="%profile_model",
         usage=USAGE,
         epilog=NOTES,
@@ -46,11 +58,7 @@ def read(parser: OptionParser, line: str) -> argparse.Namespace:
         OptionError: an unknown option, a missing value, or options that do not go together.
     """
     options, words = read_words(parser, line)
-    options.models = [word for word in words if not _is_sweep(word)]
-    sweeps = [word for word in words if _is_sweep(word)]
-    if sweeps and not options.sweep:
-        raise OptionError(f"{sweeps[0]} is no model.", f"To measure with each value, write --sweep {sweeps[0]}.")
-    options.sweep = [*options.sweep, *sweeps] if options.sweep else None
+    sort_words(options, words)
     if options.try_finding is not None:
         _check_alone(options, parser)
     return options
@@ -65,11 +73,6 @@ def finding_number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise OptionError(f"--try is {text!r}.", "It takes the number of a finding, as the report counts them.")
     return int(text)
-
-
-def _is_sweep(word: str) -> bool:
-    name, equals, _ = word.partition("=")
-    return bool(equals) and name.replace("-", "_").isidentifier()
 
 
 def _check_alone(options: argparse.Namespace, parser: OptionParser) -> None:

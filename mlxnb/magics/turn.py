@@ -28,13 +28,20 @@ def terms_of(options: argparse.Namespace, names: Mapping[str, Any]) -> Terms:
     from ..runtime.exchange import ERROR, ROUNDS, ROUNDS_TAKES, Terms
     from ..toolbox import named
 
+    if options.chat is not None and not options.chat.strip():
+        raise OptionError(f"--chat is {options.chat!r}.", "It takes a conversation's name, such as trip.")
     if options.overflow is not None and not options.chat:
         raise OptionError("--overflow says nothing without a conversation.", "Give --chat too.")
     if options.rounds is not None and not options.tool:
         raise OptionError("--rounds says nothing without a tool.", "Give --tool NAME too.")
-    tools = named(_function(name, names) for name in options.tool or ())
+    offered = {name: _function(name, names) for name in options.tool or ()}
+    tools = named(offered.values())
+    # A function may go by another name here than by its own, which is what the model calls.
+    own = {name: function.__name__ for name, function in offered.items()}
     rounds = ROUNDS if options.rounds is None else check_option("rounds", _number(options.rounds), ROUNDS_TAKES)
-    return Terms(options.overflow or ERROR, tools, frozenset(options.allow or ()), int(rounds))
+    return Terms(
+        options.overflow or ERROR, tools, frozenset(own.get(name, name) for name in options.allow or ()), int(rounds)
+    )
 
 
 def _number(text: str) -> int | str:

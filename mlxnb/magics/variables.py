@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import OptionError
-from ..runtime.rows import kind_of
+from ..frames import kind_of
 
-FRAMES = ("pandas.DataFrame", "polars.DataFrame", "polars.LazyFrame")
+FRAMES = ("pandas.DataFrame", "polars.DataFrame")
+OF_IPYTHON = ("In", "Out", "exit", "quit", "open", "get_ipython")
 PART = re.compile(r"\.([^\W\d]\w*)|\[([^\]]*)\]")
 SLICE = re.compile(r"(-?\d+)?:(-?\d+)?")
 TAKES = "It takes a variable's name, df.column, 'df[\"a column\"]' or rows[:10]. Give anything else a name first."
@@ -57,7 +58,7 @@ def variable(name: str, names: Mapping[str, Any], option: str) -> Any:
         OptionError: there is none by that name.
     """
     if name not in names:
-        raise OptionError(f"{option} names {name!r}, and no variable goes by that name.", _near(name, _rowlike(names)))
+        raise OptionError(f"{option} names {name!r}, and no variable goes by that name.", _near(name, rowlike(names)))
     return names[name]
 
 
@@ -71,6 +72,8 @@ def _key(text: str) -> Key:
 
 
 def _step(value: Any, key: Key, said: str, option: str) -> Any:
+    if kind_of(value) == "polars.LazyFrame":
+        raise OptionError(f"{option}: {said} is a LazyFrame.", "Give what its collect() gives.")
     if isinstance(key, str) and kind_of(value) in FRAMES:
         columns = list(value.columns)
         if key not in columns:
@@ -87,9 +90,30 @@ def _step(value: Any, key: Key, said: str, option: str) -> Any:
         raise OptionError(f"{option}: {said} has no {key!r} ({why}).", TAKES) from error
 
 
-def _rowlike(names: Mapping[str, Any]) -> list[str]:
+def rowlike(names: Mapping[str, Any]) -> list[str]:
     """Variables that may hold rows: a notebook's names are full of functions."""
-    return [name for name, value in names.items() if isinstance(value, Iterable) and not isinstance(value, str | type)]
+    return [
+        name
+        for name, value in names.items()
+        if isinstance(value, Iterable) and not isinstance(value, str | bytes | type) and name not in OF_IPYTHON
+    ]
+
+
+def columns_of(names: Mapping[str, Any], begun: str) -> list[str]:
+    """`df.x` for each column, or key, of the variable that is begun with its dot, where it is a name."""
+    name, dot, _ = begun.rpartition(".")
+    held: Any = names.get(name) if dot else None
+    columns = list(held.columns) if kind_of(held) in FRAMES else held if isinstance(held, Mapping) else ()
+    return [f"{name}.{column}" for column in columns if isinstance(column, str) and column.isidentifier()]
+
+
+def notebook_names() -> dict[str, Any]:
+    """The variables of the notebook that a person made."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    names = {} if shell is None else shell.user_ns
+    return {name: value for name, value in names.items() if not name.startswith("_") and name not in OF_IPYTHON}
 
 
 def _near(name: str, known: Iterable[str]) -> str:

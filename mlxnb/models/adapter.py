@@ -36,6 +36,9 @@ NOT_PLAIN = {
     "trainable_token_indices": "rows of an embedding",
     "fan_in_fan_out": "weights that are stored turned round",
 }
+# Ways to begin an adapter that take part of the base's weights out of it, so that it belongs to what was left of them:
+# peft's guide, https://huggingface.co/docs/peft/developer_guides/lora. It says so no more once peft has converted it.
+CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,11 @@ class Adapter:
         """Whether mlx-lm wrote it, and not peft."""
         return self.file.name == MLX
 
+    def other_base(self, model: str) -> str:
+        """The model that it was made for, where that is not `model` by name, also not a version of it."""
+        made_for = re.split(r"[/\\]", self.base.rstrip("/\\"))[-1]
+        return "" if made_for.casefold() in model.casefold() else self.base
+
     def check_names(self, model: str, model_type: str, in_mlx: bool) -> None:
         """Refuse an adapter that was trained in the other library, where it is not known that both name the layers of
         a family alike, with the same weights in them.
@@ -115,10 +123,9 @@ def read_adapter(path: Path) -> Adapter:
         raise AdapterError(f"{path} is no adapter: it has no {CONFIG}.", "Name a folder of mlx-lm's or of peft's.")
     config = read_json(path / CONFIG)
     if (path / MLX).is_file():
-        return _made(path, path / MLX, _of_mlx(path, config), "")
+        return _made(path, path / MLX, _of_mlx(path, config), config.get("model"))
     if (path / PEFT).is_file():
-        base = config.get("base_model_name_or_path")
-        return _made(path, path / PEFT, _of_peft(path, config), base if isinstance(base, str) else "")
+        return _made(path, path / PEFT, _of_peft(path, config), config.get("base_model_name_or_path"))
     pickled = next((name for name in PICKLED if (path / name).exists()), None)
     if pickled:
         remedy = "Save it as safetensors where it was made."
@@ -126,10 +133,10 @@ def read_adapter(path: Path) -> Adapter:
     raise AdapterError(f"The adapter {path.name} has neither {MLX} nor {PEFT}.", "Copy the whole folder again.")
 
 
-def _made(path: Path, file: Path, updates: tuple[Update, ...], base: str) -> Adapter:
+def _made(path: Path, file: Path, updates: tuple[Update, ...], base: object) -> Adapter:
     if not updates:
         raise AdapterError(f"The adapter {path.name} is empty: {file.name} holds no update.", "Copy it again.")
-    return Adapter(path, file, updates, base)
+    return Adapter(path, file, updates, base if isinstance(base, str) else "")
 
 
 def _of_mlx(path: Path, config: Mapping[str, Any]) -> tuple[Update, ...]:
@@ -150,6 +157,12 @@ def _of_peft(path: Path, config: Mapping[str, Any]) -> tuple[Update, ...]:
     for name, what in NOT_PLAIN.items():
         if config.get(name):
             raise _more(path, what)
+    begun = str(config.get("init_lora_weights")).lower()
+    if begun.startswith(CHANGES_BASE):
+        raise AdapterError(
+            f"The adapter {path.name} began as {begun}: it belongs to a base whose weights were changed for it.",
+            "Save it with path_initial_model_for_weight_conversion where it was made, which makes plain LoRA of it.",
+        )
     alpha, patterns = _number(path, "lora_alpha", config.get("lora_alpha")), config.get("alpha_pattern") or {}
     root = math.sqrt if config.get("use_rslora") else float
 

@@ -1,7 +1,7 @@
 """Profiles models on this machine: where time and memory go, what limits them, and what to do about it."""
 
-from .plan import Limits, Plan
 from .profile import profile
 from .report import Report
+from .runs.plan import Limits, Plan
 
 __all__ = ["Limits", "Plan", "Report", "profile"]

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .recommend import recommendations
+from .judge.recommend import recommendations
 from .report import Report
 from .trials import try_it
 
 if TYPE_CHECKING:
     from ..runtime import Engine
-    from .progress import Progress
+    from .runs.progress import Progress
 
 
 def attempted(

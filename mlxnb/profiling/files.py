@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from ..errors import OptionError
@@ -25,7 +26,7 @@ def read_earlier(file: str) -> Report:
     Raises:
         ReportError: it is none, or damaged.
     """
-    from .saved import from_json
+    from .report.saved import from_json
 
     return from_json(Path(file).expanduser())
 
@@ -34,16 +35,21 @@ def write_json(report: Report, file: str) -> None:
     """Write the report to a file, as JSON.
 
     Raises:
-        OptionError: it cannot be written.
+        ReportError: it cannot be written.
     """
-    from .saved import to_json
+    from .report.saved import to_json
+    from .show.save import write
 
     path = Path(file).expanduser()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if _is_no_plain_file(path):
         path.write_text(to_json(report), encoding="utf-8")
-    except OSError as error:
-        raise OptionError(f"The report cannot be written to {file}: {error.strerror}.", "Name another file.") from None
+    else:
+        write(path.parent, path.name, to_json(report).encode("utf-8"))
+
+
+def _is_no_plain_file(path: Path) -> bool:
+    """Whether it is a pipe or a link such as /dev/stdout, in whose place no file may be put."""
+    return path.is_symlink() or (path.exists() and not path.is_file())
 
 
 def check_writable(folder: str | None = None, file: str | None = None) -> None:
@@ -56,15 +62,18 @@ def check_writable(folder: str | None = None, file: str | None = None) -> None:
         _check_folder(Path(folder).expanduser(), folder)
     if file is not None:
         path = Path(file).expanduser()
-        _check_folder(path.parent, file)
         if path.is_dir():
             raise OptionError(f"The report cannot be written to {file}: that is a folder.", "Name a file in it.")
+        if not _is_no_plain_file(path):
+            _check_folder(path.parent, file)
 
 
 def _check_folder(path: Path, named: str) -> None:
-    """The folder, or what is there of it."""
+    """Whether something can be made in the folder, or in what is there of it."""
     there = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        return
-    reason = "may not be written to" if there.is_dir() else "is no folder"
-    raise OptionError(f"The report cannot be written to {named}: {there} {reason}.", "Name another place.")
+    try:  # in earnest: permissions say nothing of a disk that takes no more files
+        os.rmdir(tempfile.mkdtemp(prefix=".mlxnb-", dir=there))
+    except OSError as error:
+        reason = f"takes no files ({error.strerror})" if there.is_dir() else "is no folder"
+        problem = f"The report cannot be written to {named}: {there} {reason}."
+        raise OptionError(problem, "Name another place.") from None

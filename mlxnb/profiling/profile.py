@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from ..backends.memory import let_go
 from ..decision import Rejected
-from ..errors import BackendError, MlxnbError
-from .cases import cases
-from .clock import Clock
-from .plan import Plan
-from .progress import Progress
+from ..errors import BackendError, MlxnbError, in_words
+from .machine.clock import Clock
 from .report import INTERRUPTED, Inside, Report, Run, Sample, Stress
+from .runs.cases import cases
+from .runs.plan import Plan
+from .runs.progress import Progress
 
 if TYPE_CHECKING:
     from ..runtime import Engine
-    from .measure import Measured, Measuring
+    from .runs.measure import Measured, Measuring
 
 __all__ = ["Progress", "profile"]
-
-T = TypeVar("T")
 
 AFTER = "interrupted after the runs"
 
@@ -34,9 +34,9 @@ def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | N
         MlxnbError: nothing of it could be measured.
         KeyboardInterrupt: before anything was measured.
     """
-    from .environment import environment
-    from .measure import Measuring
-    from .samples import Sampler
+    from .machine.environment import environment
+    from .machine.samples import Sampler
+    from .runs.measure import Measuring
 
     clock, began = Clock(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     measuring = Measuring(engine, cases(plan), plan, clock, progress)
@@ -56,12 +56,14 @@ def profile(engine: Engine, plan: Plan, progress: Callable[[Progress], None] | N
             cases=measured.cases,
             runs=measured.runs,
             limits=plan.limits.given(),
+            options={name: value for name, value in plan.base.items() if name not in plan.sweep},
             partial=measured.partial,
-            notes=(*measured.notes, *sampler.missing),
+            notes=measured.notes,
         )
         report = _looked_into(_Steps(engine, plan, clock, measuring, progress), report)
     samples = sampler.samples
     report = replace(report, samples=samples, runs=with_peaks(report.runs, samples))
+    report = replace(report, notes=(*report.notes, *sampler.missing))
     try:
         report = _judged(report)
     except KeyboardInterrupt:
@@ -94,7 +96,7 @@ def _check(measured: Measured) -> None:
 
 
 class _Steps:
-    """What follows the runs and takes time: each hears of progress, and fails by itself."""
+    """What follows the runs and takes time. What one model gave stays here, whatever becomes of the next."""
 
     def __init__(
         self,
@@ -105,43 +107,46 @@ class _Steps:
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self.engine, self.plan, self.clock, self._measuring, self._hears = engine, plan, clock, measuring, progress
+        self.insides: list[Inside] = []
+        self.stressed: list[Stress] = []
         self.notes: list[str] = []
 
-    def insides(self, report: Report) -> tuple[Inside, ...]:
+    def look_inside(self, report: Report) -> None:
         """Time inside a token, of every model that was measured and that can be looked into."""
-        from .inside import look_inside
+        from .model.inside import look_inside
 
-        found = []
         for model, case in _one_each(report):
             which = f"{report.models[model].name} on {report.models[model].backend}"
             self._say(f"time inside a token: {which}")
-            seen = look_inside(self.engine, self._measuring.request(case))
-            if isinstance(seen, Rejected):
-                self.notes.append(f"{which}: {seen}")
-            else:
-                found.append(replace(seen, model=model))
-        return tuple(found)
+            with self._noted(f"time inside a token, {which}"):
+                seen = look_inside(self.engine, self._measuring.request(case))
+                if isinstance(seen, Rejected):
+                    self.notes.append(f"{which}: {seen}")
+                else:
+                    self.insides.append(replace(seen, model=model))
 
-    def stress(self, report: Report, seconds: float) -> tuple[Stress, ...]:
-        """Every model that was measured, generating without a pause for so long."""
-        from .stress import stress
+    def stress(self, report: Report) -> None:
+        """Every model that was measured, generating without a pause for as long as the plan says."""
+        from .runs.stress import stress
 
-        found = []
+        seconds = self.plan.stress_seconds
         for model, case in _one_each(report):
-            self._say(f"stress: {report.models[model].name} on {report.models[model].backend}, {seconds:g} s")
-            request = self._measuring.request(case)
-            found.append(stress(self.engine, request, seconds, self.clock, case, progress=self._hears))
-            if found[-1].ended == INTERRUPTED:
-                break
-        return tuple(found)
+            which = f"{report.models[model].name} on {report.models[model].backend}"
+            self._say(f"stress: {which}, {'until memory has settled' if seconds is None else f'{seconds:g} s'}")
+            with self._noted(f"stress, {which}"):
+                request = self._measuring.request(case)
+                self.stressed.append(stress(self.engine, request, seconds, self.clock, case, progress=self._hears))
+                if self.stressed[-1].ended == INTERRUPTED:
+                    raise KeyboardInterrupt
 
-    def tried(self, what: str, step: Callable[[], tuple[T, ...]]) -> tuple[T, ...]:
-        """What a step gives; where it fails a note that says why, and nothing."""
+    @contextmanager
+    def _noted(self, what: str) -> Iterator[None]:
+        """Within, what fails is a note that says why: of one model it takes nothing from the others."""
         try:
-            return step()
-        except MlxnbError as err:
-            self.notes.append(f"{what}: {err}")
-            return ()
+            yield
+        except Exception as err:  # noqa: BLE001 - an edge: whatever a library raises must not cost what was measured
+            let_go(err)
+            self.notes.append(f"{what}: {err if isinstance(err, MlxnbError) else in_words(err)}")
 
     def _say(self, doing: str) -> None:
         if self._hears is not None:
@@ -162,28 +167,26 @@ def _looked_into(steps: _Steps, report: Report) -> Report:
     """A report with what is measured beside its runs; as far as that came where it was interrupted."""
     if report.partial is not None:
         return report
-    plan = steps.plan
+    partial = None
     try:
-        if plan.inside:
-            report = replace(report, insides=steps.tried("time inside a token", lambda: steps.insides(report)))
-        if plan.stress is not None:
-            seconds = plan.stress
-            report = replace(report, stress=steps.tried("stress", lambda: steps.stress(report, seconds)))
-            if any(each.ended == INTERRUPTED for each in report.stress):
-                raise KeyboardInterrupt
+        if steps.plan.inside:
+            steps.look_inside(report)
+        if steps.plan.stress is not None:
+            steps.stress(report)
     except KeyboardInterrupt:
-        report = replace(report, partial=AFTER)
-    return replace(report, notes=(*report.notes, *steps.notes))
+        partial = AFTER
+    notes = (*report.notes, *steps.notes)
+    return replace(report, insides=tuple(steps.insides), stress=tuple(steps.stressed), notes=notes, partial=partial)
 
 
 def _judged(report: Report) -> Report:
     """A report with all that follows from what was measured."""
-    from .compare import comparisons
-    from .recommend import other_models, recommendations
-    from .roofline import roofline
-    from .rules import findings
+    from .judge.compare import comparisons
+    from .judge.recommend import other_models, recommendations
+    from .judge.roofline import roofline, unplaced
+    from .judge.rules import findings
 
-    report = replace(report, roofline=roofline(report))
+    report = replace(report, roofline=roofline(report), notes=(*report.notes, *unplaced(report)))
     report = replace(report, comparisons=comparisons(report))
     report = replace(report, findings=findings(report))
     return replace(report, recommendations=recommendations(report), others=other_models(report))

@@ -8,16 +8,16 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from ..errors import BackendError, OptionError
-from .figures import by_round, wall
-from .gains import LEAST, beside
+from .judge.figures import by_round, wall
+from .judge.gains import LEAST, beside
+from .judge.rules_seen import Seen
 from .report import Case, Finding, Ratio, Report, Value
-from .rules_seen import Seen
 
 if TYPE_CHECKING:
     from ..runtime import Engine
-    from .measure import Measured
-    from .plan import Plan
-    from .progress import Progress
+    from .runs.measure import Measured
+    from .runs.plan import Plan
+    from .runs.progress import Progress
 
 # Seconds that a trial may take, and how many pairs of rounds it makes of them.
 SECONDS, FEWEST, MOST = 60.0, 6, 12
@@ -31,7 +31,8 @@ def try_it(
     base: Mapping[str, Value] | None = None,
 ) -> Finding:
     """The finding with `tried`: the figure that its remedy is about, with the remedy over without it, pair by pair.
-    "ttft" is a time, so that less than 1 is faster. `base` are options that every request of the profile had.
+    "ttft" is a time and "peak_memory" bytes, so that less than 1 is better. `base` are options that every request of
+    the profile had, those that the report tells where not given.
 
     An interrupt after three pairs keeps them.
 
@@ -42,11 +43,11 @@ def try_it(
     """
     if finding.trial is None or finding.case is None:
         raise OptionError(f"Nothing can be tried at once against {finding.rule}.", finding.remedy)
-    from .clock import Clock
-    from .measure import measure
+    from .machine.clock import Clock
+    from .runs.measure import measure
 
     was, tried = _cases(report, finding, finding.trial.options)
-    plan = _plan(report, finding, was, base or {})
+    plan = _plan(report, finding, was, report.options if base is None else base)
     got = measure(engine, [was, tried], plan, Clock(), progress)
     ratio = _ratio(got, figure_of(report, finding))
     if ratio is None:
@@ -62,15 +63,22 @@ def outcome(finding: Finding) -> str:
     between = f"({tried.low:.2f} – {tried.high:.2f})"
     if not tried.differs:
         return f"{trial.label}: no difference {between}"
-    name = {"decode_rate": "the decode rate", "prefill_rate": "the prefill rate", "ttft": "the time to first token"}
+    name = {
+        "decode_rate": "the decode rate",
+        "prefill_rate": "the prefill rate",
+        "ttft": "the time to first token",
+        "peak_memory": "the peak memory",
+    }
     return f"{trial.label}: {tried.median:.2f}× {name.get(tried.figure, tried.figure)} {between}, {tried.pairs} pairs"
 
 
 def figure_of(report: Report, finding: Finding) -> str:
-    """The figure that a remedy is about: the wait for a turn that was computed before, else the rate of the phase that
-    takes the most time.
+    """The figure that a remedy is about: the wait for a turn that was computed before, the memory that pieces of a
+    prompt take, else the rate of the phase that takes the most time.
     """
     assert finding.case is not None
+    if finding.trial is not None and "prefill_step" in finding.trial.options:
+        return "peak_memory"
     if finding.rule == "cache-misses":
         return "ttft"
     return "prefill_rate" if Seen.of(report, finding.case).phase == "prefill" else "decode_rate"
@@ -100,8 +108,8 @@ def _words(options: Mapping[str, Value]) -> str:
 
 def _plan(report: Report, finding: Finding, case: Case, base: Mapping[str, Value]) -> Plan:
     """So many pairs as there is time for, in turns. Random prompts have their length in their name."""
-    from .plan import Plan
-    from .scenarios import NAMES
+    from .runs.plan import Plan
+    from .runs.scenarios import NAMES
 
     kind, _, length = case.scenario.partition(" ")
     drawn = kind == "random" and length.isdecimal()

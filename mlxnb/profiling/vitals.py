@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import MlxnbError
-from .samples import Sampler
+from .machine.samples import Sampler
 
 if TYPE_CHECKING:
     from ..result import Timings

@@ -11,7 +11,7 @@ from ..result import Result
 from . import style
 from .differences import Difference, differences
 from .footer import footer_html, footer_text
-from .formats import Body
+from .formats import Body, indented
 from .math import LEFT_ALONE
 from .numbers import MISSING, THIN, plural
 from .result import answer_html, sheet, shown_as
@@ -42,21 +42,31 @@ def samples_bundle(answers: Sequence[Answer], format: str = "markdown") -> dict[
     return _bundle(shown, _alike(answers), "mlxnb-under")
 
 
-def comparison_bundle(names: Sequence[str], answers: Sequence[Answer], format: str | None = None) -> dict[str, str]:
+def comparison_bundle(
+    names: Sequence[str], answers: Sequence[Answer], format: str | None = None, marked_as: str = "text"
+) -> dict[str, str]:
     """text/html and text/plain for the arms of a comparison, side by side where there is room.
 
-    Without a `format` they are shown as text, and what differs from the first answer is marked.
+    Without a `format` they are shown as text, or indented JSON where they are `marked_as` "json", and what differs from
+    the first answer is marked.
     """
     first = next((answer for answer in answers if isinstance(answer, Result)), None)
     shown = []
     for name, answer in zip(names, answers, strict=True):
         marked = format is None and isinstance(answer, Result) and first is not None and answer is not first
         if marked and isinstance(answer, Result) and first is not None:
-            found = differences(plain(first.text), plain(answer.text))
+            found = differences(*(_as_marked(one.text, marked_as) for one in (first, answer)))
             shown.append(_result(name, answer, _marked(found), _words(found)))
         else:
-            shown.append(_one(name, answer, format or "text"))
+            shown.append(_one(name, answer, format or marked_as))
     return _bundle(shown, "", "mlxnb-side")
+
+
+def _as_marked(text: str, kind: str) -> str:
+    try:
+        return indented(plain(text)) if kind == "json" else plain(text)
+    except (ValueError, RecursionError):
+        return plain(text)
 
 
 def _bundle(shown: Sequence[Body], end: str, kind: str) -> dict[str, str]:

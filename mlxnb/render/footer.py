@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 SEPARATOR = " · "
 
+# How the note of a conversation begins whose context cut the answer.
+FULL = "context full: "
+UNKEPT = "the conversation stays as it was"  # the same of one whose turn came to nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -79,7 +83,7 @@ def items(result: Result, thought: bool = False) -> list[Item]:
     if p.reused_tokens and not result.cached:
         texts.append(f"reused {count(p.reused_tokens)} of {count(p.prompt_tokens)}")
     if result.speculation is not None and not result.cached:
-        texts.append(_guessed(result.speculation))
+        texts += _guessed(result.speculation)
     return [*map(Item, texts), *map(Item, _steps(result)), *_ending(result)]
 
 
@@ -99,7 +103,9 @@ def _ending(result: Result) -> list[Item]:
     if result.finish_reason == "interrupted":
         ends = [Item("interrupted", "Generation was stopped before the model ended its turn.")]
     elif result.finish_reason == "length":
+        full = next((note for note in p.notes if note.startswith(FULL)), "")
         ends = [Item("cut", f"The answer was cut at {plural(result.generation_tokens, 'token')}: {_more(result)}.")]
+        ends += [Item("context full", one_row(full))] if full else []
     else:
         ends = [Item(result.finish_reason)]
     if result.cached:
@@ -108,6 +114,7 @@ def _ending(result: Result) -> list[Item]:
     why = one_row(next((note for note in p.notes if note.startswith("overflow: ")), ""))
     if why:
         ends.append(Item(f"{plural(result.left_out, 'turn')} left out" if result.left_out else "turns left out", why))
+    ends += [Item("no turn", one_row(note)) for note in p.notes if note.startswith(UNKEPT)]
     refused = [rejected for rejected in p.passed_over if not isinstance(rejected, Absent)]
     if refused:
         ends.append(Item("fallback", "\n".join(one_row(str(rejected)) for rejected in refused)))
@@ -132,12 +139,17 @@ def _kind(rejected: Rejected) -> str:
     return "not installed" if isinstance(rejected, Absent) else "passed over"
 
 
+def backend_words(name: str, version: str) -> str:
+    """A backend with its versions, which begin with its name where a library of that name computes."""
+    return version if version.split(" ")[0] == name else f"{name} {version}".rstrip()
+
+
 def _origin(p: Provenance) -> list[tuple[str, str]]:
     return [
         ("model", model_label(p.model)),
         *([("adapter", p.adapter)] if p.adapter else []),
         ("source", f"{p.source} @ {p.revision}" if p.revision else p.source),
-        ("backend", f"{p.backend} {p.backend_version}"),
+        ("backend", backend_words(p.backend, p.backend_version)),
         ("device", p.device),
         ("dtype", f"{p.dtype}, {p.quantization}" if p.quantization else p.dtype),
         ("attention", p.attention or MISSING),
@@ -186,10 +198,10 @@ def _speeds(t: Timings) -> list[tuple[str, str]]:
     return [(name, figure) for name, figure in figures.items() if figure]
 
 
-def _guessed(s: Speculation) -> str:
+def _guessed(s: Speculation) -> list[str]:
     if s.draft == "schema":
-        return f"{plural(s.accepted, 'token')} given by the schema"
-    return f"accepted {count(s.accepted)} of {count(s.proposed)} drafted"
+        return [f"{plural(s.accepted, 'token')} given by the schema"] if s.accepted else []
+    return [f"accepted {count(s.accepted)} of {count(s.proposed)} drafted"]
 
 
 def _speculation(s: Speculation | None) -> list[tuple[str, str]]:

@@ -51,16 +51,25 @@ def code_in(text: str) -> str:
 def as_json(text: str) -> Body:
     """The text's JSON value, indented; text that is not JSON as it is, with a line that says so."""
     text = plain(text)
-    found = fences(text)
-    source = found[0][0] if len(found) == 1 else text
     try:
-        value = json.loads(source, parse_constant=_refuse)
-        pretty = plain(json.dumps(value, indent=2, ensure_ascii=False))
+        pretty = indented(text)
     except (ValueError, RecursionError) as error:
         why = f"not valid JSON: {error}" if isinstance(error, ValueError) else "not usable JSON: nested too deeply"
         note = f'<div class="mlxnb-footer"><span class="mlxnb-warn">{html.escape(why)}</span></div>'
         return Body(note + f"<pre>{html.escape(text)}</pre>", f"{why}\n{text}")
     return Body(highlight(pretty, "json"), pretty)
+
+
+def indented(text: str) -> str:
+    """The JSON value of a text, or of the one fenced block in it, indented.
+
+    Raises:
+        ValueError: there is none.
+        RecursionError: it is nested too deeply.
+    """
+    found = fences(text)
+    value = json.loads(found[0][0] if len(found) == 1 else text, parse_constant=_refuse)
+    return plain(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def as_html(text: str) -> Body:

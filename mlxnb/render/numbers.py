@@ -20,9 +20,11 @@ def plural(number: int, noun: str) -> str:
 
 
 def significant(number: float) -> str:
-    """A measured number to three significant figures, without trailing zeros: 38.4, 212, 12 300."""
+    """A measured number to three significant figures, without trailing zeros: 38.4, 212, 12 300, −1.2."""
     if not math.isfinite(number):
         return MISSING
+    if number < 0:
+        return f"−{significant(-number)}"
     if number == 0:
         return "0"
     if abs(number) >= 1e15:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .plot import GREY, literal
+from .text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,11 +118,3 @@ def name_rows(axis: Axes, names: Sequence[str], longest: int = 34) -> None:
     axis.grid(axis="y", visible=False)
     for label in axis.get_yticklabels():
         label.set_color(GREY)
-
-
-def shortened(text: str, longest: int) -> str:
-    """A text of at most so many characters; what is cut is in the middle, as both ends tell names apart."""
-    if len(text) <= longest:
-        return text
-    half = (longest - 1) // 2
-    return f"{text[: longest - 1 - half]}…{text[-half:]}"

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from . import style
 from .cells import as_html, as_text
+from .columns import line_width, wrapped
 from .footer import SEPARATOR
 from .math import LEFT_ALONE
 from .text import RULE, one_row
 
 if TYPE_CHECKING:
-    from ..profiling.compare import Against
+    from ..profiling.judge.compare import Against
     from ..profiling.report import Report
-    from ..profiling.sections_parts import Head, Item, Line, Section
+    from ..profiling.show.sections_parts import Head, Item, Line, Section
 
 CODE = re.compile(r"`([^`]+)`")
 MORE = ("report.plots() draws it", 'report.save("FOLDER") writes JSON, Markdown and pictures')
@@ -23,14 +24,14 @@ MORE = ("report.plots() draws it", 'report.save("FOLDER") writes JSON, Markdown 
 
 def profile_bundle(report: Report) -> dict[str, str]:
     """text/html and text/plain of a report."""
-    from ..profiling.sections import head, sections
+    from ..profiling.show.sections import head, sections
 
     return _bundle(head(report), sections(report), MORE)
 
 
 def against_bundle(found: Against) -> dict[str, str]:
     """The same of a report beside an earlier one."""
-    from ..profiling.sections_against import against_head, against_sections
+    from ..profiling.show.sections_against import against_head, against_sections
 
     return _bundle(against_head(found), against_sections(found), ())
 
@@ -92,8 +93,8 @@ def _small(text: str) -> str:
 
 
 def _head_text(head: Head) -> str:
-    line = SEPARATOR.join(map(one_row, head.line))
-    return "\n".join(filter(None, [one_row(head.title), RULE, line, one_row(head.partial)]))
+    line = wrapped(SEPARATOR.join(map(one_row, head.line)), line_width())
+    return "\n".join(filter(None, [one_row(head.title), RULE, *line, one_row(head.partial)]))
 
 
 def _section_text(section: Section) -> str:
@@ -103,8 +104,10 @@ def _section_text(section: Section) -> str:
 
 def _item_text(item: Item) -> list[str]:
     where = f" · {one_row(item.where)}" if item.where else ""
-    lines = [f"{as_text(item.state)}{where}"]
+    lines, room = [f"{as_text(item.state)}{where}"], line_width()
     for line in item.lines:
         label = f"{line.label}:" if line.label else ""
-        lines.append("  " + " ".join(filter(None, map(one_row, (label, line.text, line.code)))))
+        said = " ".join(filter(None, map(one_row, (label, line.text, line.code))))
+        first, *rest = wrapped(said, None if room is None else room - 4)
+        lines += [f"  {first}", *(f"    {more}" for more in rest)]
     return lines

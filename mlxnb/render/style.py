@@ -25,7 +25,7 @@ ANSWER = """
 .mlxnb .mlxnb-answer>:first-child{margin-top:0}
 .mlxnb .mlxnb-answer>:last-child{margin-bottom:0}
 .mlxnb .mlxnb-answer a{color:var(--jp-content-link-color,var(--vscode-textLink-foreground,#3f7fd6))}
-.mlxnb pre{white-space:pre-wrap;overflow-wrap:break-word;margin:0;font-family:var(--mono);
+.mlxnb pre{white-space:pre-wrap;overflow-wrap:break-word;word-break:normal;margin:0;font-family:var(--mono);
 font-size:var(--jp-code-font-size,13px)}
 .mlxnb .mlxnb-answer table{margin:8px 0;width:auto;table-layout:auto}
 .mlxnb .mlxnb-answer :is(th,td){text-align:left;white-space:normal;max-width:none}
@@ -122,6 +122,9 @@ max-width:90ch}
 .mlxnb .mlxnb-item .mlxnb-error{color:var(--error)}
 .mlxnb .mlxnb-item .mlxnb-off{color:var(--secondary)}
 .mlxnb .mlxnb-folded{margin:16px 0 4px}
+.mlxnb.mlxnb-report{container-type:inline-size}
+@container (max-width:680px){.mlxnb.mlxnb-report :is(th,td){padding:4px}
+.mlxnb.mlxnb-report :is(th,td):first-child{min-width:0}}
 .mlxnb .mlxnb-folded>summary{cursor:pointer;width:fit-content;font-weight:600}
 """
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import html
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from . import style
+from . import columns, style
 from .cells import Cell, as_html, as_text, is_number
 from .math import LEFT_ALONE
 from .numbers import plural
@@ -51,13 +50,16 @@ class Table:
         return {"text/plain": self.text(), "text/html": self.html()}
 
     def text(self) -> str:
-        """All rows in aligned columns."""
+        """All rows in aligned columns, no wider than the terminal where this is printed on one."""
         titles = [f"{title} ({unit})" if unit else title for title, unit in self.columns]
         grid = [[one_row(title) for title in titles], *([as_text(cell) for cell in row] for row in self.rows)]
-        widths = [max(map(_width, column)) for column in zip(*grid, strict=True)]
-        lines = [self._text_line(row, widths) for row in grid]
-        rule = "─" * min(sum(widths) + 2 * (len(widths) - 1), len(RULE) * 2)
-        return "\n".join([*filter(None, [self.caption]), lines[0], rule, *lines[1:]])
+        room = columns.line_width()
+        widths = columns.widths(grid, room)
+        right = [self._right(i) for i in range(len(widths))]
+        head = columns.row(grid[0], widths, right, bottom=True)
+        rule = "─" * min(sum(widths) + columns.GAP * (len(widths) - 1), len(RULE) * 2, room or len(RULE) * 2)
+        caption = columns.wrapped(self.caption, room) if self.caption else []
+        return "\n".join([*caption, head, rule, *(columns.row(row, widths, right) for row in grid[1:])])
 
     def html(self) -> str:
         """The table, rows after the tenth folded."""
@@ -100,18 +102,6 @@ class Table:
         inner = f"<strong>{inner}</strong>" if self.columns[index][0] == self.bold else inner
         return f"<td{_side(self._right(index))}>{inner}</td>"
 
-    def _text_line(self, row: list[str], widths: list[int]) -> str:
-        cells = []
-        for i, (text, width) in enumerate(zip(row, widths, strict=True)):
-            gap = " " * (width - _width(text))
-            cells.append(gap + text if self._right(i) else text + gap)
-        return "  ".join(cells).rstrip()
-
 
 def _side(right: bool) -> str:
     return ' class="mlxnb-right"' if right else ""
-
-
-def _width(text: str) -> int:
-    """Terminal columns that a text takes: two for a wide character."""
-    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

@@ -24,3 +24,11 @@ def plain(text: str) -> str:
 def one_row(text: str) -> str:
     """`plain(text)` on a single line; thin and no-break spaces stay what they are."""
     return _BREAK.sub(" ", plain(text)).strip(" ")
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text of at most so many characters; what is cut is in the middle, as both ends tell names apart."""
+    if len(text) <= longest:
+        return text
+    half = max(0, longest - 1) // 2
+    return f"{text[: max(0, longest - 1 - half)]}…{text[len(text) - half :]}"

@@ -9,7 +9,6 @@ from . import style
 from .footer import footer_text
 from .markdown import to_html
 from .math import LEFT_ALONE
-from .numbers import plural
 from .text import one_row, plain
 
 if TYPE_CHECKING:
@@ -40,7 +39,8 @@ def called_bundle(call: ToolCall) -> dict[str, str]:
 
 def summary_bundle(result: Result, turns: int) -> dict[str, str]:
     """What the model made of its conversation's oldest turns, and what that took."""
-    title = f"The oldest {plural(turns, 'turn')} summarised by the model"
+    oldest = "turn" if turns == 1 else f"{turns} turns"
+    title = f"The oldest {oldest} summarised by the model"
     figures = f'<div class="mlxnb-footer">{html.escape(footer_text(result))}</div>'
     folded = _folded(html.escape(title), to_html(result.text) + figures)
     return {"text/plain": f"{title}: {one_row(result.text)}\n{footer_text(result)}", "text/html": folded}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..profiling.words import better, figure_name
+from ..profiling.report.words import better, figure_name
 from .cells import Cell, Dot
 from .table import Table
 

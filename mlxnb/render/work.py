@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import html
-import sys
 import uuid
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from . import style
+from .columns import terminal, terminal_width
 from .numbers import count
 from .pace import INTERVAL, Pace
-from .text import one_row
+from .text import one_row, shortened
 
 BLANK = {"text/plain": "", "text/html": ""}
 
@@ -46,15 +46,16 @@ class WorkCell:
         words = one_row(" · ".join(filter(None, [self._title, self._words(done, total), doing])))
         if self._publisher is not None:
             self._publish({"text/plain": "", "text/html": _page(done, total, words)}, True)
-        elif sys.stdout.isatty():
-            print(f"\r\x1b[K{words}", end="", flush=True)
+        elif (screen := terminal()) is not None:
+            # A line that is longer than the screen would go on below, where nothing wipes it away.
+            print(f"\r\x1b[K{shortened(words, terminal_width() - 1)}", end="", flush=True, file=screen)
         self._pace.done()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._publisher is not None:
             self._publish(BLANK, True)
-        elif sys.stdout.isatty():
-            print("\r\x1b[K", end="", flush=True)
+        elif (screen := terminal()) is not None:
+            print("\r\x1b[K", end="", flush=True, file=screen)
 
     def _publish(self, bundle: dict[str, str], update: bool = False) -> None:
         self._publisher.publish(data=dict(bundle), metadata={}, transient={"display_id": self._id}, update=update)

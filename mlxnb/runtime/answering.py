@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from ..backends.base import Backend, Cancelled, LoadedModel
 from ..backends.local import LocalModel
 from ..backends.memory import clear, let_go, memory_ran_out
+from ..backends.panics import panics_as_errors
 from ..errors import EngineClosedError, MlxnbError
 from ..result import Chunk, Result
 from .alarm import Alarm
@@ -60,7 +61,7 @@ class Answering:
         """Answer jobs together, at most `most` at once, and end them."""
         try:
             for group in by_model(jobs):
-                with self.models.steady():
+                with self.models.steady(), panics_as_errors():
                     while group:
                         self.batch = BatchRun(self, group, most)
                         with self.using():
@@ -168,18 +169,17 @@ class Answering:
                 assert outcome.loaded is not None
                 self.cache.remember(outcome.loaded.model, job)
                 return
+            result, error = outcome.ended()
+            whole = error is None
+            job.finish(result, error)
         except Cancelled:
-            job.finish(outcome.result())
+            job.finish(outcome.so_far())
         except MlxnbError as err:
             clear(err)
             job.finish(None, ended_by(err, job, outcome))
         except Exception as err:  # noqa: BLE001 - one of the three edges: whatever a backend raises becomes the job's error
             clear(err)
             job.finish(None, ended_by(err, job, outcome))
-        else:
-            result, error = outcome.ended()
-            whole = error is None
-            job.finish(result, error)
         finally:
             self.jobs.remove(job)
             job.watch.draft = job.watch.steering = job.watch.logprobs = None  # whoever keeps the job keeps no model
@@ -203,7 +203,8 @@ class Answering:
         """`_generate`, on the next backend where one fails before the first token."""
         while True:
             try:
-                return self._generate(job, outcome)
+                with panics_as_errors():
+                    return self._generate(job, outcome)
             except Exception as err:
                 if not self.goes_on(job, outcome, err):
                     raise

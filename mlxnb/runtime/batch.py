@@ -49,6 +49,26 @@ class Progress(NamedTuple):
         return self.seconds * (1 - self.share) / self.share if self.share and self.seconds else None
 
 
+# Of the time that a batch takes, what looking how far it is may take: that costs more the more rows there are.
+LOOKING = 0.05
+
+
+class Pace:
+    """Calls `show` with how far a batch is, at most 15 times a second, and more seldom where looking takes long."""
+
+    def __init__(self, show: Callable[[Progress], object]) -> None:
+        self._show, self._next = show, 0.0
+
+    def __call__(self, progress: Callable[[], Progress]) -> None:
+        begin = time.perf_counter()
+        if begin < self._next:
+            return
+        now = progress()
+        took = time.perf_counter() - begin
+        self._show(now)
+        self._next = time.perf_counter() + max(0.9 * PERIOD, took / LOOKING)  # after a wait of PERIOD it is time
+
+
 class BatchJob:
     """Handle of a submitted batch. Iterating gives (index, Result or error) as they finish; leaving the loop early
     cancels the rest. Every method may be called from any thread.
@@ -115,9 +135,10 @@ class BatchJob:
         `show` is called on this thread several times a second, and once more when all are done; what it raises is
         raised here, and cancels the batch.
         """
+        pace = Pace(show) if show is not None else None
         try:
-            while not self.wait(PERIOD if show is not None else None):
-                show(self.progress())  # type: ignore[misc]
+            while not self.wait(PERIOD if pace is not None else None):
+                pace(self.progress)  # type: ignore[misc]
             if show is not None:
                 show(self.progress())
         except BaseException:
@@ -174,11 +195,16 @@ def as_jobs(
     """
     if isinstance(prompts, str | bytes | Mapping | Request) or not isinstance(prompts, Iterable):
         raise OptionError(f"prompts is a {type(prompts).__name__}.", "Give a list of prompts; one alone to `generate`.")
-    stop = options.get("stop")
-    if isinstance(stop, Iterable) and not isinstance(stop, str):
-        options = {**options, "stop": tuple(stop)}  # it may be a generator, which only the first prompt would have
-    check(Request.of("an option that is wrong is wrong for all", **options))
+    options = for_many(options)
+    check(alike := Request.of("an option that is wrong is wrong for all", **options))
+    if alike.schema is not None:
+        options = {**options, "schema": alike.schema}  # made once: of a large model that takes milliseconds
     return [_part(prompt, options, job) for prompt in prompts]
+
+
+def for_many(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that every prompt can be asked with: of a generator only the first would have anything."""
+    return {name: tuple(value) if isinstance(value, Iterator) else value for name, value in options.items()}
 
 
 def _part(prompt: Any, options: Mapping[str, Any], job: Callable[[Request], Job]) -> Job | MlxnbError:

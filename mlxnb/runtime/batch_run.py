@@ -12,6 +12,7 @@ from ..backends.base import Backend, Cancelled
 from ..backends.batch import Batch, Member
 from ..backends.local import LocalModel
 from ..backends.memory import let_go, memory_ran_out
+from ..backends.panics import panics_as_errors
 from ..decision import Decision, Rejected
 from ..errors import BackendError, MlxnbError
 from ..request import Precision
@@ -222,7 +223,8 @@ class BatchRun:
         if self._batch is None or not self._running:
             return
         try:
-            given = self._batch.step()
+            with panics_as_errors():
+                given = self._batch.step()
         except Exception as err:  # noqa: BLE001 - an edge: whatever a backend raises is the error of those in the batch
             self._broke(err)
             return
@@ -247,9 +249,13 @@ class BatchRun:
         self._leave([live for live, _ in over])
         for live, whole in over:
             if live.job.state != "done":
-                result, error = live.outcome.ended()
-                live.job.finish(result, error)
-                self._ended(live.job, live.outcome, whole and error is None)
+                self._settle(live, whole)
+
+    def _settle(self, live: Live, whole: bool) -> None:
+        with self._edge(live.job, live.outcome):
+            result, error = live.outcome.ended()
+            live.job.finish(result, error)
+            self._ended(live.job, live.outcome, whole and error is None)
 
     def _fed(self, live: Live, member: Member, token: int) -> bool:
         """Whether the row goes on after its next token."""
@@ -317,10 +323,11 @@ class BatchRun:
     def _edge(self, job: Job, outcome: Outcome) -> Iterator[None]:
         """Whatever is raised inside becomes the end of the job."""
         try:
-            yield
+            with panics_as_errors():
+                yield
         except Cancelled:
             job.watch.finish_reason = "interrupted"
-            job.finish(outcome.result())
+            job.finish(outcome.so_far())
         except MlxnbError as err:
             let_go(err)
             if self._goes_on(job, outcome, err):

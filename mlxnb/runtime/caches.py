@@ -58,14 +58,23 @@ NO_STATES = "the model of the last question keeps no KV states here"
 ASK_FIRST = "ask something, then pin it"
 
 
+def as_kept(result: Result) -> Result:
+    """A Result without what tells of its run alone, and without what it was parsed into: that may be anything, and is
+    parsed anew when the Result is found.
+    """
+    p = result.provenance
+    notes = tuple(note for note in p.notes if not note.startswith(OF_THE_RUN))
+    return replace(result, value=None, provenance=replace(p, notes=notes))
+
+
 @dataclass(frozen=True, slots=True)
 class CacheStats:
     """Counts since the engine began, what is held now, and where. Sizes in bytes.
 
-    `results` and `prefixes` are by model. Each place by its name ("results", "memory", "disk"): `held` what is there
-    (None where that cannot be told now), `limits` what it may take, `evictions`. `models` is what is there by model and
-    place, under the empty string what is of a model that nobody knows the name of. `pins` are all that are kept, also
-    for models that are not loaded or gone; `history` the last lookups.
+    `results` and `prefixes` are by model. Each place by its name ("results", "rows", "memory", "disk"): `held` what is
+    there (None where that cannot be told now), `limits` what it may take, `evictions`. `models` is what is there by
+    model and place, under the empty string what is of a model that nobody knows the name of. `pins` are all that are
+    kept, also for models that are not loaded or gone; `history` the last lookups.
     """
 
     results: dict[str, Tally]
@@ -113,6 +122,7 @@ class Caches:
         answers, on_disk = self._results.usage(), self._disk.usage_by_model()
         places: dict[str, dict[str, Usage]] = {
             "results": answers or {},
+            "rows": self.journals.usage(),
             "memory": self._in_memory,
             "disk": {model: Usage(*counted) for model, counted in on_disk.items()},
         }
@@ -128,7 +138,12 @@ class Caches:
                 model: {place: by_model.get(model, Usage()) for place, by_model in places.items()}
                 for model in sorted({model for by_model in places.values() for model in by_model})
             },
-            limits={"results": self._results.limit, "memory": self._budget(), "disk": self._disk.limit},
+            limits={
+                "results": self._results.limit,
+                "rows": self.journals.limit,
+                "memory": self._budget(),
+                "disk": self._disk.limit,
+            },
             evictions={
                 "results": sum(tally.evictions for tally in results.values()),
                 "memory": sum(tally.evictions for tally in prefixes.values()),
@@ -195,7 +210,7 @@ class Caches:
     def find(self, model: Any, job: Job, load_time: float = 0.0) -> Result | None:
         """The finished answer to a job's request, if there is one and it may be used."""
         key = self._key(model, job)
-        if key is None or self._awaited(model, job):
+        if key is None or job.fresh or self._awaited(model, job):
             return None
         found, name, tokens = self._results.get(key), job.request.model, len(model.prompt(job.request).ids)
         if found is None:
@@ -210,10 +225,7 @@ class Caches:
         """Keep a finished answer, if it may be kept."""
         key = self._key(model, job)
         if key is not None:
-            p = result.provenance
-            notes = tuple(note for note in p.notes if not note.startswith(OF_THE_RUN))
-            # What it was parsed into may be anything; it is parsed anew when it is found.
-            self._results.put(key, replace(result, parsed=None, provenance=replace(p, notes=notes)))
+            self._results.put(key, as_kept(result))
 
     def relieve(self, model: Any, job: Job, memory_free: Callable[[], int | None]) -> None:
         """Where a request would leave too little memory, drop what waits to be written, then shrink; both are said.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -69,31 +70,31 @@ class Chat:
         """Ask what `talk` ends with, which is `conversation.asked(…)`, with the options of `request`. For fronts.
 
         Raises:
-            ConversationError: it is being asked at this moment.
+            ConversationError: it is being asked at this moment, or was changed since `talk` was made of it.
             MlxnbError: what a turn raises.
         """
-        if not self._lock.acquire(blocking=False):
-            raise ConversationError(f"{self.name} is being answered.", "Wait, or ask in a fork of it.")
-        try:
+        with self._alone():
+            if not talk.follows(self.conversation):
+                raise ConversationError(f"{self.name} has changed meanwhile.", "Ask again.")
             engine = self._chats.engine
             goes_on = talk.system == self.conversation.system and not terms.tools
             last = self.last if goes_on and self.last is not None and not self.last.tool_calls else None
-            exchange = Exchange(engine, talk, request, terms, front or Silent(engine), last)
+            keeps = self._chats.holds(self)
+            exchange = Exchange(engine, talk, request, terms, front or Silent(engine), last, keeps)
             result = exchange.run()
             # One that was interrupted or is empty leaves the conversation as it was.
             if result.finish_reason != "interrupted" and result.text.strip():
                 self.conversation, self.last = exchange.talk.by(request.model), result
             return result
-        finally:
-            self._lock.release()
 
     def undo(self) -> None:
         """Forget the last turn.
 
         Raises:
-            ConversationError: there is none.
+            ConversationError: there is none, or it is being asked at this moment.
         """
-        self.conversation, self.last = self.conversation.undone(), None
+        with self._alone():
+            self.conversation, self.last = self.conversation.undone(), None
 
     def fork(self, name: str, turn: int | None = None) -> Chat:
         """Another conversation that begins with the first `turn` turns of this one, all of them where that is None.
@@ -113,8 +114,30 @@ class Chat:
         return save(self.conversation, path)
 
     def clear(self) -> None:
-        """Forget all of it."""
-        self.conversation, self.last = Conversation(), None
+        """Forget all of it.
+
+        Raises:
+            ConversationError: it is being asked at this moment.
+        """
+        self.become(Conversation())
+
+    def become(self, conversation: Conversation) -> None:
+        """Go on with another conversation in the place of this one.
+
+        Raises:
+            ConversationError: it is being asked at this moment.
+        """
+        with self._alone():
+            self.conversation, self.last = conversation, None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise ConversationError(f"{self.name} is being answered.", "Wait, or ask in a fork of it.")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def __len__(self) -> int:
         """Its turns."""
@@ -144,6 +167,10 @@ class Chats:
             raise OptionError(f"A conversation's name is {name!r}.", "It takes a word, such as trip.")
         return self._held.setdefault(name, Chat(self, name))
 
+    def holds(self, chat: Chat) -> bool:
+        """Whether a conversation is one of these, and not one that nobody can go on with."""
+        return self._held.get(chat.name) is chat
+
     def __getitem__(self, name: str) -> Chat:
         """A conversation that has begun.
 
@@ -172,7 +199,7 @@ class Chats:
         chat = self.open(name)
         if chat.conversation.messages:
             raise ConversationError(f"There is a conversation {name!r}.", "Take another name, or clear that one.")
-        chat.conversation = conversation
+        chat.become(conversation)
         return chat
 
     def load(self, name: str, path: str | Path) -> Chat:

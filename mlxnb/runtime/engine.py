@@ -185,9 +185,15 @@ class Engine:
             BackendMissingError: the backend that is named cannot run here.
             EngineClosedError: after `close`.
         """
+        return self._submit_batch(prompts, options)
+
+    def _submit_batch(
+        self, prompts: Iterable[Prompt | Request], options: Mapping[str, Any], fresh: bool = False
+    ) -> BatchJob:
+        """See `submit_batch`. `fresh`: no answer is taken from the cache of answers, though it is kept there."""
         self._check_open()
         most = batch_size()
-        batch = BatchJob(as_jobs(prompts, options, self._job, self._check_backend))
+        batch = BatchJob(as_jobs(prompts, options, partial(self._job, fresh=fresh), self._check_backend))
         batch.follow()
         jobs = batch.jobs
         self._jobs += jobs
@@ -214,7 +220,7 @@ class Engine:
             template: text with `{{ row }}`, or `{{ row.x }}` for a column, a key or an attribute; or a function that
                 makes a prompt of a row, as `batch` takes it.
             rows: a pandas or polars frame or Series, a mapping, whose values they are, or anything else to go through.
-            fresh: forget what earlier runs kept of these rows.
+            fresh: forget what earlier runs kept of these rows, and compute all of them anew.
             progress: as for `batch`; shown while the MapJob is iterated.
             **options: as for `generate`.
 
@@ -228,7 +234,7 @@ class Engine:
         kept = KeptRows(self.cache.journals if self.cache is not None else None, asked)
         if fresh:
             kept.forget()
-        submit = partial(self.submit_batch, **options)  # which holds the options against what is here
+        submit = partial(self._submit_batch, options=options, fresh=fresh)  # holds the options against what is here
         return MapJob(asked, kept, submit, lambda: shown(progress, self.bar))
 
     def load(
@@ -359,13 +365,14 @@ class Engine:
         backend: str = "auto",
         dtype: str | None = None,
         quantize: str | None = None,
+        adapter: str | None = None,
     ) -> Perplexity:
-        """How well a model predicts texts; lower is better. To compare precisions of one model, or models that share a
-        tokenizer.
+        """How well a model predicts texts; lower is better. To compare precisions of one model, a model with an adapter
+        and without, or models that share a tokenizer.
 
         Args:
             texts: strings, or pairs of a prompt and its answer, of which the answer counts.
-            model, backend, dtype, quantize: as for `generate`.
+            model, backend, dtype, quantize, adapter: as for `generate`.
 
         Raises:
             PromptError: a text is none, or longer than the model's context.
@@ -378,7 +385,7 @@ class Engine:
                 raise BackendError(f"{loaded.info.backend} does not tell how likely a token is.", "Take mlx or torch.")
             return perplexity(loaded, [in_tokens(loaded, text) for text in given])
 
-        return self.call_with(model, measure, backend, dtype, quantize)
+        return self.call_with(model, measure, backend, dtype, quantize, adapter)
 
     def inventory(self, context: int | None = None) -> list[Entry]:
         """The models on this machine, each with its size, shape and whether it fits with a context of so many tokens,
@@ -526,8 +533,10 @@ class Engine:
         if request.backend != "auto":
             candidates(request.backend, self.backends)
 
-    def _job(self, request: Request) -> Job:
-        return Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
+    def _job(self, request: Request, fresh: bool = False) -> Job:
+        job = Job(request, unstarted=lambda job: Outcome(job).result(), engine_thread=self._worker.ident)
+        job.fresh = fresh
+        return job
 
     def _leave(self) -> None:
         """On the engine's thread, as the last thing there."""

@@ -13,7 +13,7 @@ from ..request import Message, Request, check_option
 from ..result import Result
 from ..toolbox import Function, checked, run
 from ..tools import ToolCall
-from .overflow import ERROR, REMEDY, Fitted, check_overflow, fitted
+from .overflow import CHOICE, ERROR, Fitted, check_overflow, fitted
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -115,13 +115,16 @@ class Exchange:
         terms: Terms,
         front: Front,
         last: Result | None = None,
+        keeps: bool = False,
     ) -> None:
+        self._keeps = keeps  # whether the answer is to go into a conversation that is there afterwards
         self._engine, self._request, self._terms, self._front, self._last = engine, request, terms, front, last
         self.talk = talk
         self._before: list[Result] = []
         self._calls: list[ToolCall] = []
         self._verdicts: dict[str, bool] = dict.fromkeys(terms.allowed, True)
         self._fitted = Fitted(talk)
+        self._keeps = keeps  # whether the answer is to go into a conversation that is there afterwards
         self._latest: Result | None = None  # as it was generated
 
     def run(self) -> Result:
@@ -140,10 +143,12 @@ class Exchange:
                 return result
             if left:
                 self._round(latest)
+        assert latest is not None
+        cut = latest.finish_reason == "length"
         raise GenerationError(
             f"The model called tools for {self._terms.rounds} rounds and has no answer yet.",
-            "Allow more with --rounds N, or say in the prompt when to stop.",
-            self._whole(latest) if latest else None,
+            "Raise --max-tokens: its call is cut." if cut else "Allow more with --rounds N, or say when to stop.",
+            self._whole(latest),
         )
 
     def _answer(self) -> Result:
@@ -156,9 +161,16 @@ class Exchange:
         try:
             return self._front.answer(replace(self._request, messages=self.talk.given()), self._finish)
         except PromptTooLongError as err:
-            if terms.overflow != ERROR or len(self.talk.turns) < 2:
-                raise
-            raise PromptTooLongError(err.message, f"{err.remedy} {REMEDY}") from err
+            more = f"Or {CHOICE}." if terms.overflow == ERROR and len(self.talk.turns) > 1 else ""
+            raise PromptTooLongError(err.message, " ".join(filter(None, [err.remedy, self._largest(), more]))) from err
+
+    def _largest(self) -> str:
+        """What to say of the functions of this turn where the prompt became too long; empty where none was called."""
+        told = [message for message in self.talk.turns[-1] if message.role == "tool"]
+        if not told:
+            return ""
+        most = max(told, key=lambda message: len(message.content))
+        return f"{most.name} gave back {len(most.content):,} characters, which are in it: have it give back less."
 
     def _summarise(self, request: Request) -> Result:
         return self._front.answer(request, lambda result: None)
@@ -175,18 +187,22 @@ class Exchange:
 
     def _whole(self, result: Result) -> Result:
         """The Result of the turn: its last generation, with all that led to it."""
-        note, p = self._fitted.note or cut_by_server(self._last, result), result.provenance
+        p, told = result.provenance, [self._fitted.note or cut_by_server(self._last, result)]
+        told += [unkept(result)] if self._keeps and not result.tool_calls else []
+        full = result.finish_reason == "length" and result.generation_tokens < p.max_tokens and p.backend != "server"
+        if full and self._terms.overflow == ERROR and len(self.talk.turns) > 1:
+            told.append(f"context full: the answer was cut; {CHOICE}")
         return replace(
             result,
             tool_calls=(*self._calls, *result.tool_calls),
             before=tuple(self._before),
             left_out=self.talk.left_out,
-            provenance=replace(p, notes=(*p.notes, note)) if note else p,
+            provenance=replace(p, notes=(*p.notes, *filter(None, told))),
         )
 
     def _round(self, result: Result) -> None:
         """Run what the model called, as far as that is allowed, and tell it what came back."""
-        called = [self._called(self._named(call, i)) for i, call in enumerate(result.tool_calls, 1)]
+        called = [self._called(self._named(call, i)) for i, call in enumerate(_uncut(result), 1)]
         plain = tuple(replace(call, output=None, error="") for call in called)
         answers = [Message("tool", call.answer, name=call.name, call_id=call.id) for call in called]
         self.talk = self.talk.grown([Message("assistant", result.text, plain), *answers])
@@ -215,6 +231,23 @@ class Exchange:
             done = run(call, tools[call.name], arguments)
         self._front.called(done)
         return done
+
+
+def unkept(result: Result) -> str:
+    """A note where an answer that came to its end is none to go on from; empty where it is."""
+    if result.text.strip() or result.finish_reason == "interrupted":
+        return ""
+    why = "all of it is thinking: take a larger max_tokens, or think N" if result.thinking else "there is no answer"
+    return f"the conversation stays as it was, without this turn: {why}"
+
+
+def _uncut(result: Result) -> list[ToolCall]:
+    """The calls of a generation. Of one that was cut the last may lack arguments that were to come, and is not run."""
+    calls = list(result.tool_calls)
+    if result.finish_reason == "length":
+        limit = result.provenance.max_tokens
+        calls[-1] = replace(calls[-1], error=f"the call was cut, for an answer may have {limit} tokens: be brief")
+    return calls
 
 
 def cut_by_server(last: Result | None, result: Result) -> str:

@@ -34,6 +34,7 @@ class Job:
         self._unstarted = unstarted  # makes the Result of a job that is cancelled while it waits
         self._so_far: Callable[[Job], Result] | None = None  # the same, of one that waits for the second time
         self.watch = Watch()
+        self.fresh = False  # whether it is to be computed, also where an answer to the same was kept
         self.tried: tuple[Rejected, ...] = ()  # backends that failed before the first token, and those before them
         self.accepted = time.perf_counter()
         self.state: State = "queued"

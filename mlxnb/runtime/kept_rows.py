@@ -5,34 +5,38 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 from ..cache import Journal, Journals, as_asked, model_identity, replay, row_key, run_key
+from ..cache.key import deciding
 from ..config import settings
 from ..decision import Rejected
 from ..errors import GenerationError, MlxnbError, OptionError
 from ..models import resolve
 from ..request import Request
 from ..result import Result
+from .caches import as_kept
 from .parsing import parsed
 
 
 class KeptRows:
     """The journal of the rows that are `asked`; without `journals` nothing is found or kept.
 
-    A row is known by the model's identity, all of its request, and how many before it ask the same.
+    A row is known by the identity of its model and adapter, all of its request that decides an answer, and how many
+    before it ask the same.
     """
 
     def __init__(self, journals: Journals | None, asked: Sequence[Request | MlxnbError]) -> None:
         self._journals, self._asked = journals, asked
-        seen: Counter[Request] = Counter()
+        seen: Counter[Request] = Counter()  # by what decides their answers
         self._nth: dict[int, int] = {}
         for row, request in enumerate(asked):
             if isinstance(request, Request) and request.cache != "off":
-                self._nth[row] = seen[request]
-                seen[request] += 1
-        self._identities: dict[str, str] = {}
+                same = deciding(request)
+                self._nth[row] = seen[same]
+                seen[same] += 1
+        self._identities: dict[tuple[str, str | None], str] = {}  # by the names of a model and its adapter
         self._certain, self._kept_any = True, False
         self.refused: Counter[str] = Counter()  # why rows are not kept
 
@@ -79,7 +83,7 @@ class KeptRows:
         if journal is None:
             return
         request = self._request(row)
-        verdict = journal.put(self._key(row), _as_kept(answer), as_asked(request))
+        verdict = journal.put(self._key(row), as_kept(answer), as_asked(request))
         if isinstance(verdict, Rejected):
             self.refused[verdict.reason] += 1
 
@@ -111,20 +115,28 @@ class KeptRows:
         return request
 
     def _identity(self, request: Request) -> str:
-        """What the model is, by its content; by its name where it is no file of this machine."""
-        if request.model not in self._identities:
-            try:
-                source = resolve(request.model, download=False)
-                self._identities[request.model] = model_identity(source.path, source.revision)
-            except (MlxnbError, OSError):
-                self._identities[request.model] = f"name:{request.model} at {settings().server_url}"
-                self._certain = False
-        return self._identities[request.model]
+        """What the model and its adapter are, by their content; by the name what is no file of this machine."""
+        asked = request.model, request.adapter
+        if asked not in self._identities:
+            self._identities[asked] = self._model(request.model) + self._adapter(request.adapter)
+        return self._identities[asked]
 
+    def _model(self, name: str) -> str:
+        try:
+            source = resolve(name, download=False)
+            return model_identity(source.path, source.revision)
+        except (MlxnbError, OSError):
+            self._certain = False
+            return f"name:{name} at {settings().server_url}"
 
-def _as_kept(answer: Result) -> Result:
-    """What an answer was parsed into may be anything; it is parsed anew when it is found."""
-    return replace(answer, parsed=None)
+    def _adapter(self, folder: str | None) -> str:
+        if folder is None:
+            return ""
+        try:
+            return f" with {model_identity(Path(folder))}"
+        except OSError:
+            self._certain = False
+            return f" with name:{folder}"
 
 
 def _again(kept: Result, request: Request) -> Result | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..backends.base import Backend, Cancelled, LoadedModel, ModelInfo
 from ..backends.memory import memory_ran_out
+from ..backends.panics import panics_as_errors
 from ..backends.rates import RateBook, of_run
 from ..backends.select import SERVER, Candidates, candidates
 from ..config import settings
@@ -143,8 +144,10 @@ class LoadedModels:
 
     def ran(self, loaded: Loaded, request: Request, result: Result) -> None:
         """A generation came to its end: remember how fast it was, where it was a plain one on this machine."""
-        plain = request.draft is None and request.kv_bits is None and request.schema is None
-        plain = plain and request.adapter is None and not result.provenance.attention_calls
+        names = ("draft", "kv_bits", "schema", "adapter", "logprobs", "prefill_step")
+        # A budget for thinking is asked before each token.
+        plain = all(getattr(request, name) is None for name in names) and not isinstance(request.think, int)
+        plain = plain and not result.provenance.attention_calls
         if self.rates is None or loaded.source.format == "served" or not plain:
             return
         rates = of_run(result.timings, loaded.info.device)
@@ -331,7 +334,7 @@ class LoadedModels:
 
     def _load_on(self, backend: Backend, source: ModelSource, precision: Precision, strict: bool) -> LoadedModel:
         try:
-            with LOADING:  # one at a time in the process, whichever engine asks
+            with LOADING, panics_as_errors():  # one at a time in the process, whichever engine asks
                 if source.format == "safetensors":
                     self._room.check_fits(inspect(source.path), backend, precision, strict)
                 return backend.load(source, precision)

@@ -10,7 +10,7 @@ from threading import Condition, Thread
 from ..errors import MlxnbError
 from ..request import Request
 from ..result import Result
-from .batch import PERIOD, Answer, BatchJob, Progress
+from .batch import PERIOD, Answer, BatchJob, Pace, Progress
 from .job import WAKE
 from .kept_rows import KeptRows
 from .worker import report
@@ -53,8 +53,9 @@ class MapJob:
     def __iter__(self) -> Iterator[Answer]:
         try:
             with self._showing() as show:
+                pace = Pace(show) if show is not None else None
                 for row in range(len(self)):
-                    yield self._wait_for(row, show)
+                    yield self._wait_for(row, pace)
                 if show is not None:
                     show(self.progress())
         except BaseException:  # the loop was left early, or interrupted
@@ -98,16 +99,16 @@ class MapJob:
         """Why rows are not kept on disk, where some are not."""
         return tuple(f"{number} not kept on disk: {why}" for why, number in self._rows.refused.items())
 
-    def _wait_for(self, row: int, show: Show) -> Answer:
+    def _wait_for(self, row: int, pace: Pace | None) -> Answer:
         for job in self._batch.jobs[:1]:
             job.check_thread()
         with self._settled:
             while (answer := self._answers[row]) is None:
                 if self._over:
                     raise RuntimeError("The thread that keeps the rows ended before they were answered.")
-                self._settled.wait(WAKE if show is None else PERIOD)
-                if show is not None:
-                    show(self.progress())
+                self._settled.wait(WAKE if pace is None else PERIOD)
+                if pace is not None:
+                    pace(self.progress)
         return answer
 
     def _follow(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import MlxnbError, OptionError
 from ..request import Request
+from .batch import for_many
 from .row_template import RowTemplate, from_function
 from .rows import rows_of
 
@@ -24,10 +25,10 @@ def requests_of(asking: Asking, rows: Any, options: Mapping[str, Any]) -> list[R
         asking = RowTemplate(asking)
     elif not callable(asking):
         raise OptionError(f"The template is a {type(asking).__name__}.", "Give text with {{ row }}, or a function.")
-    stop = options.get("stop")
-    if isinstance(stop, Iterable) and not isinstance(stop, str):
-        options = {**options, "stop": tuple(stop)}  # it may be a generator, which only the first row would have
-    Request.of("an option that is wrong is wrong for all", **options)
+    options = for_many(options)
+    alike = Request.of("an option that is wrong is wrong for all", **options)
+    if alike.schema is not None:
+        options = {**options, "schema": alike.schema}  # made once: of a large model that takes milliseconds
     return [_request(asking, row, options) for row in rows_of(rows).cells]
 
 

@@ -78,13 +78,21 @@ class Outcome:
             logprobs=watch.logprobs(self._tokens) if watch.logprobs is not None else None,
         )
 
+    def so_far(self) -> Result:
+        """The Result of an answer that ended too early, as far as it can be told: it may be the telling that failed."""
+        try:
+            return self.result()
+        except Exception:  # noqa: BLE001 - an edge: whoever waits for the job has to hear of its end
+            self._job.watch.logprobs = None
+            return self.result()
+
     def failed(self, cause: Exception) -> GenerationError:
         """The error for a generation that broke down, with what there is of an answer."""
         own = cause if isinstance(cause, MlxnbError) else None
         reason = " ".join((own.message.rstrip(".") if own else f"{type(cause).__name__}: {cause}").split())
         self._job.watch.finish_reason = "interrupted"
         self._job.watch.notes.append(f"generation failed: {reason}")
-        partial = self.result() if self.began else None
+        partial = self.so_far() if self.began else None
         where = f"{self._job.request.model} on {self.loaded.info.backend}" if self.loaded else self._job.request.model
         so_far = "`.partial` of the error holds the answer so far." if self.text else ""
         helps = own.remedy if own else self._for_memory(cause)

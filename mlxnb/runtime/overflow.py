@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..backends.base import LoadedModel
 from ..backends.local import LocalModel
 from ..conversation import Conversation
-from ..errors import EmptyAnswerError, OptionError, PromptTooLongError
-from ..request import Message, Request, Sampling
+from ..errors import EmptyAnswerError, GenerationError, OptionError, PromptTooLongError
+from ..request import Message, Request
 from ..result import Result
 
 if TYPE_CHECKING:
@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 
 ERROR, DROP, SUMMARISE = "error", "drop", "summarise"
 OVERFLOWS = (ERROR, DROP, SUMMARISE)
-REMEDY = "Or leave out the oldest turns with --overflow drop, or have them summarised with --overflow summarise."
+CHOICE = "leave out the oldest turns with --overflow drop, or have them summarised with --overflow summarise"
 
 # Tokens that a summary may have: at most so many, and such a part of the context. Those around it come on top.
 MOST, PART, AROUND = 256, 8, 32
 ASK = "Summarise this conversation in at most {words} words. Keep names, numbers and what was agreed.\n\n{said}"
 ROLES = {"user": "User", "assistant": "Assistant", "tool": "Tool"}
 
-# Options that are about an answer and would spoil a summary.
-OF_THE_ANSWER = ("stop", "tools", "schema", "logprobs", "n")
+# Options that say on what a request is run: a summary runs on the same. All others, those too that come to a Request
+# later, are about the answer and would spoil a summary.
+OF_THE_MODEL = frozenset({
+    "model", "backend", "dtype", "quantize", "adapter", "kv_bits", "kv_group_size", "draft", "draft_tokens", "strict",
+    "cache", "keep_alive", "prefill_step",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,12 @@ class Fitted:
         if not turns:
             return ""
         holds = f" for the context of {self.context} tokens" if self.context else ""
-        how = "a summary stands for them" if self.conversation.summary else "the model was not given them"
-        return f"overflow: the oldest {turns} turn{'s' * (turns != 1)} left out{holds}; {how}"
+        it = "it" if turns == 1 else "them"
+        how = f"a summary stands for {it}" if self.conversation.summary else f"the model was not given {it}"
+        if any(summary.finish_reason == "length" for summary in self.summaries):
+            how += ", which was cut at its token limit"
+        oldest = "turn" if turns == 1 else f"{turns} turns"
+        return f"overflow: the oldest {oldest} left out{holds}; {how}"
 
 
 def check_overflow(overflow: str) -> str:
@@ -68,6 +76,7 @@ def fitted(
     Raises:
         OptionError: the model is a server's, which tells only afterwards how long a prompt was.
         EmptyAnswerError: the model has nothing to say for a summary.
+        GenerationError: a summary was interrupted.
     """
     if overflow == ERROR or len(talk.turns) - talk.left_out < 2:
         return Fitted(talk)
@@ -105,6 +114,10 @@ class _Length:
 
         return self._on_model(now)
 
+    def thinks(self) -> bool:
+        """Whether the model marks its thinking, which can be ended then."""
+        return bool(self._on_model(lambda model: model.tokenizer.markers is not None))
+
     def counted(self, requests: Sequence[Request]) -> list[int]:
         """The tokens of each prompt."""
         return self._on_model(lambda model: [len(model.tokenizer.prompt(request).ids) for request in requests])
@@ -127,7 +140,8 @@ class _Length:
             return function(model)
 
         request = self.request
-        return self._engine.call_with(request.model, now, request.backend, request.dtype, request.quantize)
+        asked = request.backend, request.dtype, request.quantize, request.adapter
+        return self._engine.call_with(request.model, now, *asked)
 
 
 def summary_tokens(context: int) -> int:
@@ -146,8 +160,9 @@ def _summary(
     for one is read in pieces.
     """
     limit, left, made = summary_tokens(context), [_said(turn) for turn in turns], list[Result]()
+    think = 0 if length.thinks() else None  # a thought would take up all the tokens that a summary has
     while left:
-        asks = [_asking(length.request, before, left[:count], limit) for count in range(1, len(left) + 1)]
+        asks = [_asking(length.request, before, left[:count], limit, think) for count in range(1, len(left) + 1)]
         fit = sum(tokens + limit <= context for tokens in length.counted(asks))
         if not fit and len(left[0]) < 2:
             raise PromptTooLongError(f"A context of {context} tokens holds no summary.", "Take --overflow drop.")
@@ -155,6 +170,8 @@ def _summary(
             left[:1] = _halves(left[0])
             continue
         result = summarise(asks[fit - 1])
+        if result.finish_reason == "interrupted":
+            raise GenerationError("The summary of the oldest turns was interrupted.", "Ask again.", result)
         if not result.text.strip():
             raise EmptyAnswerError("The model made no summary.", "Take --overflow drop, or a larger model.")
         before, left = result.text.strip(), left[fit:]
@@ -173,8 +190,8 @@ def _said(turn: Sequence[Message]) -> str:
     return "\n".join(f"{ROLES[message.role]}: {message.content}" for message in turn if message.content)
 
 
-def _asking(request: Request, before: str, said: Sequence[str], limit: int) -> Request:
+def _asking(request: Request, before: str, said: Sequence[str], limit: int, think: int | None) -> Request:
     text = "\n".join([*([f"Before: {before}"] if before else []), *said])
-    plain = {f.name: f.default for f in fields(Request) if f.name in OF_THE_ANSWER}
     ask = Message("user", ASK.format(words=limit // 2, said=text))
-    return replace(request, messages=(ask,), sampling=Sampling(), max_tokens=limit, **plain)  # type: ignore[arg-type]
+    same: dict[str, Any] = {name: getattr(request, name) for name in OF_THE_MODEL}
+    return Request((ask,), max_tokens=limit, think=think, **same)

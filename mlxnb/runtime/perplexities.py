@@ -47,6 +47,7 @@ def perplexities(
     dtype: str | None = None,
     quantize: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    adapter: str | None = None,
 ) -> Perplexities:
     """Measure texts one after another; others are answered in between. One longer than the context is cut in pieces.
 
@@ -67,7 +68,7 @@ def perplexities(
             return Measured(text, None, error=error)
 
     rows: list[Measured] = []
-    asked = (backend, dtype, quantize)
+    asked = (backend, dtype, quantize, adapter)
     info = engine.call_with(model, lambda loaded: loaded.info, *asked)
     for number, text in enumerate(texts):
         if progress is not None:

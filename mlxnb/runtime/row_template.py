@@ -69,6 +69,8 @@ def text_of(cell: Any) -> str:
     if isinstance(cell, Row):
         raise PromptError("The row of a frame is no prompt by itself.", ROW)
     if isinstance(cell, str):
+        if not cell.strip():
+            raise EmptyPromptError(f"The cell is empty ({cell!r}).", "Fill it in, or leave out the row.")
         return cell
     if isinstance(cell, Number):
         return str(cell)
@@ -113,6 +115,8 @@ def _undefined() -> Any:
             if isinstance(self._undefined_obj, Row):
                 columns = ", ".join(self._undefined_obj)
                 return f"there is no column {self._undefined_name!r} among {columns}"
+            if isinstance(self._undefined_obj, str):
+                return f"a row is text here, and has no {self._undefined_name!r}: {{{{ row }}}} is all of it"
             return super()._undefined_message
 
     return NoColumn

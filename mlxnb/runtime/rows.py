@@ -6,17 +6,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Number
 from typing import Any, NamedTuple
 
-from ..errors import OptionError
+from ..errors import MlxnbError, OptionError, in_words
+from ..frames import kind_of
 from ..request import Request
 
 TAKES = "Give a column, a frame, a list, or anything else that rows come from."
 
 
+# More rows than this come from something without an end.
+MOST = 1_000_000
+
+
 class Rows(NamedTuple):
-    """`cells` holds each row: a value, or a Row of a frame. `labels` name them: their index, keys, or positions."""
+    """`cells` holds each row: a value, or a Row of a frame. `labels` name them: their index, keys, or positions.
+
+    `spent` tells that they came from something that gives its rows but once, as a generator does.
+    """
 
     cells: list[Any]
     labels: Sequence[Any]
+    spent: bool = False
 
 
 class Row:
@@ -53,7 +62,7 @@ def rows_of(value: Any, what: str = "rows") -> Rows:
     """The rows of a value, which is gone through once. A mapping's are its values, under its keys.
 
     Raises:
-        OptionError: it has none.
+        OptionError: it has none, has no end, or failed on the way.
     """
     kind = kind_of(value)
     if kind == "polars.LazyFrame":
@@ -71,22 +80,29 @@ def rows_of(value: Any, what: str = "rows") -> Rows:
         return Rows(list(value.values()), list(value))
     if isinstance(value, str | bytes | Request | Row) or not isinstance(value, Iterable):
         raise OptionError(f"{what} is a {type(value).__name__}, which has no rows.", TAKES)
-    cells = list(value)
-    return Rows(cells, range(len(cells)))
+    cells = _gone_through(value, what)
+    return Rows(cells, range(len(cells)), isinstance(value, Iterator))
 
 
-def kind_of(value: Any) -> str:
-    """`pandas.Series`, `polars.DataFrame` and the like for what is one, or is made from one; else an empty string.
-
-    By name: whoever has such a value has imported its library, and nobody else should.
-    """
-    known = ("pandas.DataFrame", "pandas.Series", "polars.DataFrame", "polars.LazyFrame", "polars.Series")
-    names = (f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(value).__mro__)
-    return next((name for name in names if name in known), "")
+def _gone_through(value: Iterable[Any], what: str) -> list[Any]:
+    cells: list[Any] = []
+    try:
+        for cell in value:  # in Python's own loop, which an interrupt gets through to
+            if len(cells) == MOST:
+                raise OptionError(f"{what} has more than {MOST:,} rows, if it ends at all.", "Take a part of it.")
+            cells.append(cell)
+    except MlxnbError:
+        raise
+    except Exception as err:  # a person's own generator, which may raise anything
+        remedy = "Mend it, and make it anew: what it gave is gone from it." if isinstance(value, Iterator) else TAKES
+        after = f"{len(cells)} row{'s' * (len(cells) != 1)}"
+        raise OptionError(f"{what} failed after {after}: {in_words(err)}.", remedy) from err
+    return cells
 
 
 def is_missing(value: Any) -> bool:
     """Whether a cell is empty: None, NaN, NaT or NA."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, Number) and not isinstance(value, int) and bool(value != value)
+    timed = type(value).__name__ in ("datetime64", "timedelta64")  # numpy's, which are no Numbers
+    return (timed or isinstance(value, Number)) and not isinstance(value, int) and bool(value != value)

@@ -19,3 +19,11 @@ def shared_engine() -> Engine:
             _engine = Engine()
             atexit.register(_engine.close)
         return _engine
+
+
+def close_shared_engine() -> None:
+    """Close it, if there is one, once what it is doing is done."""
+    with _lock:
+        engine = _engine
+    if engine is not None:
+        engine.close()

@@ -78,7 +78,7 @@ class Worker:
         while (call := self._calls.get()) is not None:
             try:
                 call()
-            except Exception:  # noqa: BLE001 - a caller's callback failed, which the thread outlives
+            except BaseException:  # noqa: BLE001 - a caller's callback failed, or panicked, which the thread outlives
                 report()
             del call  # it may hold a model that was just unloaded
 

@@ -36,8 +36,8 @@ class Form:
             readout_format=".2f", style=LABEL,
         )  # fmt: skip
         self.top_p = _share("Top p", now.top_p)
-        self.min_p = _share("Min p", bounds["min_p"].default)
-        self.top_k = _whole("Top k", bounds["top_k"].default, 0, None)
+        self.min_p = _share("Min p", built_in("min_p"))
+        self.top_k = _whole("Top k", built_in("top_k"), 0, None)
         penalty = bounds["repetition_penalty"]
         self.repetition_penalty = w.BoundedFloatText(
             value=penalty.default, min=penalty.metadata["low"], max=penalty.metadata["high"], step=0.05,
@@ -80,10 +80,10 @@ class Form:
     def line(self) -> str:
         """The first line of a cell that asks the same, with no more options than that takes."""
         words = ["%%generate"]
-        built_in = BUILT_IN | {name: f.default for name, f in option_fields().items()}
+        defaults = BUILT_IN | {name: f.default for name, f in option_fields().items()}
         here = {name: getattr(settings(), name) for name in ("model", "backend", "max_tokens", "temperature", "top_p")}
         for name, value in self.options().items():
-            if value != (built_in | here)[name]:
+            if value != (defaults | here)[name]:
                 words += _flags(name, value)
         return " ".join(words)
 
@@ -113,6 +113,11 @@ class Form:
     def _controls(self) -> list[tuple[Any, str]]:
         names = {id(control): name for name, control in vars(self).items() if isinstance(control, w.Widget)}
         return [(control, names[id(control)]) for control in (*self.first, *self.rest)]
+
+
+def built_in(name: str) -> Any:
+    """What holds for an option where nobody says anything."""
+    return option_fields()[name].default
 
 
 def _share(label: str, value: float) -> w.FloatSlider:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..runtime import Job
 
 KEPT = 50  # runs that the history holds
+COLUMNS = ("run", "prompt", "asked with", "tokens", ("rate", "tok/s"), ("first token", "ms"), "ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,7 @@ class Playground(Panel):
         self.again.options = [("—", 0), *((f"run {run.number}", run.number) for run in reversed(self.runs))]
 
     def _table(self) -> Table:
-        columns = ["run", "prompt", "asked with", "tokens", ("rate", "tok/s"), ("first token", "ms"), "ended"]
-        return Table(columns, [_row(run) for run in reversed(self.runs)], caption="Runs, the last one first")
+        return Table(COLUMNS, [_row(run) for run in reversed(self.runs)], caption="Runs, the last one first")
 
     @callback
     def _go_back(self) -> None:

@@ -12,7 +12,7 @@ from ..config import settings
 from ..profiling.asked import asked
 from ..profiling.attempts import attempted
 from ..profiling.report import Report
-from ..profiling.scenarios import NAMES, QUICK
+from ..profiling.runs.scenarios import NAMES, QUICK
 from ..profiling.shown import words
 from ..profiling.vitals import Vitals
 from ..render.profile import against_bundle, profile_bundle

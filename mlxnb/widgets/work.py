@@ -45,7 +45,7 @@ class Work:
         self,
         title: str,
         work: Callable[[Report], T],
-        then: Callable[[T], None] = lambda _: None,
+        then: Callable[[T], None] | None = None,
         words: Callable[[int, int], str] = steps,
     ) -> None:
         """Run `work`, which reports how far it is, and then, holding the panel's lock, `then` with what it gives. Its
@@ -53,8 +53,10 @@ class Work:
         """
         if self.running:
             return
-        self._over, self._now, self._came = Event(), (0, 0, ""), None
-        self._title, self._words, self._then = title, words, then
+        self._over, self._now = Event(), (0, 0, "")
+        self._came: Any = None
+        self._title, self._words = title, words
+        self._then: Callable[[Any], None] = then or _nothing
         self._error: BaseException | None = None
         self._thread = Thread(target=self._run, args=(work,), name="mlxnb-panel-work", daemon=True)
         self.view.layout.display = None
@@ -108,3 +110,7 @@ class Work:
         done, total, doing = self._now
         words = [self._title, self._words(done, total), doing, "stopping" if self._over.is_set() else ""]
         self._line.value = progress_html(done, total, one_row(" · ".join(filter(None, words))))
+
+
+def _nothing(came: object) -> None:
+    """Nobody wants what came of the work."""

@@ -237,6 +237,7 @@ def test_what_it_cannot_do_is_refused_by_name(engine: Engine, written: Maker) ->
         ({"quantize": "int8"}, "quantize int8 not used: a GGUF model runs as it is stored, in float32"),
         ({"dtype": "bfloat16"}, "dtype bfloat16 not used: a GGUF model runs as it is stored"),
         ({"kv_bits": 8}, "kv_bits 8 not used: llamacpp keeps its KV cache in float32"),
+        ({"prefill_step": 64}, "prefill_step 64 not used: llamacpp feeds this model in pieces of its own"),
     ):
         asked = {"model": file, "backend": "llamacpp", "max_tokens": 2, **options}
         assert any(words in note for note in engine.generate("Hi!", **asked).provenance.notes), words

@@ -106,9 +106,10 @@ def test_an_option_that_is_off_is_sent_too_for_servers_have_other_defaults():
 
 def test_what_no_server_does_is_noted_and_refused_where_strict():
     with serving(says("x")) as endpoint:
-        result = ask(endpoint, kv_bits=8, dtype="float16", draft="lookup", cache="always")
+        result = ask(endpoint, kv_bits=8, dtype="float16", draft="lookup", cache="always", prefill_step=64)
         said = "\n".join(result.provenance.notes)
-        for option in ("kv_bits 8 not used", "float16 not used", "draft lookup not used", "cache always not used"):
+        refused = ("kv_bits 8 not used", "float16 not used", "draft lookup not used", "cache always not used")
+        for option in (*refused, "prefill_step 64 not used"):
             assert option in said, said
         with pytest.raises(OptionError, match="Kv_bits 8 not used"):
             ask(endpoint, kv_bits=8, strict=True)

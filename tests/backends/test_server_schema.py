@@ -79,8 +79,10 @@ def test_an_answer_that_does_not_keep_to_it_is_an_error_with_the_text():
     assert caught.value.partial.parsed is None
 
 
-def test_a_cut_answer_is_none():
+def test_a_cut_answer_says_so_where_it_is_asked_for_what_it_says():
     with serving(says('{"x": 3', finish="length")) as endpoint:
         result = ask(endpoint, schema=Point, max_tokens=2)
-    assert result.parsed is None
+    with pytest.raises(GenerationError, match=r"cut at its \d+ tokens .* a larger max_tokens") as caught:
+        _ = result.parsed
+    assert caught.value.partial is result
     assert any("cut at its token limit" in note for note in result.provenance.notes)

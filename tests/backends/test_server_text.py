@@ -150,6 +150,9 @@ def test_thinking_is_split_the_same_however_the_text_is_cut(parts, places):
         ("<think>never ends", "never ends", ""),
         ("[THINK]a[/THINK]b", "a", "b"),
         ("x <think>a</think>b", "", "x <think>a</think>b"),
+        ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b", "a", "b"),
+        ("<|channel|>final<|message|>b", "", "b"),
+        ("Here is my thought process: a", "", "Here is my thought process: a"),
         ("<thi", "", "<thi"),
         ("  ", "", "  "),
         ("", "", ""),
@@ -157,3 +160,26 @@ def test_thinking_is_split_the_same_however_the_text_is_cut(parts, places):
 )
 def test_thinking_only_where_the_answer_begins_with_it(text, thinking, answer):
     assert split([text]) == (thinking, answer)
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["Hm. Two and ", "two.</thi", "nk>\n\nIt is 4."], "</think>"),
+        (["Hm.[/THINK]It is 4."], "[/THINK]"),
+        (["R1 writes <think> first, ", "then </think>."], ""),
+        (["<think>Hm.</think>It is 4."], ""),
+        (["It is 4."], ""),
+    ],
+)
+def test_thinking_that_a_server_left_in_the_text_is_told(texts, said):
+    """Its template opened the block, so that only the end of it comes; what was shown cannot be taken back."""
+    watch = Watch()
+    answer = Answer(Request.of("x"), watch, "host")
+    for text in texts:
+        answer.feed({"choices": [{"delta": {"content": text}}]})
+    answer.feed({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    answer.finish()
+    notes = [note for note in watch.notes if note.startswith("the thinking is part of the text")]
+    assert len(notes) == bool(said)
+    assert not said or f"up to {said}: host does not split" in notes[0]

@@ -43,6 +43,14 @@ def test_thinking_is_split_alike_in_one_piece_and_in_many(text, at):
     assert split(pieces(text, at)) == split([text])
 
 
+def test_white_space_alone_does_not_wait_for_ever():
+    """A stop string may be made of it."""
+    splitter = ThinkingSplitter(("<think>", "</think>"))
+    assert splitter.feed("\n" * 3) == ("", "")
+    assert splitter.feed("\n" * 7) == ("", "\n" * 6)
+    assert splitter.feed("<think>hm</think>yes") == ("hm", "yes")
+
+
 def test_thinking_with_and_without_an_opened_block():
     splitter = ThinkingSplitter(("<think>", "</think>"))
     assert splitter.feed("<think>\nhm</think>\n\nyes") == ("hm", "yes")

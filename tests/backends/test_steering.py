@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxnb.backends import steering
+from mlxnb.backends import masks
 from mlxnb.backends.local import LocalModel
-from mlxnb.backends.steering import Guide, Steering, masked, only
+from mlxnb.backends.masks import masked
+from mlxnb.backends.steering import Guide, Steered, Steering, only
 from mlxnb.errors import GenerationError
 
 BACKENDS = ("torch", "mlx", "llamacpp", "onnx")
@@ -123,18 +124,21 @@ def test_two_guides_allow_what_both_allow_and_nothing_is_an_error():
     kept = Steering([Allows(1, 2, 39), Allows(), Allows(2, 39, 5)], 3).before(logits, [7, 7, 7])
     assert np.flatnonzero(np.isfinite(kept)).tolist() == [2, 39]
     assert Steering([Allows()], 0).before(logits, []) is logits
+    contradicting = Steering([Allows(1), Allows(2)], 0)
+    assert contradicting.before(logits, []) is logits
+    assert contradicting.over
     with pytest.raises(GenerationError, match="No token may follow"):
-        Steering([Allows(1), Allows(2)], 0).before(logits, [])
+        contradicting.check()
 
 
-@pytest.mark.parametrize("small", [0, steering.SMALL])
+@pytest.mark.parametrize("small", [0, masks.SMALL])
 @given(
     tokens=st.sets(st.integers(0, 99)),
     vocabulary=st.integers(1, 130),
     library=st.sampled_from(["numpy", "torch", "mlx"]),
 )
 def test_masks_are_the_same_in_every_library(small, tokens, vocabulary, library):
-    with mock.patch.object(steering, "SMALL", small):
+    with mock.patch.object(masks, "SMALL", small):
         check_mask(tokens, vocabulary, library)
 
 
@@ -150,3 +154,33 @@ def check_mask(tokens, vocabulary, library):
     allowed = [token for token in range(vocabulary) if token in tokens]
     assert np.flatnonzero(np.isfinite(found[0])).tolist() == allowed
     assert found[0, allowed].tolist() == logits[0, allowed].tolist()
+
+
+@given(st.lists(st.sets(st.integers(0, 63), min_size=1), min_size=1, max_size=6), st.booleans())
+def test_a_mask_that_is_kept_is_the_mask_that_is_asked_for(sets, large):
+    torch = pytest.importorskip("torch")
+    mask = masks.Mask()
+    with mock.patch.object(masks, "SMALL", 0 if large else masks.SMALL):
+        for place, tokens in enumerate([each for each in sets for _ in range(2)]):
+            logits = torch.linspace(-3, 3 + place, 64)[None]
+            found = mask(logits, only(sorted(tokens), 64))
+            assert found.isfinite().nonzero()[:, 1].tolist() == sorted(tokens)
+            assert found[0, sorted(tokens)].tolist() == logits[0, sorted(tokens)].tolist()
+            assert logits.isfinite().all()
+
+
+class Due(Guide):
+    """Knows every token of the answer."""
+
+    def forced(self, made):
+        return [100, 200, 300][len(made) :]
+
+    def allowed(self, made):
+        raise AssertionError("nothing has to be drawn")
+
+
+def test_a_token_that_comes_in_any_case_is_not_drawn():
+    steering, drawn = Steering([Due()], 1), []
+    draw = Steered(lambda logits, history: drawn.append(history) or 7, steering)
+    assert [draw(None, [1, 100, 200, 300][: n + 1]) for n in range(3)] == [100, 200, 300]
+    assert drawn == []

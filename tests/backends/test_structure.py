@@ -1,5 +1,6 @@
 """Answers that are kept to a schema: whatever the model would say, each that is complete parses and validates."""
 
+import copy
 import json
 import re
 from enum import Enum
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxnb.backends import local, structure
-from mlxnb.errors import OptionError
+from mlxnb.backends.lead import Lead
+from mlxnb.errors import GenerationError, OptionError
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from mlxnb.schema import Schema
@@ -35,7 +37,8 @@ def holds(result, value):
     """A complete answer says what its schema allows, by validators that have nothing to do with the grammar."""
     assert result.finish_reason in ("stop", "length"), result
     if result.finish_reason == "length":
-        assert result.parsed is None
+        with pytest.raises(GenerationError, match="nothing to parse"):
+            _ = result.parsed
         assert any(note.startswith("schema: the answer was cut") for note in result.provenance.notes)
         return False
     if isinstance(value, dict):
@@ -218,7 +221,8 @@ class Thinker:
 
     def __init__(self):
         vocabulary = {"<think>": 3000, "</think>": 3001}
-        self.inner = type("Inner", (), {"get_vocab": lambda self: vocabulary})()
+        ids = {"encode": lambda self, text, add_special_tokens: [vocabulary[text]]}
+        self.inner = type("Inner", (), {"get_vocab": lambda self: vocabulary, **ids})()
         self.markers, self.end_ids, self.vocabulary = ("<think>", "</think>"), TOKENIZER.end_ids, TOKENIZER.vocabulary
 
     def decode(self, ids):
@@ -236,10 +240,14 @@ def grammar(value):
     return structure._vocabulary(TOKENIZER, "pocket").grammar(Schema.of(value))
 
 
+def steered_by(tokenizer, thinking, may_open):
+    return structure.Structure(grammar(["yes", "no"]), tokenizer, Lead(tokenizer, thinking, may_open))
+
+
 def test_thinking_comes_before_the_structure():
     [yes] = TOKENIZER.inner.encode("yes", add_special_tokens=False)[:1]
     end = min(TOKENIZER.end_ids)
-    inside = structure.Structure(grammar(["yes", "no"]), Thinker(), thinking=True, may_think=True)
+    inside = steered_by(Thinker(), thinking=True, may_open=True)
     everything = allowed(inside, [])
     assert len(everything) >= 4096 - len(TOKENIZER.end_ids)
     assert end not in everything
@@ -249,21 +257,21 @@ def test_thinking_comes_before_the_structure():
     # Written out, the mark ends the thinking too.
     spelled = TOKENIZER.inner.encode("</think>", add_special_tokens=False)
     assert len(allowed(inside, [100, *spelled])) < 10
-    free = structure.Structure(grammar(["yes", "no"]), Thinker(), thinking=False, may_think=True)
+    free = steered_by(Thinker(), thinking=False, may_open=True)
     first = allowed(free, [])
     assert 3000 in first
     assert yes in first
     assert len(first) < 10
     assert allowed(free, [3000, 5]) == everything
     assert 3000 not in allowed(free, [3000, 5, 3001])
-    never = structure.Structure(grammar(["yes", "no"]), Thinker(), thinking=False, may_think=False)
+    never = steered_by(Thinker(), thinking=False, may_open=False)
     assert 3000 not in allowed(never, [])
 
 
 @given(st.data())
 def test_a_guide_may_be_asked_about_any_beginning(data):
     value = random_schema(data.draw(SEEDS))
-    guide, made = structure.Structure(grammar(value), TOKENIZER, False, False), []
+    guide, made = structure.Structure(grammar(value), TOKENIZER, Lead(TOKENIZER, False, False)), []
     sets = [allowed(guide, [])]
     for _ in range(data.draw(st.integers(0, 12))):
         made.append(data.draw(st.sampled_from(sorted(sets[-1]))))
@@ -281,3 +289,26 @@ def test_a_request_without_a_schema_is_not_steered():
     request = Request.of("Hi")
     assert structure.structure_for(TOKENIZER, request, TOKENIZER.prompt(request)) is None
     assert said.guides(request, TOKENIZER.prompt(request), None) == []
+
+
+@pytest.mark.parametrize(("think", "may"), [(None, True), ("on", True), (5, True), ("off", False), (0, False)])
+def test_what_shall_not_think_begins_with_the_structure(think, may):
+    marked = copy.copy(TOKENIZER)
+    marked.markers = ("def", "class")
+    opens = TOKENIZER.inner.get_vocab()["def"]
+    request = Request.of("Hi", schema=["yes", "no"], think=think)
+    guide = structure.structure_for(marked, request, TOKENIZER.prompt(Request.of("Hi")))
+    assert (opens in allowed(guide, [])) == may
+
+
+def test_what_llguidance_ends_by_itself_is_told():
+    guide = structure.Structure(grammar(["yes", "no"]), TOKENIZER, Lead(TOKENIZER, False, False))
+    with pytest.raises(GenerationError, match=r"cannot be kept to its schema any further: .*Take a simpler schema"):
+        guide.drew([5], None)
+
+
+def test_a_class_and_its_schema_by_itself_have_each_its_own_grammar():
+    made = structure._vocabulary(TOKENIZER, "pocket")
+    made.grammar(Schema("json", '{"type":"integer"}', int))
+    made.grammar(Schema("json", '{"type":"integer"}'))
+    assert {key[1] for key in made._grammars if key[0].source == '{"type":"integer"}'} == {True, False}

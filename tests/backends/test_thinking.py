@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 import mlxnb.pocket
 from mlxnb.backends.base import Watch
 from mlxnb.backends.row import TextStream
+from mlxnb.backends.server_answer import Answer
 from mlxnb.backends.server_body import body_of
 from mlxnb.backends.server_kinds import KINDS
+from mlxnb.backends.split import Unwrapper
 from mlxnb.backends.structure import structure_for
 from mlxnb.backends.thinking import FAMILIES, HARMONY, HarmonySplitter, markers_of, splitter
 from mlxnb.backends.tokenizer import Tokenizer
@@ -27,7 +29,16 @@ TURNS = (
 TURNS_HARMONY = (
     "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endfor %}<|start|>assistant"
 )
+# Families whose markers are no tokens: their templates say them, or begin the block.
+PLAIN = {
+    "olmo": TURNS + "{% if false %}<think>{% endif %}",
+    "granite": TURNS
+    + "{% if thinking %}Write your thoughts after 'Here is my thought process:' and write your response "
+    "after 'Here is my response:'.{% endif %}",
+}
 TOKENS = {
+    "olmo": [],
+    "granite": [],
     "harmony": ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|constrain|>", "<|return|>"],
     "gemma4": ["<|channel>", "<channel|>", "<|think|>", "<turn|>"],
     "k3": ["<|open|>", "<|close|>", "<|sep|>", "<|end_of_msg|>"],
@@ -112,6 +123,58 @@ def test_tags_around_the_answer_are_no_part_of_it(tokenizer, template, tag):
     said = f"<think>Hm.</think>\n<{tag}>\nIt is 4.</{tag}>"
     assert split(tokenizer("think", template), said) == ("Hm.", "It is 4.")
     assert split(tokenizer("none", TURNS), f"<{tag}>4</{tag}>") == ("", f"<{tag}>4</{tag}>")
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("<response>\nA tag <response> and </response> in it.\n</response>", "A tag <response> and </response> in it."),
+        ("Write <response>4</response>.", "Write <response>4</response>."),
+        ("<response>4</response> and more", "4</response> and more"),
+        ("<response>4", "4"),
+        ("<resp", "<resp"),
+        ("<response>a</response>\n\n</response>\n", "a</response>"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_tags_in_an_answer_are_part_of_it(said, answer, size):
+    unwrapper = Unwrapper([("<response>", "</response>"), ("<answer>", "</answer>")])
+    pieces = [said[i : i + size] for i in range(0, len(said), size)]
+    assert "".join([*map(unwrapper.feed, pieces), unwrapper.finish()]) == answer
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_a_marker_in_the_answer_is_what_it_is_about(size):
+    """Or all that follows would be lost to the reader."""
+
+    def parts(text: str, pair: tuple[str, str], inside: bool = False) -> tuple[str, str]:
+        split = splitter(pair, inside)
+        found = [split.feed(text[i : i + size]) for i in range(0, len(text), size)] + [split.finish()]
+        return "".join(t for t, _ in found), "".join(a for _, a in found)
+
+    tags = ("<think>", "</think>")
+    about = "R1 writes <think> first, then </think>."
+    assert parts(about, tags) == ("", about)
+    assert parts(f"<think>Hm.</think>\n\n{about}", tags) == ("Hm.", about)
+    assert parts(f"Hm.</think>{about}", tags, True) == ("Hm.", about)
+    assert parts("<think>a</think>\n<think>b</think>c", tags) == ("ab", "c")  # before the answer it thinks on
+    assert parts("\n<think>a</think>\nb", tags) == ("a", "b")  # GLM
+    assert parts("\n <b>", tags) == ("", "\n <b>")
+    assert parts(" \n", tags) == ("", " \n")
+    gemma = ("<|channel>thought", "<channel|>")
+    assert parts("One.<|channel>thought\nHm.<channel|>Two.", gemma) == ("Hm.", "One.Two.")
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_raw_text_of_a_model_that_marks_nothing_stays_whole(tokenizer, raw):
+    """One that answers in a chat may think all the same, as Phi-4-mini-reasoning does."""
+    made = tokenizer("none")
+    stream = TextStream(made, (), False, raw=raw)
+    ids = made.inner.encode("<think>Hm.</think>4", add_special_tokens=False)
+    parts = [*map(stream.feed, ids), stream.finish()]
+    said = "".join(t for t, _ in parts), "".join(a for _, a in parts)
+    assert said == (("", "<think>Hm.</think>4") if raw else ("Hm.", "4"))
 
 
 def test_a_tool_call_of_gpt_oss_stays_whole(tokenizer):
@@ -209,16 +272,115 @@ def test_a_model_that_cannot_be_told_says_so_or_fails_when_strict(tokenizer, fam
     assert ("think 0 closes" in str(raised.value)) == (family != "none")
 
 
-@pytest.mark.parametrize("family", ["harmony", "gemma4", "think"])
-def test_a_schema_goes_with_every_kind_of_marker(tokenizer, family):
+def structured(made: Tokenizer, schema: str, **asked: object):
+    """A guide for a schema, what turns text into ids, and what tells which of some tokens it allows after a text."""
     pytest.importorskip("llguidance")
-    made = tokenizer(family)
-    request = Request.of("Hi", schema="regex:[0-9]+")
-    structure = structure_for(made, request, made.prompt(request))
-    assert structure is not None
-    words = structure.allowed([])
-    [digit] = made.inner.encode("7", add_special_tokens=False)
-    assert words[digit // 32] >> digit % 32 & 1
+    request = Request.of("Hi", schema=schema, **asked)
+    guide = structure_for(made, request, made.prompt(request))
+    assert guide is not None
+
+    def ids(text: str) -> list[int]:
+        return made.inner.encode(text, add_special_tokens=False)
+
+    def may(after: str, text: str) -> bool:
+        words, [token, *_] = guide.allowed(ids(after)), ids(text)
+        return bool(token // 32 < words.size and words[token // 32] >> token % 32 & 1)
+
+    return guide, ids, may
+
+
+@pytest.mark.parametrize(
+    ("family", "opened", "closed"),
+    [
+        ("think", "<think>", "</think>"),
+        ("gemma4", "<|channel>thought", "<channel|>"),
+        ("k3", "<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+        ("olmo", "<think>", "</think>"),
+        ("granite", "Here is my thought process:", "Here is my response:"),
+    ],
+)
+def test_a_schema_begins_after_thinking_of_every_kind_of_marker(tokenizer, family, opened, closed):
+    """Markers of one token or of several, special or plain text: they may open the answer, and then it is free."""
+    made = tokenizer(family, PLAIN.get(family, TURNS))
+    guide, ids, may = structured(made, "regex:[0-9]{2}")
+    assert may("", "7")
+    assert may("", opened)
+    assert not may("", "Hm")
+    first = made.inner.decode(ids(opened)[:1])
+    if len(ids(opened)) > 1:
+        assert may(first, made.inner.decode(ids(opened)[1:2]))
+        assert not may(first, "7")
+    thinking = f"{opened}Hm, 12"
+    assert may(thinking, " or")
+    assert not may(thinking, "<|im_end|>")
+    assert may(thinking, closed)
+    after = ids(thinking) + ids(closed)
+    assert may_only_digits(made, guide.allowed(after))
+    guide.drew([*after, *ids("1")], None)
+    assert not guide.over
+    guide.drew([*after, *ids("1"), *ids("2")], None)
+    assert guide.over
+
+
+def may_only_digits(made: Tokenizer, words) -> bool:
+    allowed = [i for i in range(words.size * 32) if words[i // 32] >> i % 32 & 1]
+    return bool(allowed) and all(made.inner.decode([i]).isdigit() for i in allowed)
+
+
+def test_a_schema_that_may_begin_as_the_marker_does(tokenizer):
+    """Both ways stay open until one is left."""
+    made = tokenizer("olmo", TURNS + "<think></think>" + TURNS)
+    _, ids, may = structured(made, "regex:<(th)?[0-9]>")
+    assert len(ids("<think>")) > 2
+    assert may("", "<")
+    assert may("<", "7")
+    assert may("<", made.inner.decode(ids("<think>")[1:2]))
+    assert not may("<", "Hm")
+    assert may("<7", ">")
+    assert not may("<7", "7")
+    assert may("<think>", "Hm")
+    assert not may("<think>Hm</think>", "Hm")
+    assert may("<think>Hm</think>", "<")
+
+
+def test_a_schema_with_the_messages_of_gpt_oss(tokenizer):
+    """It is about the final message: what comes before has a header each, and is thinking."""
+    made = tokenizer("harmony", TURNS_HARMONY)
+    guide, ids, may = structured(made, "regex:[0-9]{2}")
+    assert not may("", "7")
+    assert may("", "<|channel|>")
+    assert guide.forced([]) == ids("<|channel|>")
+    assert may("<|channel|>", "final")
+    assert may("<|channel|>", "analysis")
+    assert not may("<|channel|>", "commentary")
+    assert may("<|channel|>final<|message|>", "7")
+    assert not may("<|channel|>final<|message|>", "Hm")
+    assert may(f"{ANALYSIS}Hm", " 12")
+    assert not may(f"{ANALYSIS}Hm<|end|>", "7")
+    assert guide.forced(ids(f"{ANALYSIS}Hm<|end|>")) == ids("<|start|>assistant<|channel|>")
+    assert may(f"{ANALYSIS}Hm<|end|><|start|>assistant{ANALYSIS}", "Hm")
+    assert may(f"{ANALYSIS}Hm<|end|>{FINAL}", "7")
+    whole = f"{ANALYSIS}Hm<|end|>{FINAL}12"
+    guide.drew(ids(whole), None)
+    assert guide.over
+    assert split(made, whole) == ("Hm", "12")
+
+
+def test_a_prompt_that_speaks_of_the_marker_closes_nothing(tokenizer):
+    """Only what the template itself closed at its end is closed."""
+    pytest.importorskip("llguidance")
+    made = tokenizer("think", TURNS)
+    request = Request.of("What is </think>", schema="regex:[0-9]+")
+    guide = structure_for(made, request, made.prompt(request))
+    opening = made.inner.convert_tokens_to_ids("<think>")
+    assert guide.allowed([])[opening // 32] >> opening % 32 & 1
+
+
+def test_what_the_template_closed_the_answer_does_not_open(tokenizer):
+    for think, opens in (("off", False), ("on", True)):
+        _, _, may = structured(tokenizer("think", QWEN), "regex:[0-9]+", think=think)
+        assert may("", "7")
+        assert may("", "<think>") == opens
 
 
 def test_nothing_is_told_where_nothing_was_asked(tokenizer):
@@ -250,15 +412,18 @@ def test_a_raw_prompt_is_told_nothing():
 @pytest.mark.parametrize(
     ("kind", "think", "sent"),
     [
-        ("vllm", "off", {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}}),
-        ("llama-server", "on", {"chat_template_kwargs": {"enable_thinking": True, "thinking": True}}),
+        ("vllm", "off", {"enable_thinking": False, "thinking": False, "reasoning": False, "thinking_budget": 0}),
+        ("llama-server", "on", {"enable_thinking": True, "thinking": True, "thinking_mode": "enabled"}),
+        ("mlx-lm", "off", {"thinking_mode": "disabled", "thinking_option": "off"}),
         ("ollama", "off", {"reasoning_effort": "none"}),
         ("openai", "on", {"reasoning_effort": "medium"}),
     ],
 )
 def test_a_server_is_told_in_its_own_words(kind, think, sent):
     body = body_of(Request.of("Hi", think=think, strict=True), "m", KINDS[kind], Watch())["extra_body"]
-    assert sent.items() <= body.items()
+    told = body.get("chat_template_kwargs", body)
+    assert sent.items() <= told.items()
+    assert ("reasoning_effort" in told) == (kind in ("ollama", "openai"))
 
 
 @pytest.mark.parametrize(
@@ -271,3 +436,13 @@ def test_what_a_server_is_not_told_is_said(kind, think, why):
     assert f"think {think} not used: {why}" in watch.notes
     with pytest.raises(OptionError, match=why):
         body_of(Request.of("Hi", think=think, strict=True), "m", KINDS[kind], Watch())
+
+
+@pytest.mark.parametrize(("think", "told"), [("off", True), (0, False), ("on", False), (None, False)])
+def test_a_server_that_thinks_all_the_same_is_named(think, told):
+    watch = Watch()
+    answer = Answer(Request.of("Hi", think=think), watch, "host")
+    answer.feed({"choices": [{"delta": {"reasoning_content": "Hm."}}]})
+    answer.feed({"choices": [{"delta": {"content": "4"}, "finish_reason": "stop"}]})
+    answer.finish()
+    assert ("think off was not heeded: host or its model thought all the same" in watch.notes) == told

@@ -10,7 +10,8 @@ from mlxnb.backends.base import Watch
 from mlxnb.backends.local import LocalModel
 from mlxnb.backends.thinking_budget import ThinkingBudget
 from mlxnb.backends.tokenizer import Tokenizer
-from mlxnb.errors import OptionError
+from mlxnb.errors import GenerationError, OptionError
+from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from tests.tiny import rope, save
 
@@ -126,3 +127,161 @@ def test_a_schema_holds_from_where_the_thinking_was_ended(own: Engine, thinker: 
     assert result.text.isdigit()
     assert len(result.text) == 3
     assert result.finish_reason == "stop"
+
+
+HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>")
+MESSAGES = "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endfor %}<|start|>assistant"
+GEMMA = ("<|channel>", "<channel|>")
+KINDS = {
+    "harmony": (HARMONY, MESSAGES + "<|channel|>analysis<|message|>", "<|start|>assistant<|channel|>final<|message|>"),
+    "gemma": (GEMMA, TURNS + "<|im_start|>assistant\n<|channel>thought", "<channel|>"),
+    "words": ((), TURNS + "<|im_start|>assistant\n<think>", "</think>"),
+}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def marked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A random model whose template opens a block with a marker of several tokens, and what closes that at last."""
+    tokens, template, end = KINDS[request.param]
+    path = save("LlamaConfig", MORE, tmp_path_factory.mktemp(request.param), seed=3)
+    tokenizer = Tokenizer(path)
+    tokenizer.inner.add_tokens(list(tokens), special_tokens=True)
+    tokenizer.inner.chat_template = template
+    tokenizer.inner.save_pretrained(path)
+    return str(path), end
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_a_budget_goes_with_a_schema_samples_drafts_and_log_probabilities(
+    own: Engine, marked: tuple[str, str], backend: str
+) -> None:
+    """Whatever the marker: the block ends after 3 tokens, the schema begins behind it, and every token is told."""
+    pytest.importorskip("llguidance")
+    path, end = marked
+    tokenizer = Tokenizer(Path(path))
+    closing = tokenizer.inner.encode(tokenizer.markers[1] if tokenizer.markers else "", add_special_tokens=False)
+    assert len(closing) >= 1
+    asked = {"model": path, "backend": backend, "think": 3, "schema": "regex:[0-9]{4}", "strict": True, "logprobs": 1}
+    asked |= {"max_tokens": 32, "cache": "off", "temperature": 0.9}
+    requests = [Request.of("Hi", seed=seed, **asked) for seed in (1, 2, 3)]
+    alone = [own.generate("Hi", seed=seed, **asked) for seed in (1, 2, 3)]
+    batch = own.batch(requests, progress=False)
+    guessed = own.generate("Hi", seed=2, draft="lookup", **asked)
+    assert [result.tokens for result in batch] == [result.tokens for result in alone]
+    assert guessed.tokens == alone[1].tokens
+    for result in (*alone, *batch, guessed):
+        assert result.tokens[3 : 3 + len(closing)] == closing
+        assert tokenizer.inner.decode(result.tokens[: 3 + len(closing)]).endswith(end)
+        assert len(result.text) == 4
+        assert result.text.isdigit()
+        assert result.parsed == result.text
+        assert result.finish_reason == "stop"
+        assert result.thinking
+        assert result.timings.thinking_tokens <= 3
+        assert result.logprobs is not None
+        assert [entry.token for entry in result.logprobs] == result.tokens
+    assert len({tuple(result.tokens[:3]) for result in alone}) > 1
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_a_block_that_never_ends_is_no_answer(own: Engine, thinker: str, backend: str) -> None:
+    """max_tokens cuts within the block: no text, no first visible token, and a schema that nothing was kept to."""
+    asked = {"model": thinker, "backend": backend, "max_tokens": 6, "cache": "off"}
+    for more in ({"think": 6}, {"think": 500}, {"think": "on"}):
+        result = own.generate("Hi", **asked, **more)
+        assert (result.text, result.finish_reason) == ("", "length")
+        assert result.timings.first_visible is None
+        assert result.timings.thinking_tokens == 6
+    pytest.importorskip("llguidance")
+    result = own.generate("Hi", schema="regex:[0-9]{3}", **asked)
+    assert (result.text, result.finish_reason) == ("", "length")
+    with pytest.raises(GenerationError, match="cut at its 6 tokens"):
+        _ = result.parsed
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_a_budget_is_another_answer_for_the_result_cache_and_the_same_prefix(thinker: str, backend: str) -> None:
+    made = Engine()
+    asked = {"model": thinker, "backend": backend, "max_tokens": 16}
+    try:
+        first = [made.generate("Hi there", think=think, **asked) for think in (None, 4, 5, "on")]
+        again = [made.generate("Hi there", think=think, **asked) for think in (None, 4, 5, "on")]
+        fresh = [made.generate("Hi there", think=think, cache="off", **asked) for think in (None, 4, 5)]
+    finally:
+        made.close()
+    assert not any(result.cached for result in first[:3])
+    assert all(result.cached for result in again)
+    assert [result.tokens for result in again] == [result.tokens for result in first]
+    assert [result.tokens for result in fresh] == [result.tokens for result in first[:3]]
+    assert len({tuple(result.tokens) for result in first[:3]}) == 3
+    assert first[1].provenance.reused_tokens
+    assert first[2].provenance.reused_tokens
+    for result in again[1:3]:
+        assert any(note.startswith("thinking was ended after") for note in result.provenance.notes)
+        assert result.thinking
+        assert result.text
+
+
+def test_a_summary_is_made_without_thinking(thinker: str) -> None:
+    """Its few tokens would all go into the block, for which the answer has many."""
+    made = Engine(caching=False)
+    try:
+        chat = made.chats.open("long")
+        asked = {"model": thinker, "backend": "torch", "think": 200, "max_tokens": 206}
+        results = [chat.ask(f"{number} {'word ' * 100}", overflow="summarise", **asked) for number in range(2)]
+    finally:
+        made.close()
+    [summary] = results[1].before
+    assert results[1].left_out == 1
+    assert chat.conversation.summary == summary.text.strip()
+    assert summary.text
+    assert not summary.thinking
+    for result in results:
+        assert result.thinking
+        assert result.text
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+@pytest.mark.parametrize("kind", ["harmony", "gemma"])
+def test_a_model_that_opens_the_block_itself_is_kept_to_its_schema(
+    own: Engine, tmp_path: Path, backend: str, kind: str
+) -> None:
+    """Whether it does is the model's; what comes then is a header or a block, an end to it, and the schema."""
+    pytest.importorskip("llguidance")
+    tokens, template, _ = KINDS[kind]
+    path = save("LlamaConfig", MORE, tmp_path / kind, seed=3)
+    tokenizer = Tokenizer(path)
+    tokenizer.inner.add_tokens(list(tokens), special_tokens=True)
+    tokenizer.inner.chat_template = template.removesuffix("<|channel|>analysis<|message|>").removesuffix(
+        "<|channel>thought"
+    )
+    tokenizer.inner.save_pretrained(path)
+    asked = {"model": str(path), "backend": backend, "think": 3, "schema": "regex:[0-9]{4}", "strict": True}
+    asked |= {"max_tokens": 40, "cache": "off", "temperature": 1.5}
+    alone = [own.generate("Hi", seed=seed, **asked) for seed in range(6)]
+    batch = own.batch([Request.of("Hi", seed=seed, **asked) for seed in range(6)], progress=False)
+    assert [result.tokens for result in batch] == [result.tokens for result in alone]
+    for result in alone:
+        said = tokenizer.inner.decode(result.tokens)
+        assert result.text.isdigit()
+        assert len(result.text) == 4
+        assert said.endswith(result.text)
+        assert result.finish_reason == "stop"
+        assert result.timings.thinking_tokens <= 3
+        if kind == "harmony":
+            assert said.startswith(("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"))
+            assert bool(result.thinking) == said.startswith("<|channel|>analysis")
+
+
+def test_a_turn_that_is_all_thinking_is_said_not_to_be_kept(own: Engine, thinker: str) -> None:
+    """Or the next one would go on from what the person asked last, and nobody would know."""
+    chat = own.chats.open("thinking")
+    asked = {"model": thinker, "backend": "torch", "max_tokens": 12}
+    note = "the conversation stays as it was, without this turn: all of it is thinking"
+    first = chat.ask("Hi", **asked)
+    assert any(each.startswith(note) for each in first.provenance.notes)
+    assert not chat.conversation.messages
+    second = chat.ask("Hi", think=3, **asked)
+    assert not any("stays as it was" in each for each in second.provenance.notes)
+    assert len(chat.conversation.turns) == 1
+    assert chat.conversation.messages[-1].content == second.text

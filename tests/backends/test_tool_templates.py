@@ -12,7 +12,7 @@ import pytest
 import mlxnb.pocket
 from mlxnb.backends.row import TextStream
 from mlxnb.backends.tokenizer import Tokenizer
-from mlxnb.errors import OptionError
+from mlxnb.errors import OptionError, PromptTooLongError
 from mlxnb.request import Message, Request
 from mlxnb.runtime import Engine
 from mlxnb.tools import ToolCall
@@ -128,6 +128,22 @@ def test_a_real_model_calls_and_answers_with_what_came_back(
         assert CALL not in result.text
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("overflow", ["error", "drop"])
+def test_what_came_back_and_is_too_long_is_named(caller: Path, engine: Engine, overflow: str) -> None:
+    """And is not cut: the model would answer from a part of it, and nobody would know."""
+    pytest.importorskip("torch")
+
+    def weather(city: str) -> str:
+        """Tell how warm it is."""
+        return "21 degrees " * 1000
+
+    chat = engine.chats.open(f"huge {overflow}")
+    with pytest.raises(PromptTooLongError) as caught:
+        chat.ask(QUESTION, tools=[weather], allow=[weather], overflow=overflow, model=str(caller), backend="torch")
+    assert "weather gave back 11,000 characters, which are in it: have it give back less." in str(caught.value)
+    assert len(chat) == 0
 
 
 def test_the_pocket_model_is_refused_by_name(engine: Engine) -> None:

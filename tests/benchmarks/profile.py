@@ -23,7 +23,7 @@ from unittest import mock
 from mlxnb import pocket
 from mlxnb.comparison import Ratio
 from mlxnb.profiling import Plan, profile
-from mlxnb.profiling.figures import Summary
+from mlxnb.profiling.judge.figures import Summary
 from mlxnb.runtime import Engine
 
 from .decode import engine_stream
@@ -35,8 +35,8 @@ STEP = 256  # tokens that are prefilled at once, in all three: what the mlx back
 
 def sampling(backend: str) -> Comparison:
     """Decode rate of the pocket model while the machine is sampled, against while it is not."""
-    from mlxnb.profiling.clock import Clock
-    from mlxnb.profiling.samples import Sampler
+    from mlxnb.profiling.machine.clock import Clock
+    from mlxnb.profiling.machine.samples import Sampler
 
     engine = Engine(caching=False)
     plain = engine_stream(engine, backend)
@@ -52,8 +52,8 @@ def sampling(backend: str) -> Comparison:
 
 def sampling_cpu(seconds: float = 20.0) -> dict[str, object]:
     """What sampling takes of one core, by the processor's own clock: no other program disturbs that figure."""
-    from mlxnb.profiling.clock import Clock
-    from mlxnb.profiling.samples import Sampler
+    from mlxnb.profiling.machine.clock import Clock
+    from mlxnb.profiling.machine.samples import Sampler
 
     began = time.process_time()
     with Sampler(Clock()) as sampler:

@@ -1,9 +1,11 @@
 """Answers kept to a schema: how many of a thousand random ones are valid, and what the mask costs of the decode rate.
 
-The cost is that of long answers kept to a schema, a list of objects that is longer than the answer may be, against
-answers of the same length that are kept to nothing. The pocket model has 4,096 tokens and takes little time for each,
-which is hard for a mask; a model with as many tokens as Qwen3, whose vocabulary is trained here on the sources of this
-Python, is harder: a mask is made over all of them, while its layers are small.
+The cost is that of long answers kept to a schema against answers of the same length that are kept to nothing, and do
+not end by themselves either. One schema is a list of objects that is longer than the answer may be: most of its tokens
+are forced, and fed one by one here all the same. The other is a long string, in which nothing is: the mask alone. The
+pocket model has 4,096 tokens and takes little time for each, which is hard for a mask; a model with as many tokens as
+Qwen3, whose vocabulary is trained here on the sources of this Python, is harder: a mask is made over all of them, while
+its layers are small.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -42,19 +45,37 @@ LONG = {
         "additionalProperties": False,
     },
 }
+STRING = {"type": "string", "minLength": 2000}
+SCHEMAS = {"objects": LONG, "a string": STRING}
 ASKED: dict[str, Any] = {"raw": True, "max_tokens": 64, "temperature": 1.0, "seed": 1}
 PROMPT = "Once upon a time there was a long list of places, and of each of them a long story was told:"
-ROWS, THOUSAND, GOAL = 8, 1000, 0.9
+ROWS, PAIRS, THOUSAND, GOAL = 8, 10, 1000, 0.9
 VOCABULARY = 151_936  # Qwen3's
 
 
+@contextmanager
+def _endless(engine: Engine, together: bool, options: dict[str, Any]) -> Iterator[None]:
+    """Within, an answer without a schema does not end before its limit, and what a schema forces is fed one by one,
+    unless `together`.
+    """
+    at = options.get("model", "pocket"), options["backend"]
+    model: Any = engine.call(lambda: engine._models.get(*at).model)
+    ends, drafts = model.tokenizer.end_ids, model.drafts
+    model.tokenizer.end_ids, model.drafts = ends if "schema" in options else frozenset(), together
+    try:
+        yield
+    finally:
+        model.tokenizer.end_ids, model.drafts = ends, drafts
+
+
 def _rate(engine: Engine, together: bool = False, **options: Any) -> Arm:
-    """Decode rate of an answer. What a schema forces is fed one by one, for the mask alone, unless `together`."""
+    """Decode rate of an answer."""
 
     def run() -> float:
-        at = options.get("model", "pocket"), options["backend"]
-        engine._worker.call(lambda: setattr(engine._models.get(*at).model, "drafts", together))
-        return float(engine.generate(PROMPT, **ASKED, **options).timings.decode_rate or 0)
+        with _endless(engine, together, options):
+            result = engine.generate(PROMPT, **ASKED, **options)
+        assert len(result.tokens) == ASKED["max_tokens"]
+        return float(result.timings.decode_rate or 0)
 
     return run
 
@@ -64,17 +85,22 @@ def _batch_rate(engine: Engine, **options: Any) -> Arm:
 
     def run() -> float:
         requests = [Request.of(f"{PROMPT} {n}.", **ASKED, **options) for n in range(ROWS)]
-        answers = [a for a in engine.batch(requests, progress=False) if isinstance(a, Result)]
+        with _endless(engine, False, options):
+            answers = [a for a in engine.batch(requests, progress=False) if isinstance(a, Result)]
+        assert [len(answer.tokens) for answer in answers] == [ASKED["max_tokens"]] * ROWS
         times = [time for answer in answers for time in answer.timings.token_times]
         return (len(times) - 1) / (max(times) - min(times))
 
     return run
 
 
-def cost(engine: Engine, name: str, arm: Callable[..., Arm] = _rate, pairs: int = 10, **options: Any) -> Comparison:
-    """Decode rates with a schema and without, in turns."""
-    rates = alternate(arm(engine, schema=LONG, **options), arm(engine, **options), pairs, warm_up=1)
-    return Comparison(f"{name}: mask", "kept to a schema", "free", "tok/s", rates, GOAL)
+def cost(engine: Engine, name: str, arm: Callable[..., Arm] = _rate, **options: Any) -> list[Comparison]:
+    """Decode rates with each schema and without, in turns."""
+    made = []
+    for kind, schema in SCHEMAS.items():
+        rates = alternate(arm(engine, schema=schema, **options), arm(engine, **options), PAIRS, warm_up=1)
+        made.append(Comparison(f"{name}: {kind}", "kept to a schema", "free", "tok/s", rates, GOAL))
+    return made
 
 
 def structured_together() -> list[Comparison]:
@@ -95,9 +121,9 @@ def structured_cost() -> list[Comparison]:
     with tempfile.TemporaryDirectory() as folder:
         large = str(save_large_vocabulary(Path(folder) / "large"))
         for backend in ("torch", "mlx"):
-            made.append(cost(engine, f"{backend}, pocket", backend=backend))
-            made.append(cost(engine, f"{backend}, pocket, {ROWS} rows", _batch_rate, backend=backend))
-            made.append(cost(engine, f"{backend}, {VOCABULARY:,} tokens", model=large, backend=backend))
+            made += cost(engine, f"{backend}, pocket", backend=backend)
+            made += cost(engine, f"{backend}, pocket, {ROWS} rows", _batch_rate, backend=backend)
+            made += cost(engine, f"{backend}, {VOCABULARY:,} tokens", model=large, backend=backend)
         engine.close()
     return made
 

@@ -38,7 +38,7 @@ SETTINGS = {
 }
 # Generous, because the machine may be busy with other work.
 START_SECONDS = 90
-RUN_SECONDS = 120
+RUN_SECONDS = 300
 
 
 @dataclass

@@ -36,7 +36,7 @@ def test_hostile_names_stay_text(notebook: Notebook, lab: Lab) -> None:
     assert (notebook.watched.requests, notebook.watched.dialogs, notebook.watched.popups) == ([], [], [])
 
 
-@pytest.mark.parametrize("width", [760, 1280])
+@pytest.mark.parametrize("width", [700, 760, 1280])
 def test_it_fits_the_page_and_its_fold_opens(notebook: Notebook, lab: Lab, width: int) -> None:
     notebook.page.set_viewport_size({"width": width, "height": 900})
     notebook.open(saved(lab, "whole.json")).run()

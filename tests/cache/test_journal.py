@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxnb.cache import Journal, Journals, WarnOnce, as_asked, row_key, run_key
+from mlxnb.cache import Journal, Journals, Usage, WarnOnce, as_asked, row_key, run_key
 from mlxnb.decision import Rejected
 from mlxnb.request import Request
 from mlxnb.result import Result
@@ -155,6 +155,22 @@ def test_journals_stay_within_their_bounds(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["b.rows"]
     assert roomy.clear() == 4
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_held_is_told_by_model(tmp_path: Path) -> None:
+    journals = Journals(tmp_path, limit=10**9)
+    assert journals.usage() == {}
+    fill(journals.open("a"))
+    fill(journals.open("a"), 1)  # the later of two is one row
+    fill(journals.open("b"), 2)
+    sizes = sum(file.stat().st_size for file in tmp_path.iterdir())
+    model = result().provenance.model
+    assert journals.usage() == {model: Usage(6, sizes)}
+    with (tmp_path / "b.rows").open("ab") as file:
+        file.write(b"\nhalf a row")
+    (tmp_path / "c.rows").write_bytes(b"\nnothing whole")
+    assert journals.usage()[model].entries == 6
+    assert journals.usage()[""].entries == 0
 
 
 def test_the_keys_take_in_what_decides_an_answer_and_nothing_else() -> None:

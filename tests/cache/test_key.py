@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from mlxnb.cache import Answerer, prefix_namespace, repeats, result_key
+from mlxnb.cache import Answerer, prefix_namespace, repeats, result_key, row_key, run_key
+from mlxnb.cache.key import NOT_DECIDING, PROMPT, deciding
 from mlxnb.errors import OptionError
 from mlxnb.request import Message, Request, Sampling
 from mlxnb.tools import Tool
@@ -21,7 +22,7 @@ OTHER: dict[str, Any] = {
     "messages": (Message("user", "Hi"),), "prompt": None, "model": "other", "backend": "torch", "max_tokens": 9,
     "sampling": Sampling(seed=1), "kv_bits": 4, "kv_group_size": 64, "stop": ("x",), "strict": True, "dtype": "float16",
     "draft": "lookup", "draft_tokens": 2, "think": "off", "adapter": "/somewhere", "schema": {"type": "array"},
-    "quantize": "int8", "tools": (Tool("weather", "", {"type": "object"}),), "logprobs": 3,
+    "quantize": "int8", "tools": (Tool("weather", "", {"type": "object"}),), "logprobs": 3, "prefill_step": 9,
 }  # fmt: skip
 NEEDED: dict[str, Any] = {"kv_group_size": {"kv_bits": 8}, "draft_tokens": {"draft": "lookup"}}
 OTHER_SAMPLING = {"temperature": 0.5, "top_p": 0.5, "top_k": 5, "min_p": 0.5, "repetition_penalty": 1.5, "seed": 5}
@@ -73,12 +74,42 @@ def test_a_field_of_the_future_decides_by_itself():
         made = make_dataclass("Later", [("novel", int, field(default=0))], bases=(base,), frozen=True)
         values = {"request": REQUEST, "sampling": REQUEST.sampling, "answerer": ANSWERER}[at]
         kept = {f.name: getattr(values, f.name) for f in fields(base)}
-        keys = set()
+        keys, rows = set(), set()
         for novel in (0, 1):
             later = made(**kept, novel=novel)
             request = {"request": later, "sampling": replace(REQUEST, sampling=later)}.get(at, REQUEST)
             keys.add(result_key(request, TOKENS, later if at == "answerer" else ANSWERER))
+            rows.add((row_key(request, "model", 0), run_key(request, "model")))
         assert len(keys) == 2
+        assert len(rows) == (1 if at == "answerer" else 2)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Request)])
+def test_every_field_of_a_request_that_decides_tells_the_rows_of_a_table_apart(name):
+    """A row is found again under its key, in the file of its run: no field may be forgotten in the one or the other."""
+    base = replace(REQUEST, **NEEDED.get(name, {}))
+    values = {**OTHER, "cache": "always", "keep_alive": 9.0}
+    changed = Request.of("Hello", raw=True) if name == "prompt" else replace(base, **{name: values.get(name)})
+    assert changed != base
+    same = name in NOT_DECIDING
+    assert (row_key(changed, "model", 0) == row_key(base, "model", 0)) == same
+    assert (deciding(changed) == deciding(base)) == same  # by which rows that ask the same are counted
+    if name == "prompt":  # `raw` is one of the prompt's, by which rows of one run may differ
+        return
+    assert (run_key(changed, "model") == run_key(base, "model")) == (same or name in PROMPT)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Sampling)])
+def test_every_field_of_sampling_tells_rows_apart(name):
+    changed = replace(REQUEST, sampling=replace(REQUEST.sampling, **{name: OTHER_SAMPLING[name]}))
+    assert row_key(changed, "model", 0) != row_key(REQUEST, "model", 0)
+    assert run_key(changed, "model") != run_key(REQUEST, "model")
+
+
+def test_the_model_and_the_place_among_equals_tell_rows_apart():
+    keys = {row_key(REQUEST, model, nth) for model in ("model", "other") for nth in (0, 1)}
+    assert len(keys) == 4
+    assert run_key(REQUEST, "model") != run_key(REQUEST, "other")
 
 
 def test_how_the_cache_is_used_does_not_decide():

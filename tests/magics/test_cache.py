@@ -67,6 +67,19 @@ def test_cache_shows_hits_and_sizes(run):
     assert "What there is now, all of pocket" in shown
 
 
+def test_rows_of_tables_are_listed_and_cleared(run, shell, tmp_path: Path):
+    cell = "%%generate --each asked --max-tokens 3 --temperature 1\n{{ row }}"
+    shell.user_ns["asked"] = ["What does deque do?", "And sqrt?"]
+    run(cell)
+    assert re.search(r"finished answers +0 +0 .*\n *rows of tables +2 +0\.00\d* +256 ", run("%mlxnb cache"))
+    assert str(tmp_path / "cache" / "rows") in run("%mlxnb cache where")
+    (tmp_path / "cache" / "rows" / "left.1.aside").write_text("an answer that a crash left")
+    assert int(re.search(r"(\d+) entries dropped", run("%mlxnb cache clear"))[1]) >= 2
+    assert "rows of tables" not in run("%mlxnb cache")
+    assert list((tmp_path / "cache" / "rows").iterdir()) == []
+    assert "kept from before" not in run(cell)
+
+
 def test_time_that_is_not_known_is_no_zero(run, engine):
     run(f"%%generate\n{QUESTION}")
     stats = engine.cache.stats()
@@ -79,11 +92,14 @@ def test_time_that_is_not_known_is_no_zero(run, engine):
 def test_several_models_are_told_apart(run, engine):
     run(f"%%generate\n{QUESTION}")
     stats = engine.cache.stats()
-    both = {"": {"results": Usage(), "memory": Usage(), "disk": Usage(3, 7_000_000)}, **stats.models}
-    shown = [table.text() for table in cache_tables(replace(stats, models=both))]
+    rows = Usage(2, 1_000_000)
+    both = {"": {"results": Usage(), "rows": rows, "memory": Usage(), "disk": Usage(3, 7_000_000)}, **stats.models}
+    stats = replace(stats, models=both, held={**stats.held, "rows": rows})
+    shown = [table.text() for table in cache_tables(stats)]
     (table,) = [text for text in shown if text.startswith("The same by model")]
-    assert re.search(r"not known +0 +0 +0 +0 +3 +7\b", table)
-    assert re.search(r"pocket +1 +\S+ +[1-9]\d* +\S+ +0 +0", table)  # answers, states in memory, states on disk
+    assert re.search(r"not known +0 +0 +2 +1 +0 +0 +3 +7\b", table)
+    # answers, rows, states in memory, states on disk
+    assert re.search(r"pocket +1 +\S+ +0 +0 +[1-9]\d* +\S+ +0 +0", table)
 
 
 def test_answers_that_cannot_be_counted_are_not_shown_as_none(run, engine, monkeypatch):

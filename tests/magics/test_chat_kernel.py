@@ -88,7 +88,9 @@ def test_an_interrupt_while_it_answers_keeps_the_part_and_no_turn(kernel: Kernel
     sent = kernel.send("%%generate part << --chat half --tool weather --allow weather --max-tokens 20000\nHi")
     kernel.wait_for(sent, "update_display_data", having="word word")
     kernel.interrupt()
-    assert "the partial answer is in `part`" in one_error_line(kernel.collect(sent))
+    assert "the partial answer is in `part`. The conversation half is as it was." in one_error_line(
+        kernel.collect(sent)
+    )
     shown = kernel.run("print(part.finish_reason, len(part.tool_calls), part.text[:4], len(mlxnb.chat('half')))")
     assert shown.printed == "interrupted 1 word 0\n"
 

@@ -86,6 +86,23 @@ def test_conversations_are_listed_shown_and_changed(
     assert len(mlxnb.engine().chats["saved"]) == 3
 
 
+def test_a_turn_without_an_answer_says_that_it_is_not_kept(
+    shell: InteractiveShell, script: ScriptedBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a model that used up its tokens in thinking: what it would go on from is not what the cell shows."""
+    script.thinking, script.pieces = ["Hm, ", "well."], [" "]
+    value(shell, "%generate --chat=thought Hi")
+    assert capsys.readouterr().out.rstrip().endswith("· no turn")
+    value(shell, "%generate --chat=thought --quiet --into thought Hi")
+    [note] = shell.user_ns["thought"].provenance.notes
+    assert note.endswith("without this turn: all of it is thinking: take a larger max_tokens, or think N")
+    assert "thought" not in list(mlxnb.engine().chats)
+    script.pieces = ["Hello."]
+    value(shell, "%generate --chat=thought Hi")
+    assert "no turn" not in capsys.readouterr().out
+    assert len(mlxnb.chat("thought")) == 1
+
+
 def test_what_was_said_is_no_code_in_the_page(shell: InteractiveShell, script: ScriptedBackend) -> None:
     from mlxnb.render.chats import WholeChat
 
@@ -154,6 +171,24 @@ def test_a_call_is_shown_asked_for_and_run(
 
 
 @pytest.mark.usefixtures("functions")
+def test_a_turn_with_tools_is_asked_once_and_not_again(
+    shell: InteractiveShell, script: ScriptedBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.answers = [[ROME], [ROME], ["It is fine."]]
+    value(shell, "%generate --tool weather --allow weather Weather?")
+    capsys.readouterr()
+    value(shell, "%mlxnb history")
+    shown = capsys.readouterr().out
+    assert "Weather?" in shown
+    assert "21 °C" not in shown
+    with pytest.raises(OptionError, match="offered tools, which --last does not do again"):
+        value(shell, "%generate --last")
+    script.answers = [["Hello."]]
+    value(shell, "%generate Hi")
+    assert value(shell, "%generate --last").text == "Hello."
+
+
+@pytest.mark.usefixtures("functions")
 def test_no_is_told_to_the_model(
     shell: InteractiveShell, script: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +218,17 @@ def test_what_is_allowed_on_the_line_is_not_asked_for(
     assert result.text == "Fine."
     assert asked == []
     assert list(mlxnb.engine().chats) == []  # without a name nothing is kept
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_function_may_be_offered_by_another_name_than_its_own(
+    shell: InteractiveShell, script: ScriptedBackend
+) -> None:
+    value(shell, "forecast = weather")
+    script.answers = [[ROME], ["Fine."]]
+    result = value(shell, "%generate --tool forecast --allow forecast Weather?")
+    assert (result.text, len(shell.user_ns["ran"])) == ("Fine.", 1)
+    assert [tool.name for tool in script.requests[0].tools] == ["weather"]
 
 
 @pytest.mark.usefixtures("functions")
@@ -218,6 +264,8 @@ def test_rounds_end_in_the_cell_too(shell: InteractiveShell, script: ScriptedBac
         ("--tool weather --rounds few Hi", OptionError, "rounds is 'few'."),
         ("--rounds 2 Hi", OptionError, "--rounds says nothing without a tool."),
         ("--allow weather Hi", OptionError, "weather is allowed, and is no tool here. Offer it too: --tool weather."),
+        ("--chat= Hi", OptionError, "--chat is ''. It takes a conversation's name, such as trip."),
+        ("--chat='{{ \" \" }}' Hi", OptionError, "--chat is ' '."),
         ("--overflow drop Hi", OptionError, "--overflow says nothing without a conversation."),
         ("--chat --overflow cut Hi", OptionError, "overflow is 'cut'. It takes error, drop, summarise."),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mlxnb.magics.each import Answers
 from mlxnb.request import Request
 from mlxnb.result import Result
 from mlxnb.runtime import Engine
+from mlxnb.runtime import rows as rows_module
 from tests.echo import EchoBackend
 
 pandas = pytest.importorskip("pandas")
@@ -97,8 +99,8 @@ def test_a_prompt_takes_several_columns_and_variables(shell: InteractiveShell, e
 @pytest.mark.parametrize("index", [[3, 3, 3], ["b", "a", "b"], [2, 0, 1], [None, 1.5, None]])
 def test_rows_of_the_frame_itself_go_by_position(shell: InteractiveShell, echo: EchoBackend, index: list[Any]) -> None:
     df = frame(q=["one", "two", "three"], index=index)
-    answers = run(shell, "%%generate --each df.q --into df.q\n", df=df)
-    assert texts(df.q) == ["<one>", "<two>", "<three>"]
+    answers = run(shell, "%%generate --each df.q --into df.answer\n", df=df)
+    assert texts(df.answer) == ["<one>", "<two>", "<three>"]
     assert str(list(answers.labels)) == str(list(df.index))  # NaN is not NaN
 
 
@@ -140,6 +142,31 @@ def test_a_generator_is_gone_through_once(shell: InteractiveShell, echo: EchoBac
     run(shell, "%%generate --each rows --into got\n", rows=rows())
     assert taken == [0, 1, 2, 3, 4]
     assert [one.text for one in shell.user_ns["got"]] == [f"<row {number}>" for number in range(5)]
+    # The same cell again has no rows left to ask for, and must not put nothing in the answers' place.
+    with pytest.raises(OptionError, match=r"--each rows gave no row\. It was gone through before: make it anew"):
+        run(shell, "%%generate --each rows --into got\n")
+    assert len(shell.user_ns["got"]) == 5
+    assert run(shell, "%%generate --each rows --into got\n", rows=rows()).kept == 5
+
+
+def test_a_generator_that_fails_or_never_ends_is_one_clear_line(
+    shell: InteractiveShell, echo: EchoBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Iterator[str]:
+        yield "one"
+        raise LookupError("the file is gone")
+
+    with pytest.raises(OptionError, match="--each rows failed after 1 row: LookupError: the file is gone") as raised:
+        run(shell, "%%generate --each rows\n", rows=broken())
+    assert isinstance(raised.value.__cause__, LookupError)
+    monkeypatch.setattr(rows_module, "MOST", 1000)
+    for endless in (itertools.count(), iter(lambda: "x", None)):
+        with pytest.raises(OptionError, match="--each rows has more than 1,000 rows, if it ends at all"):
+            run(shell, "%%generate --each rows\n", rows=endless)
+        with pytest.raises(OptionError, match="rows has more than 1,000 rows"):
+            mlxnb.engine().map("{{ row }}", endless)
+    assert echo.requests == []
+    assert list(mlxnb.engine().map("{{ row }}", iter(()))) == []
 
 
 @pytest.mark.parametrize(
@@ -148,6 +175,13 @@ def test_a_generator_is_gone_through_once(shell: InteractiveShell, echo: EchoBac
 def test_numbers_are_asked_as_they_are_written(shell: InteractiveShell, echo: EchoBackend, rows: Any) -> None:
     assert run(shell, "%%generate --each rows\n", rows=rows).texts == ["<1>", "<2>"]
     assert run(shell, "%%generate --each rows\n{{ row + 1 }}").texts == ["<2>", "<3>"]
+
+
+def test_a_long_table_says_how_many_of_its_rows_it_shows(shell: InteractiveShell, echo: EchoBackend) -> None:
+    shown = run(shell, "%%generate --each rows\n", rows=[f"row {n}" for n in range(51)]).table().text()
+    assert "51 rows · 51 answered · 50 of them here" in shown
+    assert "<row 49>" in shown
+    assert "<row 50>" not in shown
 
 
 def test_a_mapping_gives_a_mapping(shell: InteractiveShell, echo: EchoBackend) -> None:
@@ -170,7 +204,8 @@ def test_rows_that_fail_are_empty_and_their_errors_are_kept(shell: InteractiveSh
     }  # fmt: skip
     assert "list" in str(errors["i"])
     assert "10 rows · 3 answered · 7 failed" in answers.table().text()
-    assert "PromptTooLongError" in answers.table().text()
+    assert "● PromptTooLongError" in answers.table().text()
+    assert "of them here" not in answers.table().text()
     assert "It has 9 tokens." in answers.table().html()
 
 
@@ -252,9 +287,13 @@ BAD = {
     "--each text\n": "--each text is a str, which has no rows",
     "--each number\n": "is a int, which has no rows",
     "--each lazy\n": "LazyFrame",
+    "--each lazy.q\n": "--each: lazy is a LazyFrame",
     "--each df.q --into nope.x\n": "--into names 'nope'",
     "--each df.q --into number.x\n": "number is a int, which takes no column",
     "--each df.q --into df.x.y\n": "--into is 'df.x.y'",
+    "--each df.q --into df.q\n": "--into df.q would put the answers over the rows that --each asks",
+    "--each df.q --into df[q]\n": "--into df[q] would put the answers over the rows",
+    "--each rows --into rows\n": "--into rows would put the answers over the rows",
     "--each df.q --into class\n": "'class' is no name for a variable",
     "--each rows --into df.x\n": "3 rows would go beside 2 of df",
     "--each rows --into pf.x\n": "3 rows would go beside 1 of pf",
@@ -295,6 +334,9 @@ def test_what_cannot_be_is_refused_before_anything_is_asked(
         ("--each df\n{{ row.nope }}", TemplateError, "there is no column 'nope' among q"),
         ("--each df\n", PromptError, "The row of a frame is no prompt by itself"),
         ("--each gone\n", EmptyPromptError, "The cell is empty (nan)"),
+        ("--each blank\n", EmptyPromptError, "The cell is empty (' ')"),
+        ("--each never\n", EmptyPromptError, "The cell is empty (NaT)"),
+        ("--each df.q\n{{ row.q }}", TemplateError, "a row is text here, and has no 'q'"),
         ("--each df.q --model nope\n", ModelNotFoundError, "No model goes by 'nope'"),
     ],
 )
@@ -302,8 +344,9 @@ def test_where_no_row_can_be_answered_the_cell_fails(
     shell: InteractiveShell, echo: EchoBackend, cell: str, kind: type[MlxnbError], said: str
 ) -> None:
     df = frame(q=["one", "two"])
+    gone = {"gone": pandas.Series([float("nan")] * 2), "blank": [" "] * 2, "never": [numpy.datetime64("NaT")] * 2}
     with pytest.raises(kind) as raised:
-        run(shell, f"%%generate --into df.answer {cell}", df=df, gone=pandas.Series([float("nan")] * 2))
+        run(shell, f"%%generate --into df.answer {cell}", df=df, **gone)
     assert said in str(raised.value)
     assert "answer" not in df.columns
 

@@ -65,18 +65,38 @@ def test_an_interrupted_table_goes_on_where_it_stopped(journals: Path) -> None:
         assert asked <= there + 1
         ran = kernel.run(CELL)
         assert ran.reply["status"] == "ok"
-        assert f"{ROWS} rows · {ROWS} answered · {there} kept from before" in ran.answers[-1]
+        assert f"{ROWS} rows · {ROWS} answered · {there} kept from before · 50 of them here" in ran.answers[-1]
         right, there, in_all = map(int, kernel.run(CHECK).printed.split())
         assert (right, there) == (ROWS, ROWS)
         assert in_all <= ROWS + 1  # the row that was under way is asked twice
         assert kernel.run("print(list(df.index[:3]), len(df))").printed == f"[0, 0, 1] {ROWS}\n"
 
 
+def test_an_interrupted_generator_has_to_be_made_anew(journals: Path) -> None:
+    cell = "%%generate --each rows --into got --temperature 1\nSay {{ row }}"
+    with Kernel() as kernel:
+        kernel.run(table("once", 0.02))
+        kernel.run("rows = iter(list(df.question))")
+        sent = kernel.send(cell)
+        wait_until(lambda: kept(journals) >= 20)
+        kernel.interrupt()
+        [line] = kernel.collect(sent).reply["traceback"]
+        assert "Make rows anew, and run the cell again to go on from there." in line
+        there = int(kernel.run("print(sum(one is not None for one in got.texts))").printed)
+        assert there == kept(journals) >= 20
+        assert kernel.run(cell).reply["ename"] == "OptionError"
+        assert int(kernel.run("print(sum(one is not None for one in got.texts))").printed) == there
+        kernel.run("rows = iter(list(df.question))")
+        assert kernel.run(cell).reply["status"] == "ok"
+        check = "print(got.kept, got.texts == [f'<Say {q}>' for q in df.question])"
+        assert kernel.run(check).printed == f"{there} True\n"
+
+
 def test_without_the_cache_an_interrupt_promises_nothing(journals: Path) -> None:
     with Kernel() as kernel:
         kernel.run(table("off", 0.02))
         sent = kernel.send(CELL.replace("--temp", "--cache off --temp"))
-        kernel.wait_for(sent, "update_display_data", "2 of 200 prompts")
+        kernel.wait_for(sent, "update_display_data", " of 200 prompts")
         kernel.interrupt()
         [line] = kernel.collect(sent).reply["traceback"]
         assert "of 200 rows" in line

@@ -7,6 +7,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from mlxnb.errors import MlxnbError, OptionError, PromptError
+from mlxnb.magics import history
+from mlxnb.request import Request
 from tests.magics.test_generate import value
 from tests.scripted import ScriptedBackend
 
@@ -66,6 +68,21 @@ def test_history_lists_what_was_asked_the_newest_first(shell: InteractiveShell) 
     assert lines[4].endswith("stop")
 
 
+def test_several_answers_are_one_line(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    value(shell, "%generate What is a list?")
+    with pytest.raises(OptionError):
+        value(shell, "%generate --n 0 What is a set?")
+    value(shell, "%generate --n 2 --temperature 1 --seed 4 --quiet What is a dict?")
+    value(shell, "%generate --compare temperature=0,1 --quiet What is a tuple?")
+    lines = [line.split() for line in shown(shell).splitlines()[3:]]
+    assert [line[0] for line in lines] == ["3", "2", "1"]
+    assert lines[0][4] == "tuple?"
+    assert [line[-2:] for line in lines[:2]] == [["2", "answers"], ["2", "answers"]]
+    value(shell, "%generate --last 2 --seed 9")
+    assert script.requests[-1].messages[-1].content == "What is a dict?"
+    assert script.requests[-1].sampling.temperature == 1
+
+
 def test_what_failed_is_listed_too(shell: InteractiveShell, script: ScriptedBackend) -> None:
     script.fail_after = 0
     with pytest.raises(MlxnbError):
@@ -103,3 +120,73 @@ def test_a_raw_prompt_takes_no_system_message_later(shell: InteractiveShell) -> 
     value(shell, "%generate --raw def f")
     with pytest.raises(PromptError, match="A system message needs the chat template"):
         value(shell, "%generate --last --system x")
+
+
+def test_several_answers_are_one_request_and_the_last(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    """Not something older, which would be another prompt."""
+    value(shell, "%generate one")
+    for line, prompt in (("--n 3 --temperature 1", "two"), ("--compare temperature=0,1", "three")):
+        value(shell, f"%%generate {line}\n{prompt}")
+        value(shell, "%generate --last")
+        assert script.requests[-1].messages[-1].content == prompt
+    lines = shown(shell).splitlines()
+    assert [line.split()[0] for line in lines[3:]] == ["5", "4", "3", "2", "1"]
+    assert lines[4].endswith("2 answers")
+    assert lines[6].split()[:2] == ["2", "two"]
+    assert lines[6].endswith("3 answers")
+    before = len(script.requests)
+    value(shell, "%generate --last 2 --n 2 --seed 7")
+    assert sorted(asked.sampling.seed or 0 for asked in script.requests[before:]) == [7, 8]
+
+
+def test_a_table_is_no_request_to_ask_again(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    value(shell, "%generate one")
+    shell.user_ns["xs"] = ["a", "b"]
+    value(shell, "%%generate --each xs\nSay {{ row }}.")
+    line = shown(shell).splitlines()[3]
+    assert line.split()[:4] == ["2", "Say", "{{", "row"]
+    assert line.endswith("2 answers")
+    asked = len(script.requests)
+    with pytest.raises(OptionError, match="Request 2 asked for every row of --each, which --last does not do again"):
+        value(shell, "%generate --last")
+    assert len(script.requests) == asked
+    value(shell, "%generate --last 1")
+    value(shell, "%%generate --each xs\n")
+    assert shown(shell).splitlines()[3].split()[:3] == ["4", "--each", "xs"]
+
+
+def test_a_cell_with_tools_is_one_request(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    """Its rounds are none of their own, and asking again would run no function."""
+    value(shell, "def add(a: int, b: int) -> int:\n    'Adds.'\n    return a + b\n")
+    call = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+    script.answers = [[call], ["It ", "is ", "3."]]
+    value(shell, "%%generate --tool add --allow add\nWhat is 1 + 2?")
+    assert len(script.requests) == 2
+    [line] = shown(shell).splitlines()[3:]
+    assert line.split()[:6] == ["1", "What", "is", "1", "+", "2?"]
+    assert line.split()[-4] == "3"
+    with pytest.raises(
+        OptionError, match=r"Request 1 offered tools, which --last does not do again\. Run its cell again"
+    ):
+        value(shell, "%generate --last")
+
+
+def test_a_secret_is_not_written_into_the_notebook(
+    shell: InteractiveShell, script: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "sk-0123456789abcdef")
+    value(shell, "import os\nkey = os.environ['SOME_API_KEY']")
+    value(shell, "%generate Is {{ key }} a good key?")
+    assert "sk-0123456789abcdef" not in shown(shell)
+    assert "(not shown: it holds the value of SOME_API_KEY)" in shown(shell)
+    value(shell, "%generate --last")
+    assert script.requests[-1].messages[-1].content == "Is sk-0123456789abcdef a good key?"
+
+
+def test_the_oldest_go_where_there_are_many_or_long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "KEPT", 3)
+    monkeypatch.setattr(history, "CHARACTERS", 100)
+    asked = history.History()
+    for length, numbers in ((9, [1]), (9, [1, 2]), (9, [1, 2, 3]), (9, [2, 3, 4]), (90, [4, 5]), (200, [6]), (9, [7])):
+        asked.add(Request.of("a" * length))
+        assert [each.number for each in asked] == numbers

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from mlxnb.errors import MlxnbError
+from mlxnb.errors import MlxnbError, ReportError
 from mlxnb.hardware import Speed, Speeds
 from mlxnb.profiling import Report
 from mlxnb.request import Request
@@ -31,7 +31,7 @@ def known_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """How fast this machine is takes ten seconds to measure, and a script does not care."""
     known = Speeds((Speed("torch", "cpu", 2e10, {"float32": 1e11}),), at=0.0)
     monkeypatch.setattr("mlxnb.hardware.speeds", lambda store: known)
-    monkeypatch.setattr("mlxnb.profiling.environment._measured_here", {})
+    monkeypatch.setattr("mlxnb.profiling.machine.environment._measured_here", {})
 
 
 @pytest.fixture
@@ -110,10 +110,34 @@ def test_a_report_is_saved_and_held_against(run: Run, shell: InteractiveShell, t
     assert run(f"%profile_model {QUICK} --against first --into second").strip()
 
 
+@pytest.mark.parametrize("error", [ReportError("The disk is full.", "Name another folder."), KeyboardInterrupt()])
+def test_a_report_that_cannot_be_written_is_shown_and_kept(
+    shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Minutes of measuring are not lost to a full disk, or to whoever is tired of waiting for the pictures."""
+
+    def failing(self: Report, folder: str) -> None:
+        raise error
+
+    monkeypatch.setattr(Report, "save", failing)
+    with redirect_stdout(io.StringIO()) as out:
+        ran = shell.run_cell(f"%profile_model {QUICK} --save {tmp_path}")
+    assert isinstance(ran.error_in_exec, type(error))
+    assert "Profile of pocket" in out.getvalue()
+    assert "What was measured is in `_`." in out.getvalue()
+    assert isinstance(shell.user_ns["_"], Report)
+    with redirect_stdout(io.StringIO()) as out:
+        shell.run_cell(f"%profile_model {QUICK} --save {tmp_path} --into kept")
+    assert "What was measured is in `kept`." in out.getvalue()
+    assert isinstance(shell.user_ns["kept"], Report)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("--scenarios simple", "Unknown option --scenarios. Did you mean --scenario?"),
+        ("--temperature 0", "Unknown option --temperature. To set it, write --sweep temperature=VALUE."),
+        ("--top-k=3", "Unknown option --top-k. To set it, write --sweep top-k=VALUE."),
         ("--scenario smple", "simple"),
         ("--runs none", "runs is 'none'. It takes a whole number of at least 1."),
         ("--sweep temprature=0,1", "Did you mean temperature?"),

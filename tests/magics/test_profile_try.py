@@ -21,7 +21,7 @@ def known_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """How fast this machine is takes ten seconds to measure, and changes nothing here."""
     known = Speeds((Speed("torch", "cpu", 2e10, {"float32": 1e11}),), at=0.0)
     monkeypatch.setattr("mlxnb.hardware.speeds", lambda store: known)
-    monkeypatch.setattr("mlxnb.profiling.environment._measured_here", {})
+    monkeypatch.setattr("mlxnb.profiling.machine.environment._measured_here", {})
 
 
 @pytest.mark.slow

@@ -101,7 +101,9 @@ def test_a_cell_in_a_kernel_shows_the_value_and_what_cut_it(kernel: Kernel) -> N
     assert kernel.run("print(p.parsed)").printed == "Point(x=1, y=2)\n"
     cut = kernel.run("%%generate --schema Point --max-tokens 1 --into p\nWhere?")
     assert "the answer was cut at its token limit, so that nothing is parsed" in str(cut.of(*SHOWN))
-    assert kernel.run("print(p.parsed)").printed == "None\n"
+    gone = kernel.run("print(p.parsed)")
+    assert gone.reply["ename"] == "GenerationError"
+    assert "Ask with a larger max_tokens" in gone.reply["evalue"]
     wrong = kernel.run("%%generate --schema Pont\nWhere?")
     assert wrong.reply["ename"] == "OptionError"
     assert "no variable goes by that name" in wrong.reply["evalue"]

@@ -115,7 +115,11 @@ def test_a_cell_with_log_probabilities_shows_them(
     result = value(shell, f"%generate --logprobs=1 --format text --backend {backend} --max-tokens 6 {ASK}")
     assert len(result.logprobs) == 6
     assert "likeliest" not in capsys.readouterr().out
+    value(shell, "%generate --last")
+    assert "likeliest" in capsys.readouterr().out
     assert "likeliest" in repr(result.logprobs_view())
+    assert value(shell, "%generate --last").logprobs is not None
+    assert "likeliest" in capsys.readouterr().out
 
 
 # Comparison.
@@ -133,6 +137,28 @@ def test_arms_run_one_after_another_and_are_shown_together(
     out = capsys.readouterr().out
     assert out.index("[temperature = 0]") < out.index("[temperature = 0.7]")
     assert "the first answer, word for word" in out
+
+
+def test_each_arm_is_computed_anew_and_kept_to_the_schema(
+    shell: InteractiveShell, backend: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pytest.importorskip("llguidance")
+    with_caches = Engine()
+    monkeypatch.setattr(mlxnb, "engine", lambda: with_caches)
+    shell.user_ns["own"] = {"type": "object", "properties": {"x": {"enum": [1, 2]}}, "required": ["x"]}
+    shell.user_ns["own"]["additionalProperties"] = False
+    line = f"--schema own --seed 3 --backend {backend} --max-tokens 30"
+    try:
+        kept = value(shell, f"%%generate {line}\n{ASK}")
+        found = value(shell, f"%%generate --compare temperature=0,2 {line}\n{ASK}")
+        named = value(shell, f"%%generate --compare temperature=0,2 {line} --cache always\n{ASK}")
+    finally:
+        with_caches.close()
+    assert [each.parsed["x"] in (1, 2) for each in found] == [True, True]
+    assert found[0].parsed == kept.parsed
+    assert [(each.cached, each.provenance.reused_tokens) for each in found] == [(False, 0)] * 2
+    assert named[0].cached
+    assert "first answer" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("script")

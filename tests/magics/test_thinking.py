@@ -11,6 +11,7 @@ from traitlets import TraitError
 
 import mlxnb
 from mlxnb.backends.tokenizer import Tokenizer
+from mlxnb.cli import main
 from mlxnb.errors import AdapterError, OptionError
 from mlxnb.magics.defaults import MLXNB
 from mlxnb.render import mimebundle
@@ -78,6 +79,34 @@ def test_a_model_without_a_switch_fails_when_strict(shell: InteractiveShell) -> 
         value(shell, "%generate --backend torch --max-tokens 2 --think off --strict Hi")
 
 
+def test_perplexity_with_an_adapter(
+    shell: InteractiveShell, checkpoint: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By option and by %config, in the notebook and in the terminal."""
+    base = checkpoint("llama")
+    adapter = write_peft(tmp_path / "mine", draw_updates(base, ["model.layers.1.mlp.up_proj"]), 8.0)
+    (tmp_path / "text.txt").write_text("The pathlib module offers classes for paths.")
+    said = {}
+    line = f"%mlxnb perplexity {tmp_path / 'text.txt'} --model {base} --backend torch"
+
+    def table() -> str:
+        found = capsys.readouterr().out
+        return found[found.index("text") :].replace(" + mine", "")
+
+    for name, more in (("base", ""), ("adapter", f" --adapter {adapter}")):
+        value(shell, line + more)
+        said[name] = table()
+    assert said["base"] != said["adapter"]
+    shell.run_line_magic("config", f"MLXNB.adapter = {str(adapter)!r}")
+    value(shell, line)
+    assert table() == said["adapter"]
+    value(shell, f"{line} --adapter none")
+    assert table() == said["base"]
+    text = str(tmp_path / "text.txt")
+    assert main(["perplexity", text, "-m", str(base), "--backend", "torch", "--adapter", str(adapter)]) == 0
+    assert table() == said["adapter"]
+
+
 @pytest.mark.parametrize("backend", ["torch", "mlx"])
 def test_an_adapter_from_a_cell(shell: InteractiveShell, checkpoint: Maker, tmp_path: Path, backend: str) -> None:
     base = checkpoint("llama")
@@ -94,6 +123,17 @@ def test_an_adapter_from_a_cell(shell: InteractiveShell, checkpoint: Maker, tmp_
         value(shell, "%mlxnb history")
     text = "\n".join(output.data["text/plain"] for output in out.outputs)
     assert f"{base} + mine" in text
+    shell.user_ns["text"] = "def f(x): return x"
+    with capture_output() as out:
+        value(shell, f"%mlxnb perplexity text -m {base} --backend {backend} --adapter {adapter}")
+        value(shell, f"%config MLXNB.adapter = '{adapter}'")
+        value(shell, f"%mlxnb perplexity text -m {base} --backend {backend}")
+        value(shell, f"%mlxnb perplexity text -m {base} --backend {backend} --adapter none")
+    named, default, bare = (output.data["text/plain"] for output in out.outputs)
+    assert "+ mine ·" in named
+    assert default == named
+    assert "mine" not in bare
+    value(shell, "%config MLXNB.adapter = None")
     with pytest.raises(AdapterError, match="is not there"):
         value(shell, f"%generate {line} --adapter {tmp_path}/nowhere Hello")
 

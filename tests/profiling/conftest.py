@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mlxnb.profiling import Plan, Report, profile
-from mlxnb.profiling.progress import Progress
+from mlxnb.profiling.runs.progress import Progress
 from mlxnb.runtime import Engine
 from tests.profiling.siblings import stand_in
 from tests.scripted import ScriptedBackend

@@ -179,6 +179,11 @@ CAUSES: dict[tuple[str, str], Callable[[], Report]] = {
         samples=samples(swap=lambda i: i * GB // 4, available=lambda i: GB // 10), roofline=points(decode=(0.1, 0.01))
     ),
     ("memory-pressure", "little left"): lambda: healthy(samples=samples(available=lambda i: GB // 10)),
+    ("memory-pressure", "long prompt"): lambda: healthy(
+        samples=samples(available=lambda i: GB // 10),
+        models=(profiled(backend="mlx"),),
+        runs=runs(prompt=4000, peak_memory=5 * GB),
+    ),
     ("thermal", "pressure"): lambda: _falling(pressure=lambda i: "nominal" if i < 4 else "serious"),
     ("thermal", "clock"): lambda: _falling(clock=lambda i: 3e9 - i * 1e8),
     ("thermal", "temperature"): lambda: _falling(temperature=lambda i: 60.0 + 5 * i),

@@ -5,21 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from mlxnb.profiling.model.weights import Costs
 from mlxnb.profiling.report import Environment
-from mlxnb.profiling.weights import Costs
 
 PLACE = Environment("a chip", "2 cores", 8_000_000_000, "an OS", {"mlxnb": "0"})
 NOTHING = Costs()
 
 # (module, what it offers, what the stand-in gives)
 PARTS: list[tuple[str, str, Any]] = [
-    ("environment", "environment", lambda device, dtype: PLACE),
-    ("weights", "costs", lambda model, *kept: NOTHING),
-    ("roofline", "roofline", lambda report: None),
-    ("compare", "comparisons", lambda report: ()),
-    ("rules", "findings", lambda report: ()),
-    ("recommend", "recommendations", lambda report: ()),
-    ("recommend", "other_models", lambda report: ()),
+    ("machine.environment", "environment", lambda device, dtype: PLACE),
+    ("model.weights", "costs", lambda model, *kept: NOTHING),
+    ("judge.roofline", "roofline", lambda report: None),
+    ("judge.compare", "comparisons", lambda report: ()),
+    ("judge.rules", "findings", lambda report: ()),
+    ("judge.recommend", "recommendations", lambda report: ()),
+    ("judge.recommend", "other_models", lambda report: ()),
 ]
 
 

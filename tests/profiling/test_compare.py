@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxnb.profiling.changes import Change, changes
-from mlxnb.profiling.compare import FIGURES, against, comparisons
-from mlxnb.profiling.ratios import Repeated, paired, ratios_of, unpaired
-from mlxnb.profiling.report import Ratio, Report
+from mlxnb.profiling.judge.changes import Change, changes
+from mlxnb.profiling.judge.compare import FIGURES, against, comparisons
+from mlxnb.profiling.judge.ratios import Repeated, paired, ratios_of, unpaired
+from mlxnb.profiling.report import Ratio, Report, Run
+from mlxnb.profiling.report.turns import in_turns
+from mlxnb.profiling.show.sections import sections
 
 from .whole_reports import EMPTY, ENVIRONMENT, MODEL, Machine, full, single, turns
 
@@ -97,6 +99,39 @@ def test_rounds_are_paired_by_number_and_those_without_a_partner_are_left_out() 
     failed = [replace(run, timings=None, error="x") if (run.case, run.round) == (1, 3) else run for run in report.runs]
     found = ratios(replace(report, runs=tuple(failed)))
     assert {ratio.pairs for ratio in found.values()} == {4}
+
+
+def one_behind_the_other(noise: float = 0.03) -> Report:
+    """The cases of `turns`, the second one after the first."""
+    machine, both = Machine(3, noise), turns()
+    for case in (0, 1):
+        for round in range(5):
+            machine.answer(case, round, 900, 32)
+    return replace(both, runs=tuple(machine.runs))
+
+
+def test_only_rounds_that_took_turns_are_pairs() -> None:
+    """Of those that did not, which of them has which number says nothing."""
+    report = one_behind_the_other()
+    assert not in_turns(report, comparisons(report)[0])
+    assert in_turns(turns(), comparisons(turns())[0])
+    renumbered = ratios(replace(report, runs=_renumbered(report)))
+    for figure, ratio in ratios(report).items():
+        other = renumbered[figure]
+        assert (other.low, other.median, other.high) == pytest.approx((ratio.low, ratio.median, ratio.high))
+    paired_up, numbered = (ratios(replace(turns(), runs=each)) for each in (turns().runs, _renumbered(turns())))
+    assert paired_up != numbered
+
+
+def _renumbered(report: Report) -> tuple[Run, ...]:
+    return tuple(replace(run, round=4 - run.round) if run.case else run for run in report.runs)
+
+
+def test_what_did_not_take_turns_is_not_said_to_have() -> None:
+    for report, title in ((turns(), "Compared in turns"), (one_behind_the_other(), "Compared one after the other")):
+        compared = replace(report, comparisons=comparisons(report))
+        titles = [section.title for section in sections(compared)]
+        assert [each for each in titles if each.startswith("Compared")] == [title]
 
 
 def test_one_round_has_no_spread_and_so_no_ratio() -> None:
@@ -186,6 +221,20 @@ def test_what_changed_is_named() -> None:
     assert found[3] == Change("transformers", None, "5.23.0")
     assert found[4] == Change("low power mode", False, None)
     assert changes(single(), single(seed=5)) == ()
+
+
+def test_what_was_asked_differently_is_named() -> None:
+    """Or a report in 8 bits would be held against one without, and nobody told."""
+    earlier, now = single(seed=1), replace(single(), options={"kv_bits": 8, "temperature": 0.7})
+    case = replace(now.cases[0], max_tokens=128)
+    now = replace(now, cases=(case,), models=(replace(MODEL, kv_cache="KV cache in 8 bits"),))
+    assert against(now, earlier).changed == (
+        Change("model: kv cache", None, "KV cache in 8 bits"),
+        Change("every request: kv_bits", None, 8),
+        Change("every request: temperature", None, 0.7),
+        Change("simple: max_tokens", 32, 128),
+    )
+    assert against(now, replace(now, runs=earlier.runs)).changed == ()
 
 
 def test_models_of_one_name_are_held_against_each_other_in_order() -> None:

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from mlxnb.decision import Rejected
-from mlxnb.profiling import energy, measure
-from mlxnb.profiling.energy import Counter, Sum, Zeus, meter, packages
-from mlxnb.profiling.figures import Summary
+from mlxnb.profiling.judge.figures import Summary
+from mlxnb.profiling.machine import energy
+from mlxnb.profiling.machine.energy import Counter, Sum, Zeus, meter, packages
+from mlxnb.profiling.runs import measure
+from tests.profiling.reports import healthy, run, runs
 from tests.profiling.test_samples import Driver
 from tests.scripted import ScriptedBackend
 
@@ -26,6 +28,13 @@ def test_a_counter_tells_what_was_added(readings, wraps, joules):
     made = counter(*readings, wraps=wraps)
     made.begin()
     assert made.end() == joules
+
+
+def test_a_counter_that_never_moved_measured_nothing():
+    """Steps of a tenth of a second are longer than the answers of a small model."""
+    assert Summary.of(healthy(runs=runs(energy=0.0)), 0).energy is None
+    some = (*runs(2, energy=0.0), run(2, energy=6.6))  # of which each has 33 tokens
+    assert Summary.of(healthy(runs=some), 0).energy == pytest.approx(6.6 / 99)
 
 
 def test_a_counter_that_cannot_be_read_any_more_tells_nothing():

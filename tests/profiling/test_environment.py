@@ -6,9 +6,9 @@ import pytest
 
 from mlxnb.decision import Rejected
 from mlxnb.hardware import Speed, Speeds
-from mlxnb.profiling import environment as module
-from mlxnb.profiling.datasheet import datasheet
-from mlxnb.profiling.environment import environment, fastest, power
+from mlxnb.profiling.machine import environment as module
+from mlxnb.profiling.machine.datasheet import datasheet
+from mlxnb.profiling.machine.environment import environment, fastest, power
 
 MEASURED = Speeds(
     (

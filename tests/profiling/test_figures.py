@@ -1,6 +1,7 @@
 """Figures against their definitions: percentiles by hypothesis, every figure of a case by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxnb.profiling import Report
-from mlxnb.profiling.figures import Spread, Summary, by_round, drift, percentile, wall
+from mlxnb.profiling.judge.figures import Spread, Summary, by_round, drift, percentile, throughput, wall
 from mlxnb.profiling.report import Case, Run
+from mlxnb.profiling.show.markdown import to_markdown
+from mlxnb.profiling.show.sections_speed import figures_tables
 from mlxnb.result import Timings
 from tests.profiling.siblings import PLACE
 
+CASE_OF_THREE = Case("simple, 3 at once", "simple", 0, concurrency=3)
 VALUES = st.lists(st.floats(0, 1e6), min_size=1, max_size=150)
 
 
@@ -100,6 +104,54 @@ def test_an_answer_of_one_token_has_no_tpot_and_one_of_none_no_ttft():
     assert found.ttft.n == 1
     assert found.tpot is None
     assert found.itl is None
+
+
+def test_acceptance_is_told_by_position():
+    """A guess further ahead is right less often, which says how many to make."""
+    drafted = (
+        answered(0, 0.0, 0.1, 0.2, 0.3, proposed=30, accepted=18, positions=((10, 9), (10, 6), (10, 3))),
+        answered(1, 1.0, 1.1, 1.2, 1.3, proposed=11, accepted=4, positions=((10, 3), (1, 1))),
+    )
+    found = Summary.of(report(*drafted), 0)
+    assert found.acceptance == pytest.approx(22 / 41)
+    assert found.by_position == pytest.approx((12 / 20, 7 / 11, 3 / 10))
+    assert "| 60, 64, 30 |" in to_markdown(report(*drafted))
+    plain = report(answered(0, 0.0, 0.1, 0.2, 0.3))
+    assert Summary.of(plain, 0).by_position == ()
+    assert "by position" not in to_markdown(plain)
+
+
+def columns(found):
+    return figures_tables(found)[0].columns
+
+
+def test_what_no_case_has_is_no_column():
+    plain = report(*(answered(i, float(i), i + 0.1, i + 0.2, i + 0.3) for i in range(3)))
+    assert not {("queue", "ms"), ("first visible", "ms"), ("drift", "%")} & set(columns(plain))
+
+
+def test_thinking_waiting_and_a_drift_have_columns_of_their_own():
+    thinking = answered(0, 0.0, 0.1, 0.2, 0.3)
+    thinking = replace(thinking, timings=replace(thinking.timings, first_visible=0.3))
+    assert ("first visible", "ms") in columns(report(thinking))
+    together = replace(report(*(answered(0, 0.0, 0.1 * i, 1.0, 1.1) for i in range(3))), cases=(CASE_OF_THREE,))
+    assert ("queue", "ms") in columns(together)
+    slower = report(*(answered(i, float(i), i + 0.1, i + 0.2, i + 0.3 + i / 100) for i in range(6)))
+    table = figures_tables(slower)[0]
+    drift_of = table.columns.index(("drift", "%"))
+    gaps = [0.1 + i / 100 for i in range(6)]
+    lost = 100 * ((gaps[0] * gaps[1] / gaps[4] / gaps[5]) ** 0.5 - 1)
+    assert table.rows[0][drift_of] == pytest.approx(lost, abs=0.06)
+
+
+def test_the_time_between_two_turns_is_nobodys():
+    """There the next prompt is fitted to its length, which is our affair."""
+    first = Run(0, 0, Timings(1.0, 1.5, (2.0, 3.0), 10), generation_tokens=2, turn=0)
+    later = Run(0, 0, Timings(7.0, 7.5, (8.0, 9.0), 20), generation_tokens=2, turn=1)
+    assert wall([later, first]) == pytest.approx(4.0)
+    assert throughput([first, later]) == pytest.approx(1.0)
+    overlapping = Run(0, 0, Timings(2.5, 3.0, (4.0,), 20), generation_tokens=1)
+    assert wall([first, overlapping]) == pytest.approx(3.0)
 
 
 def test_throughput_counts_all_requests_of_a_round_over_the_time_that_it_took():

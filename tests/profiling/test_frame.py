@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mlxnb.errors import BackendMissingError
-from mlxnb.profiling.frame import ORDER
+from mlxnb.profiling.show.frame import ORDER
 
 from .whole_reports import EMPTY, full
 
@@ -64,6 +64,17 @@ def test_types_are_the_same_whatever_is_missing() -> None:
     for report in (none, EMPTY):
         assert (report.to_frame().dtypes[list(ORDER[10:15])] == FULL.to_frame().dtypes[list(ORDER[10:15])]).all()
         assert str(report.to_frame().dtypes.energy) == "float64"
+
+
+def test_a_count_beyond_64_bits_is_kept_as_it_is() -> None:
+    pytest.importorskip("pandas")
+    large = replace(FULL, runs=(replace(FULL.runs[0], peak_memory=2**63, accepted=10**400), *FULL.runs[1:]))
+    frame = large.to_frame()
+    assert frame.peak_memory.iloc[0] == 2**63
+    assert frame.accepted.iloc[0] == 10**400
+    assert str(frame.dtypes.generation_tokens) == "Int64"
+    edge = replace(FULL, runs=(replace(FULL.runs[0], peak_memory=2**63 - 1), *FULL.runs[1:]))
+    assert str(edge.to_frame().dtypes.peak_memory) == "Int64"
 
 
 def test_without_pandas_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ import pytest
 from mlxnb.backends.base import Cancelled
 from mlxnb.decision import Rejected
 from mlxnb.errors import OptionError
-from mlxnb.profiling import inside
-from mlxnb.profiling.inside import feeds, look_inside, middle_half, plain, turns, walk, way_into
-from mlxnb.profiling.inside_parts import PARTS, Ledger
+from mlxnb.profiling.model import inside
+from mlxnb.profiling.model.inside import feeds, look_inside, middle_half, plain, turns, walk, way_into
+from mlxnb.profiling.model.inside_parts import PARTS, Ledger
 from mlxnb.request import Request
 
 pytest.importorskip("mlx.core")
@@ -199,7 +199,7 @@ def test_what_mlx_compiles_counts_as_one():
     import mlx.core as mx
     import mlx.nn as nn
 
-    from mlxnb.profiling.inside_mlx import swapped
+    from mlxnb.profiling.model.inside_mlx import swapped
 
     class Block(nn.Module):
         def __init__(self):
@@ -356,7 +356,7 @@ def test_backends_that_cannot_be_looked_into_say_why(engine, scripted):
 
 
 def test_a_model_without_layers_that_are_known_is_refused(engine, checkpoint, monkeypatch):
-    from mlxnb.profiling import inside_torch
+    from mlxnb.profiling.model import inside_torch
 
     monkeypatch.setattr(inside_torch, "_layers", lambda model: [])
     found = look_inside(engine, asked("torch", checkpoint("qwen3")))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxnb.profiling.inside_parts import OVERHEAD, PARTS, Ledger, part_of
+from mlxnb.profiling.model.inside_parts import OVERHEAD, PARTS, Ledger, part_of
 
 KEYS = [(part, layer) for part in PARTS[:3] for layer in (None, 0)]
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 import mlxnb.pocket
 from mlxnb.backends.tokenizer import Tokenizer
-from mlxnb.profiling.lengths import WORDS, drawn, fitted, plain_words
-from mlxnb.profiling.scenarios import NAMES, Text, scenario
+from mlxnb.profiling.runs.lengths import TRIES, WORDS, drawn, fitted, plain_words
+from mlxnb.profiling.runs.scenarios import NAMES, Text, scenario
 from mlxnb.request import Request
 
 
@@ -95,12 +95,19 @@ def test_random_tokens_are_fed_as_they_were_drawn(tokenizer, length):
 
 
 def test_a_vocabulary_without_whole_words_gives_plain_words(tokenizer):
+    looked = []
+
+    def letter(ids):
+        looked.append(ids)
+        return "abcdefghijklmnopqrstuvwxyz"[ids[0]]
+
     class Letters:
         vocabulary = type("Vocabulary", (), {"size": 26})
-        decode = staticmethod(lambda ids: "abcdefghijklmnopqrstuvwxyz"[ids[0]])
+        decode = staticmethod(letter)
         inner = type("Inner", (), {"encode": staticmethod(lambda text, add_special_tokens: list(text))})
 
     made = drawn(Letters(), 30, 0, len)
+    assert len(looked) == TRIES  # once, and not for each word of the prompt
     assert set(made.split()[:-1]) <= set(WORDS)
     assert len(made) <= 30
 

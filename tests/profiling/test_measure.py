@@ -1,13 +1,14 @@
 """What is recorded where something fails, in which order cases run, and what an interrupt keeps."""
 
 import _thread
+import itertools
 from itertools import pairwise
 
 import pytest
 
 from mlxnb.errors import BackendError, ModelNotFoundError
 from mlxnb.profiling import Plan, profile
-from mlxnb.profiling.figures import Summary
+from mlxnb.profiling.judge.figures import Summary
 from mlxnb.runtime import Engine
 from tests.scripted import ScriptedBackend
 
@@ -173,6 +174,65 @@ def test_one_model_asked_in_two_ways_is_one_model(run):
     report = run(ScriptedBackend(), backend=["auto", "scripted"], runs=1)
     assert len(report.models) == 1
     assert [case.model for case in report.cases] == [0, 0]
+
+
+@pytest.fixture
+def either(alone):
+    """An engine of two backends for whoever leaves it open, as (engine, the first of them, the other)."""
+    first, other = ScriptedBackend(name="first"), ScriptedBackend(name="other")
+    engine = Engine({"first": first, "other": other}, caching=False)
+    yield engine, first, other
+    engine.close()
+
+
+def asked_openly(engine, **options):
+    return profile(engine, Plan.of(prompts="Go on.", inside=False, runs=2, **options))
+
+
+def test_arms_of_a_sweep_are_answered_by_one_backend(either):
+    """The other one has a dtype in memory, and so would be taken for it: the ratio would be one of backends."""
+    engine, first, other = either
+    engine.load("pocket", "other", dtype="bfloat16")
+    report = asked_openly(engine, dtype="float32,bfloat16", compare=True)
+    assert [report.models[case.model].backend for case in report.cases] == ["first", "first"]
+    assert len(first.requests) == 6
+    assert other.requests == []
+
+
+def test_where_one_backend_cannot_answer_all_arms_it_is_said(either):
+    engine, first, _ = either
+    load = first.load
+
+    def refusing(source, precision):
+        if precision.quantize:
+            raise RuntimeError("no kernels for 4 bits")
+        return load(source, precision)
+
+    first.load = refusing
+    report = asked_openly(engine, quantize="none,int4")
+    assert [report.models[case.model].backend for case in report.cases] == ["first", "other"]
+    assert not any("answers here" in note for note in report.cases[0].notes)
+    (note,) = [note for note in report.cases[1].notes if "answers here" in note]
+    assert note.startswith("other answers here and first elsewhere, so that a difference is theirs too: ")
+    assert "no kernels for 4 bits" in note
+    strict = asked_openly(engine, quantize="none,int4", strict=True)
+    assert strict.cases[0].error is None
+    assert "no kernels for 4 bits" in strict.cases[1].error
+
+
+def test_what_another_backend_would_take_over_is_a_failure_of_the_one_that_is_measured(either):
+    engine, first, other = either
+    fails = itertools.count()
+
+    def fail(place):
+        if place == "prefill" and next(fails) == 2:
+            raise RuntimeError("the driver fell over")
+
+    first.fail = fail
+    report = asked_openly(engine)
+    assert [each.error is None for each in report.runs] == [True, False]
+    assert "the driver fell over" in report.runs[1].error
+    assert other.requests == []
 
 
 def test_models_tell_how_long_they_loaded_and_runs_do_not(run):

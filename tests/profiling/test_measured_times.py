@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mlxnb.profiling.figures import Summary
+from mlxnb.profiling.judge.figures import Summary
 from tests.scripted import ScriptedBackend
 
 TOKENS = 12

@@ -6,7 +6,7 @@ import mmap
 
 import pytest
 
-from mlxnb.profiling.memory import in_process, on_cuda, on_metal, reading_for
+from mlxnb.profiling.machine.memory import in_process, on_cuda, on_metal, reading_for
 
 MB = 1_048_576
 
@@ -19,7 +19,7 @@ def test_what_is_read_follows_the_device():
     assert reading_for("torch", "cuda:1") is on_cuda
     assert reading_for("mlx", "gpu") is on_metal
     assert reading_for("mlx", "cpu") is in_process
-    assert reading_for("server", "") is in_process
+    assert reading_for("server", "127.0.0.1:1234") is None  # this process is not where its model is
 
 
 def test_pages_that_are_touched_count_and_come_back():
@@ -62,6 +62,6 @@ def test_a_card_tells_what_is_in_use_and_what_it_only_keeps():
 
 
 def test_elsewhere_than_on_glibc_no_free_share_is_told(monkeypatch):
-    monkeypatch.setattr("mlxnb.profiling.memory._mallinfo", lambda: None)
+    monkeypatch.setattr("mlxnb.profiling.machine.memory._mallinfo", lambda: None)
     assert in_process().free_share is None
     assert in_process().used > 0

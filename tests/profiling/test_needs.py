@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxnb.profiling.needs import kv_bytes, prompt_bytes, prompt_flops, step_bytes, step_flops
+from mlxnb.profiling.model.needs import kv_bytes, prompt_bytes, prompt_flops, step_bytes, step_flops
+from mlxnb.profiling.model.weights import Costs
 from mlxnb.profiling.report import Window
-from mlxnb.profiling.weights import Costs
 
 MODEL = Costs(1000.0, 10.0, 500.0, 7.0, (Window(12, 3.0, 2.0), Window(40, 1.0, 4.0)), 50.0, 100.0, 3000.0)
 

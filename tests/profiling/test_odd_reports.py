@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mlxnb.profiling.compare import against, comparisons
+from mlxnb.profiling.judge.compare import against, comparisons
 from mlxnb.profiling.report import Comparison, Predicted, Ratio, Report, Roofline
 
 from .whole_reports import full, single, turns

@@ -4,11 +4,11 @@ import pytest
 
 from mlxnb.errors import OptionError
 from mlxnb.profiling import Limits, Plan
-from mlxnb.profiling.cases import cases, groups, rounds
-from mlxnb.profiling.scenarios import NAMES, QUICK, scenario, scenarios
+from mlxnb.profiling.runs.cases import cases, groups, rounds
+from mlxnb.profiling.runs.scenarios import NAMES, QUICK, scenario, scenarios
 
 MISTAKES = [
-    ({"sweep": "foo=1,2"}, "no field 'foo'", "Fields are backend"),
+    ({"sweep": "foo=1,2"}, "no field 'foo'", "Fields are adapter, backend"),
     ({"sweep": {"model": ["a", "b"]}}, "no field 'model'", "models="),
     ({"sweep": "messages=a,b"}, "no field 'messages'", "Fields are"),
     ({"sweep": "kv_bits"}, "sweep is 'kv_bits'", "FIELD=value"),
@@ -39,6 +39,7 @@ MISTAKES = [
     ({"max_tokens": "many"}, "max_tokens is 'many'", "at least 1"),
     ({"stress": 0}, "stress is 0", "seconds"),
     ({"stress": float("inf")}, "stress is inf", "seconds"),
+    ({"stress": "forever"}, "stress is 'forever'", "settled"),
     ({"limits": "ttft"}, "limits is 'ttft'", "figure=seconds"),
     ({"limits": "speed=1"}, "no limit on 'speed'", "ttft, tpot, total"),
     ({"limits": {"ttft": "1.2.3s"}}, "ttft is '1.2.3s'", "200ms"),
@@ -89,6 +90,11 @@ def test_fields_by_themselves_hold_for_every_request_or_are_swept():
     assert len(list(plan.combinations())) == 4
 
 
+def test_a_folder_is_taken_as_a_path_or_as_its_text(tmp_path):
+    assert Plan.of(adapter=tmp_path) == Plan.of(adapter=str(tmp_path))
+    assert Plan.of(adapter=[None, tmp_path]).sweep == {"adapter": (None, str(tmp_path))}
+
+
 def test_a_quick_profile_makes_fewer_runs_unless_told():
     assert Plan.of(quick=True).runs == 3 < Plan.of().runs
     assert Plan.of(quick=True, runs=7).runs == 7
@@ -124,6 +130,9 @@ def test_cases_are_every_scenario_with_every_model_and_value():
     assert {case.concurrency for case in made if case.scenario == "simple"} == {1, 4}
     assert {case.concurrency for case in made if case.scenario == "multi-turn"} == {1}
     assert {case.concurrency for case in made if case.scenario == "batch"} == {8}
+    passed_over = {case.scenario for case in made if any("concurrency not used" in note for note in case.notes)}
+    assert passed_over == {"multi-turn", "batch"}
+    assert not any(case.notes for case in cases(Plan.of()))
     assert {case.max_tokens for case in made} == {9}
     assert made[0].label == "simple, a, kv_bits none"
     assert made[0].varied == {"model": "a", "kv_bits": None}
@@ -148,3 +157,11 @@ def test_a_plan_without_a_model_is_about_the_default_one(monkeypatch):
     assert cases(Plan.of(scenarios="simple"))[0].asked == "pocket"
     monkeypatch.setenv("MLX_MODEL_NAME", "some/other")
     assert cases(Plan.of(scenarios="simple"))[0].asked == "some/other"
+
+
+def test_a_number_is_one_value_however_it_is_written():
+    """Else a profile from Python would have no case in common with the same one from a line."""
+    from_python, from_line = Plan.of(sweep={"temperature": [0, 1]}), Plan.of(sweep="temperature=0,1")
+    assert repr(from_python.sweep) == repr(from_line.sweep)
+    assert [case.label for case in cases(from_python)] == [case.label for case in cases(from_line)]
+    assert cases(from_line)[0].label == "simple, temperature 0"

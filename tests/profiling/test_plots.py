@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from mlxnb.errors import BackendMissingError
-from mlxnb.profiling.compare import comparisons
-from mlxnb.profiling.plots import PLOTS, Plots
+from mlxnb.profiling.judge.compare import comparisons
 from mlxnb.profiling.report import Report
+from mlxnb.profiling.show.plots import PLOTS, Plots
 from mlxnb.render.plot import Plot
 
 from ..render.hostile import ALL as HOSTILE

@@ -9,6 +9,7 @@ from mlxnb.decision import Rejected
 from mlxnb.errors import BackendError
 from mlxnb.profiling import Plan, Report, profile
 from mlxnb.profiling.report import Comparison, Finding, Inside, OtherModel, Recommendation, Roofline, Stress
+from mlxnb.runtime import Engine
 from tests.profiling import siblings
 from tests.profiling.siblings import set_part
 from tests.scripted import ScriptedBackend
@@ -33,14 +34,14 @@ def asked(run, monkeypatch):
 
         set_part(monkeypatch, module, name, called)
 
-    part("environment", "environment", siblings.PLACE)
-    part("inside", "look_inside", INSIDE)
-    part("stress", "stress", STRESSED)
-    part("roofline", "roofline", ROOF)
-    part("compare", "comparisons", (Comparison(1, 0, ()),))
-    part("rules", "findings", (FOUND,))
-    part("recommend", "recommendations", (Recommendation("chat", "speed", {}, "", ""),))
-    part("recommend", "other_models", (OtherModel("big", 1, "fits", None),))
+    part("machine.environment", "environment", siblings.PLACE)
+    part("model.inside", "look_inside", INSIDE)
+    part("runs.stress", "stress", STRESSED)
+    part("judge.roofline", "roofline", ROOF)
+    part("judge.compare", "comparisons", (Comparison(1, 0, ()),))
+    part("judge.rules", "findings", (FOUND,))
+    part("judge.recommend", "recommendations", (Recommendation("chat", "speed", {}, "", ""),))
+    part("judge.recommend", "other_models", (OtherModel("big", 1, "fits", None),))
     return SimpleNamespace(seen=seen, part=part)
 
 
@@ -75,6 +76,11 @@ def test_each_part_is_given_what_came_before_it(run, asked):
     assert given.findings == (FOUND,)
 
 
+def test_the_options_of_every_request_are_kept_and_those_that_were_swept_are_not(run, asked):
+    report = run(ScriptedBackend(), runs=1, base={"top_k": 5, "temperature": 0.5}, temperature=[0.1, 0.2], seed=3)
+    assert report.options == {"backend": "scripted", "top_k": 5, "seed": 3}
+
+
 def test_every_model_that_answered_is_looked_into_once(run, asked):
     report = run(ScriptedBackend(), inside=True, models="pocket,/nowhere/none", prompts=["a", "b"], runs=1)
     assert len(asked.seen["look_inside"]) == 1
@@ -89,17 +95,74 @@ def test_nobody_is_looked_into_who_need_not_be(run, asked):
 
 
 def test_a_part_that_cannot_say_why(run, asked):
-    asked.part("inside", "look_inside", Rejected("inside", "the server keeps it to itself", "take torch"))
-    asked.part("stress", "stress", BackendError("It fell over.", "Try again."))
+    asked.part("model.inside", "look_inside", Rejected("inside", "the server keeps it to itself", "take torch"))
+    asked.part("runs.stress", "stress", BackendError("It fell over.", "Try again."))
     report = run(ScriptedBackend(), inside=True, stress=1, runs=1)
     assert report.insides == report.stress == ()
     assert any("the server keeps it to itself" in note for note in report.notes)
-    assert "stress: It fell over. Try again." in report.notes
+    assert "stress, pocket on scripted: It fell over. Try again." in report.notes
     assert report.findings == (FOUND,)
 
 
+@pytest.fixture
+def both(asked):
+    """`both(**options)` profiles two backends, which are two models of a report."""
+    engine = Engine({name: ScriptedBackend(name=name) for name in "ab"}, caching=False)
+    yield lambda **options: profile(engine, Plan.of(prompts="Go on.", backend="a,b", runs=1, **options))
+    engine.close()
+
+
+def second_raises(monkeypatch, module, name, answer, error):
+    """Put a part in the place of another that answers the first time, and raises the second."""
+    answers = iter([answer, error])
+
+    def called(*given, **more):
+        now = next(answers)
+        if isinstance(now, BaseException):
+            raise now
+        return now
+
+    set_part(monkeypatch, module, name, called)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), BackendError("It fell over.")])
+def test_what_one_model_gave_is_not_lost_with_the_next(both, monkeypatch, error):
+    second_raises(monkeypatch, "model.inside", "look_inside", INSIDE, error)
+    second_raises(monkeypatch, "runs.stress", "stress", STRESSED, error)
+    report = both(stress="settled")
+    assert [each.model for each in report.insides] == [0]
+    assert report.stress == (STRESSED,)
+    notes = [note for note in report.notes if str(error) in note]
+    assert [note.partition(":")[0] for note in notes] == ["time inside a token, pocket on b", "stress, pocket on b"]
+    assert report.partial is None
+    assert report.findings == (FOUND,)
+
+
+def test_an_interrupt_while_the_second_model_is_looked_into_keeps_the_first(both, monkeypatch):
+    second_raises(monkeypatch, "model.inside", "look_inside", INSIDE, KeyboardInterrupt())
+    report = both(stress=1)
+    assert [each.model for each in report.insides] == [0]
+    assert (report.partial, report.stress) == ("interrupted after the runs", ())
+
+
+def test_an_interrupted_stress_ends_it_and_is_kept(both, asked):
+    asked.part("runs.stress", "stress", replace(STRESSED, ended="interrupted"))
+    report = both(stress=1, inside=False)
+    assert len(report.stress) == len(asked.seen["stress"]) == 1
+    assert report.partial == "interrupted after the runs"
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("settled", None), ("500ms", 0.5)])
+def test_a_stress_goes_on_for_a_time_or_until_memory_has_settled(run, asked, given, seconds):
+    heard = []
+    run(ScriptedBackend(), heard.append, stress=given, runs=1)
+    assert [each[2] for each in asked.seen["stress"]] == [seconds]
+    said = "until memory has settled" if seconds is None else "0.5 s"
+    assert f"stress: pocket on scripted, {said}" in [each.doing for each in heard]
+
+
 def test_an_interrupt_after_the_runs_keeps_them_and_what_was_done(run, asked):
-    asked.part("stress", "stress", KeyboardInterrupt())
+    asked.part("runs.stress", "stress", KeyboardInterrupt())
     report = run(ScriptedBackend(), inside=True, stress=1, runs=2)
     assert report.partial == "interrupted after the runs"
     assert len(report.runs) == 2
@@ -108,7 +171,7 @@ def test_an_interrupt_after_the_runs_keeps_them_and_what_was_done(run, asked):
 
 
 def test_an_interrupt_while_it_is_judged_keeps_what_was_measured(run, asked):
-    asked.part("rules", "findings", KeyboardInterrupt())
+    asked.part("judge.rules", "findings", KeyboardInterrupt())
     report = run(ScriptedBackend(), runs=2)
     assert report.partial == "interrupted after the runs"
     assert len(report.of(0)) == 2
@@ -127,7 +190,7 @@ def test_after_an_interrupt_of_the_runs_nothing_long_is_begun(run, asked):
 
 
 def test_an_environment_that_was_interrupted_is_no_report(run, asked):
-    asked.part("environment", "environment", KeyboardInterrupt())
+    asked.part("machine.environment", "environment", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run(ScriptedBackend())
 

@@ -3,8 +3,10 @@
 import pytest
 
 from mlxnb.profiling import Plan, profile
-from mlxnb.profiling.figures import Summary
+from mlxnb.profiling.judge.figures import Summary
+from mlxnb.profiling.report.words import model_names
 from mlxnb.runtime import Engine
+from tests.adapters import draw_updates, write_mlx
 
 BACKENDS = ["torch", "mlx"]
 
@@ -141,3 +143,24 @@ def test_attention_kernels_are_on_for_their_cases_only(tmp_path):
         True,
         True,
     ]
+
+
+def test_an_adapter_is_loaded_once_and_is_another_model(alone, checkpoint, tmp_path):
+    """Asked for only with the requests, it would be loaded within the first of them, and looked at without."""
+    base = checkpoint("llama")
+    folder = write_mlx(tmp_path / "tuned", draw_updates(base, ["model.layers.0.self_attn.q_proj"]), 2.0)
+    engine = Engine(caching=False)
+    try:
+        plan = Plan.of(
+            models=str(base), backend="torch", adapter=["none", str(folder)], prompt_tokens=8, max_tokens=3,
+            runs=1, warmup=0,
+        )  # fmt: skip
+        report = profile(engine, plan)
+        assert engine._models.loads == 2
+    finally:
+        engine.close()
+    assert [case.error for case in report.cases] == [None, None]
+    assert [model.adapter for model in report.models] == [None, "tuned"]
+    assert [each.model for each in report.insides] == [0, 1]
+    assert {run.timings.load_time for run in report.runs} == {0.0}
+    assert model_names(report)[1].endswith("tuned")

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxnb.models.recommended import catalogue
-from mlxnb.profiling.gains import CLOSE, ROUGH, SAME, beside, level
-from mlxnb.profiling.recommend import GOALS, USES, other_models, recommendations
+from mlxnb.profiling.judge.gains import CLOSE, ROUGH, SAME, beside, level
+from mlxnb.profiling.judge.recommend import GOALS, USES, other_models, recommendations
+from mlxnb.profiling.judge.rules import findings
 from mlxnb.profiling.report import Case, Comparison, Ratio, Report
-from mlxnb.profiling.rules import findings
 from tests.profiling.reports import (
     CAUSES,
     GB,
@@ -33,14 +33,18 @@ def rates_of(times: float) -> list[float]:
     return [100 * times * JITTER[i] for i in range(9)]
 
 
-def swept(option: str, gains: dict[object, float], scenario: str = "medium") -> Report:
-    """A report in which a value of an option decodes so many times as fast as the first, which is the default."""
+def swept(option: str, gains: dict[object, float], scenario: str = "medium", turns: bool = False) -> Report:
+    """A report in which a value of an option decodes so many times as fast as the first, which is the default. The
+    cases run one behind the other, or in turns.
+    """
     cases = tuple(
         Case(f"{scenario}, {option} {value}", scenario, 0, max_tokens=TOKENS, varied={option: value})  # type: ignore[dict-item]
         for value in gains
     )
     made = tuple(
-        run for i, times in enumerate(gains.values()) for run in runs(rates=rates_of(times), case=i, prefill=0.001)
+        run(place + (0 if turns else 20 * i), case=i, together=place, rate=rate, prefill=0.001)
+        for i, times in enumerate(gains.values())
+        for place, rate in enumerate(rates_of(times))
     )
     return healthy(cases=cases, runs=made)
 
@@ -60,7 +64,7 @@ def test_a_measured_gain_is_recommended_with_its_interval_where_the_goal_allows_
     report = swept("quantize", {None: 1.0, "int8": 1.5, "int4": 2.0})
     speed, balanced, quality = (found(report, "chat", goal) for goal in ("speed", "balanced", "quality"))
     assert speed.options["quantize"] == "int4"
-    assert speed.gain.startswith("2.00× the decode rate (2.00 – 2.00), measured one after the other over 9 rounds")
+    assert speed.gain.startswith("2.00× the decode rate (1.98 – 2.02), measured one after the other over 9 rounds")
     assert balanced.options["quantize"] == "int8"
     assert balanced.gain.startswith("1.50×")
     assert quality.options.get("quantize") is None
@@ -80,12 +84,39 @@ def test_where_every_case_rounds_nothing_is_promised_for_quality():
     assert quality.gain == "none measured: every case rounds more than the goal allows"
 
 
+def test_what_every_request_was_asked_with_belongs_to_what_is_recommended():
+    report = replace(swept("draft", {None: 1.0, "lookup": 1.3}), options={"kv_bits": 8, "backend": "mlx"})
+    balanced = found(report, "chat", "balanced")
+    assert {"kv_bits": 8, "backend": "mlx", "draft": "lookup"}.items() <= balanced.options.items()
+    assert "rounded" in balanced.reason
+    quality = found(report, "chat", "quality")
+    assert "kv_bits" not in quality.options
+    assert quality.gain == "none measured: every case rounds more than the goal allows"
+
+
 def test_what_was_compared_in_turns_says_so():
-    report = replace(swept("draft", {None: 1.0, "lookup": 1.3}), comparisons=(Comparison(1, 0, ()),))
+    report = swept("draft", {None: 1.0, "lookup": 1.3}, turns=True)
     quality = found(report, "chat", "quality")
     assert quality.options["draft"] == "lookup"
     assert "in turns" in quality.gain
+    assert quality.gain.startswith("1.30× the decode rate (1.30 – 1.30)")  # each round beside its partner
     assert "the answers stay" in quality.reason
+
+
+def test_what_the_comparison_calls_equal_is_no_gain():
+    report = swept("draft", {None: 1.0, "lookup": 1.3}, turns=True)
+    wider = Comparison(1, 0, (Ratio("decode_rate", 1.3, 0.9, 1.8, 9),))  # as one among many
+    quality = found(replace(report, comparisons=(wider,)), "chat", "quality")
+    assert "draft" not in quality.options
+    assert quality.gain == "nothing measured gains: draft lookup gave no difference (0.90 – 1.80)"
+
+
+def test_an_interval_of_three_rounds_is_as_wide_as_three_rounds_are():
+    """A bootstrap of three never leaves the three: all of them above 1 is no gain yet."""
+    ours = [run(i, rate=rate) for i, rate in enumerate((101, 104, 130))]
+    ratio = beside(ours, [run(i, rate=100) for i in range(3)], "decode_rate")
+    assert ratio is not None
+    assert not ratio.differs
 
 
 def test_what_made_no_difference_is_not_recommended_and_said():
@@ -99,6 +130,14 @@ def test_what_made_no_difference_is_not_recommended_and_said():
     quality = found(replace(report, runs=noisy), "chat", "quality")
     assert quality.options.get("draft") is None
     assert quality.gain.startswith("nothing measured gains: draft lookup gave no difference (")
+
+
+def test_options_that_another_backend_answered_are_no_gain_of_theirs():
+    report = swept("dtype", {None: 1.0, "float32": 1.5})
+    moved = replace(report.cases[1], model=1)
+    other = replace(report, cases=(report.cases[0], moved), models=(*report.models, profiled(backend="mlx")))
+    assert found(report, "chat", "quality").options["dtype"] == "float32"
+    assert "dtype" not in found(other, "chat", "quality").options
 
 
 def test_what_is_slower_is_not_recommended():
@@ -194,6 +233,8 @@ def test_no_report_makes_it_raise_or_promise_without_a_source(report):
         ({"quantize": "int8"}, CLOSE),
         ({"quantize": None}, SAME),
         ({"kv_bits": 4}, ROUGH),
+        ({"dtype": "float32"}, SAME),
+        ({"dtype": "bfloat16"}, CLOSE),
         ({"quantize": "int8", "kv_bits": 4}, ROUGH),
         ({"temperature": 0.7}, None),
     ],

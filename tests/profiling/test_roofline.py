@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from mlxnb.profiling.judge.roofline import computes_in, roofline, unplaced
+from mlxnb.profiling.machine.devices import same_device
 from mlxnb.profiling.report import Case, Environment, Predicted, Profiled, Report, Run
-from mlxnb.profiling.roofline import computes_in, roofline
 from mlxnb.result import Timings
 
 PRODUCTS = {"float32": 1e11, "bfloat16": 4e11, "int8": 8e11}
@@ -95,6 +96,38 @@ def test_nothing_can_be_placed_without_a_bandwidth_or_a_model_that_tells():
     assert roofline(report([], (Case("simple", "simple", None, error="gone"),), ())) is None
     beside = roofline(report([run(), run(1)], (CASE, Case("s", "simple", 1)), (MODEL, silent)))
     assert {point.case for point in beside.points} == {0}
+
+
+def test_a_model_on_another_device_is_not_held_against_this_ones_speeds():
+    """One on the CPU beside one on a GPU reads at the GPU's bandwidth for nobody."""
+    both = report(
+        [run(), run(1)],
+        (CASE, Case("s", "simple", 1)),
+        (MODEL, replace(MODEL, device="cuda", backend="torch")),
+    )
+    made = roofline(both)
+    assert {point.case for point in made.points} == {0}
+    assert {each.model for each in made.predicted} == {0}
+    (note,) = unplaced(both)
+    assert note.startswith("m on torch: not on the roofline, for it computes on cuda and the speeds are those of cpu")
+    on_gpu = replace(both, environment=replace(MACHINE, device="cuda"))
+    assert {point.case for point in roofline(on_gpu).points} == {1}
+    assert unplaced(report([run()])) == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("mps", "metal", True),
+        ("gpu", "cuda", True),
+        ("metal", "gpu", True),
+        ("gpu", "cpu", False),
+        ("mps", "cpu", False),
+        ("cuda", "mps", False),
+    ],
+)
+def test_a_device_goes_by_several_names(one, other, same):
+    assert same_device(one, other) == same_device(other, one) == same
 
 
 def test_a_model_that_tells_its_bytes_and_not_its_operations_has_predictions_only():

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlxnb.profiling.judge.rules import NOTHING, OF_A_CASE, OF_ALL, findings
 from mlxnb.profiling.report import Report
-from mlxnb.profiling.rules import NOTHING, OF_A_CASE, OF_ALL, findings
 from tests.profiling.reports import (
     CAUSES,
     GB,
@@ -184,8 +184,35 @@ def test_what_can_be_tried_at_once_is_a_trial(cause, options):
 @pytest.mark.parametrize("rule", ["swap", "memory-pressure", "busy-machine", "noisy-machine", "queueing", "failures"])
 def test_closing_other_programs_is_not_tried(rule):
     for name, made in CAUSES.items():
-        if name[0] == rule:
+        if name[0] == rule and name[1] != "long prompt":
             assert findings(made())[0].trial is None
+
+
+def test_a_prompt_that_takes_much_memory_is_tried_in_smaller_pieces():
+    made = CAUSES["memory-pressure", "long prompt"]()
+    (finding,) = findings(made)
+    assert (finding.case, finding.trial.options) == (0, {"prefill_step": 64})
+    # 5 GB less 1 GB of weights and 10 kB for each of 4,000 tokens
+    assert finding.evidence.endswith("beside weights and cache simple took 4.0 GB for its prompt")
+    on_gpu = replace(made, models=(profiled(backend="mlx", device="metal"),))
+    assert findings(on_gpu)[0].trial.options == {"prefill_step": 512}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"models": (profiled(backend="llamacpp"),)},  # which feeds prompts by its own
+        {"models": (profiled(backend="torch", device="cuda"),)},  # whose memory is not the system's
+        {"models": (profiled(backend="mlx", kv_read=None),)},
+        {"runs": runs(prompt=4000)},
+        {"runs": runs(prompt=60, peak_memory=5 * GB)},
+        {"runs": runs(prompt=4000, peak_memory=2 * GB)},
+        {"cases": case(varied={"prefill_step": 128})},
+    ],
+)
+def test_pieces_are_not_tried_where_they_are_not_what_takes_the_memory(changed):
+    (finding,) = findings(replace(CAUSES["memory-pressure", "long prompt"](), **changed))
+    assert (finding.rule, finding.case, finding.trial) == ("memory-pressure", None, None)
 
 
 def test_a_large_model_under_memory_pressure_can_be_tried_in_fewer_bits():
@@ -199,6 +226,8 @@ def test_what_a_case_was_measured_with_is_not_tried_again():
     made = CAUSES["memory-bound", "decode"]()
     (finding,) = findings(replace(made, cases=case(varied={"draft": "lookup", "quantize": "int8"})))
     assert finding.trial is None
+    (of_all,) = findings(replace(made, options={"draft": "lookup", "quantize": "int8"}))
+    assert of_all.trial is None
 
 
 def test_a_quantised_cache_is_tried_with_kernels_and_then_with_nothing():
@@ -208,6 +237,13 @@ def test_a_quantised_cache_is_tried_with_kernels_and_then_with_nothing():
     assert quantised.trial is not None
     assert quantised.trial.options == {"kernels": True}
     assert both.trial is None
+
+
+@pytest.mark.parametrize(("decode", "rule"), [((0.8, 0.05), "memory-bound"), ((0.2, 0.7), "compute-bound")])
+def test_overhead_that_hides_behind_a_busy_machine_is_none(decode, rule):
+    """MLX computes while Python goes on: a wait after each part would blame what a real step never waits for."""
+    made = healthy(insides=(inside(overhead=0.4),), roofline=points(decode=decode))
+    assert [each.rule for each in findings(made)] == [rule]
 
 
 def test_overhead_is_tried_with_what_can_help_its_phase():
@@ -228,6 +264,8 @@ def test_a_limit_that_was_exceeded_says_nothing_of_what_bounds_a_case():
     beyond = tuple(replace(point, mfu=1.32) for point in made.roofline.points)
     found = findings(replace(made, roofline=replace(made.roofline, points=beyond)))
     assert "compute-bound" not in [finding.rule for finding in found]
+    (nothing,) = findings(replace(CAUSES["kv-bound", "long context"](), roofline=points(decode=(1.3, 0.05))))
+    assert "kv-bound: no limit to believe: MBU is 130% of it" in nothing.evidence
 
 
 def test_a_compute_bound_prefill_in_float32_is_tried_in_what_multiplies_faster():

@@ -1,5 +1,6 @@
 """What a sampler sees: this machine's own figures against psutil, and the counters of others from what they print."""
 
+import itertools
 import plistlib
 import sys
 import time
@@ -10,12 +11,12 @@ import pytest
 
 from mlxnb import hardware
 from mlxnb.decision import Rejected
-from mlxnb.profiling import apple, samples
-from mlxnb.profiling.clock import Clock
-from mlxnb.profiling.nvidia import nvidia
+from mlxnb.profiling.machine import apple, samples
+from mlxnb.profiling.machine.clock import Clock
+from mlxnb.profiling.machine.nvidia import nvidia
+from mlxnb.profiling.machine.samples import Sampler, Slow
 from mlxnb.profiling.profile import with_peaks
 from mlxnb.profiling.report import Run, Sample
-from mlxnb.profiling.samples import Sampler, Slow
 from mlxnb.result import Timings
 
 
@@ -54,6 +55,22 @@ def test_the_thread_ends_with_a_last_sample_also_where_the_block_raises():
         raise KeyboardInterrupt
     assert len(sampler.samples) == 1
     assert not sampler._thread.is_alive()
+
+
+def test_a_system_that_stops_answering_is_said_and_keeps_what_was_told(monkeypatch, capsys):
+    told, count = psutil.swap_memory, itertools.count()
+
+    def swap():
+        if next(count) == 3:
+            raise psutil.AccessDenied(msg="not allowed any more")
+        return told()
+
+    monkeypatch.setattr(psutil, "swap_memory", swap)
+    with Sampler(Clock(), period=0.001) as sampler:
+        sampler._thread.join(5)
+    assert len(sampler.samples) == 3
+    assert "memory, load and heat not told from 0 s on: AccessDenied: not allowed any more" in sampler.missing[-1]
+    assert capsys.readouterr().err == ""
 
 
 def test_what_takes_longer_is_asked_seldom(monkeypatch):

@@ -34,8 +34,10 @@ def test_json_markdown_and_a_picture_for_each_plot(tmp_path: Path) -> None:
 
 def test_a_second_report_takes_the_place_of_the_first(tmp_path: Path) -> None:
     SMALL.save(tmp_path)
-    single().save(str(tmp_path))
+    (tmp_path / "mine.png").write_bytes(b"a picture of my own")
+    written = single().save(str(tmp_path))
     assert Report.from_json(tmp_path) == single()
+    assert {path.name for path in tmp_path.iterdir()} == {*(path.name for path in written), "mine.png"}
 
 
 def test_files_allow_what_new_files_allow(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mlxnb.errors import MlxnbError, ReportError
 from mlxnb.profiling.report import SCHEMA, Environment, Report
-from mlxnb.profiling.saved import json_schema
+from mlxnb.profiling.report.saved import json_schema
 
 from .whole_reports import EMPTY, full, single
 
@@ -96,6 +96,7 @@ DAMAGED = {
     "older": (changed(schema=0), "older than this mlxnb reads"),
     "text for a number": (changed(seconds="3.1"), "seconds: Input should be a valid number"),
     "missing": (changed(environment={"chip": "M4"}), "environment.cores: Field required (and 3 more)"),
+    "without its runs": (json.dumps({k: v for k, v in json.loads(JSON).items() if k != "runs"}), 'it has no "runs".'),
     "unknown": (changed(colour="red"), "a field that this mlxnb does not know: colour."),
     "unknown inside": (changed(models=[{**json.loads(JSON)["models"][0], "x": 1}]), "does not know: models.0.x."),
     "NaN": (JSON.replace('"seconds": ', '"seconds": NaN, "was": ', 1), "NaN is no JSON number"),

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from mlxnb.profiling.cases import cases
-from mlxnb.profiling.clock import Clock
-from mlxnb.profiling.figures import Summary
-from mlxnb.profiling.measure import measure
-from mlxnb.profiling.plan import Plan
+from mlxnb.profiling.judge.figures import Summary
+from mlxnb.profiling.judge.rules import findings
+from mlxnb.profiling.machine.clock import Clock
 from mlxnb.profiling.report import Report
-from mlxnb.profiling.rules import findings
-from mlxnb.profiling.stress import stress
+from mlxnb.profiling.runs.cases import cases
+from mlxnb.profiling.runs.measure import measure
+from mlxnb.profiling.runs.plan import Plan
+from mlxnb.profiling.runs.stress import stress
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
 from tests.profiling.reports import healthy

@@ -4,7 +4,9 @@ import pytest
 
 from mlxnb.backends.server import ServerBackend
 from mlxnb.profiling import Plan, profile
-from mlxnb.profiling.figures import Summary
+from mlxnb.profiling.judge.figures import Summary
+from mlxnb.profiling.judge.rules import findings
+from mlxnb.profiling.show.markdown import to_markdown
 from mlxnb.runtime import Engine
 from tests.backends.served import LONG, nothing_set  # noqa: F401
 from tests.endpoint import DONE, Endpoint, Reply, piece, usage
@@ -81,3 +83,25 @@ def test_a_server_that_counts_nothing_is_said(server):
     report, _ = server(silent=True, scenarios="medium", runs=1, warmup=0)
     assert "counts no tokens" in report.cases[0].notes[0]
     assert report.runs[0].generation_tokens == 2
+    found = Summary.of(report, 0)
+    assert found.ttft.median > 0
+    assert found.prompt_tokens is found.reused_tokens is found.prefill_rate is None  # and not 0
+
+
+def test_a_servers_memory_is_not_this_processs(server):
+    report, _ = server(scenarios="medium", runs=1, warmup=0, stress=0.5)
+    assert Summary.of(report, 0).peak_rss is None
+    assert sum("energy and memory of a server's model not measured" in note for note in report.notes) == 1
+    (stressed,) = report.stress
+    assert (stressed.verdict, stressed.memory, stressed.fragmentation) == ("not seen: a server's", (), None)
+    assert stressed.requests > 0
+    (nothing,) = findings(report)
+    assert "leak: no stress that tells: not seen: a server's" in nothing.evidence
+    assert "growth" not in to_markdown(report)
+
+
+def test_a_servers_memory_is_not_waited_for(server):
+    report, _ = server(scenarios="medium", runs=1, warmup=0, stress="settled")
+    assert report.stress == ()
+    (note,) = [note for note in report.notes if note.startswith("stress")]
+    assert "nobody here sees settle. Give it a time: --stress 60" in note

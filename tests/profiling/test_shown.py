@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 
-from mlxnb.profiling.compare import against, comparisons
-from mlxnb.profiling.markdown import code, escaped, to_markdown
-from mlxnb.profiling.report import Finding, Recommendation, Report
+from mlxnb.errors import ReportError
+from mlxnb.profiling.judge.compare import against, comparisons
+from mlxnb.profiling.report import Finding, OtherModel, Recommendation, Report
+from mlxnb.profiling.show.markdown import code, escaped, to_markdown
 from mlxnb.render.text import one_row
 
 from ..render.hostile import ALL, HIT
 from .whole_reports import EMPTY, ENVIRONMENT, MODEL, full, single, turns
 
 FULL = full()
+MODELS = (("a", "4-bit"), ("b", "8-bit"))
 SHORT = full(runs=1)
 BUNDLE = FULL._repr_mimebundle_()
 TEXT, HTML = BUNDLE["text/plain"], BUNDLE["text/html"]
@@ -232,9 +235,47 @@ def test_against_says_equal_or_what_differs_and_what_changed() -> None:
     assert re.search(r"simple +this", none)
 
 
+def test_a_report_is_held_against_a_file_too(tmp_path: Path) -> None:
+    report, earlier = single(seed=1), single(seed=2)
+    (tmp_path / "report.json").write_text(earlier.to_json())
+    for given in (earlier, tmp_path, str(tmp_path), tmp_path / "report.json"):
+        assert report.against(given) == against(report, earlier)
+    with pytest.raises(ReportError, match="There is no report at"):
+        report.against(tmp_path / "nowhere")
+
+
+def test_printed_it_reads_and_among_others_it_takes_one_line() -> None:
+    assert str(FULL) == FULL._repr_mimebundle_()["text/plain"]
+    assert repr(FULL).startswith("<Profile of Qwen3-0.6B · ")
+    assert "\n" not in repr(FULL)
+    assert len(repr(FULL)) < 200
+    assert "Partial: interrupted" in repr(replace(FULL, partial="interrupted"))
+
+
 def test_against_is_safe_too() -> None:
     text = ALL["html: script"]
     found = against(with_text(single(speed=1.5), text), with_text(single(), "x"))
     page = soup(found._repr_mimebundle_()["text/html"])
     assert {tag.name for tag in page.find_all(True)} <= OWN_TAGS
     assert HIT in page.text
+
+
+def test_equal_says_what_would_not_have_shown() -> None:
+    """Three noisy runs are equal to anything: who reads the word alone would take a factor of two for nothing."""
+    few = against(single(rounds=3, noise=0.2, seed=1), single(rounds=3, noise=0.2, seed=2))
+    assert few.equal
+    assert "would not have shown: more --runs tell" in few._repr_mimebundle_()["text/plain"]
+    many = against(single(rounds=30, noise=0.01, seed=1), single(rounds=30, noise=0.01, seed=2))
+    assert many.equal
+    assert "would not have shown" not in many._repr_mimebundle_()["text/plain"]
+
+
+def test_what_holds_for_all_other_models_is_said_once() -> None:
+    others = tuple(OtherModel(name, 10**9, "fits", 9.0, f"{bits}, at most, with all") for name, bits in MODELS)
+    text = replace(single(), others=others)._repr_mimebundle_()["text/plain"]
+    assert text.count("at most, with all") == 1
+    assert re.search(r"Predicted: at most, with all\n.*\n.*\na .* 4-bit\nb .* 8-bit", text)
+    differing = (others[0], replace(others[1], note="8-bit, at the MBU of 70%"))
+    text = replace(single(), others=differing)._repr_mimebundle_()["text/plain"]
+    assert "4-bit, at most, with all" in text
+    assert "8-bit, at the MBU of 70%" in text

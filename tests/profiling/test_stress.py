@@ -15,11 +15,15 @@ from hypothesis import strategies as st
 
 from mlxnb.backends.base import Backend
 from mlxnb.errors import GenerationError
-from mlxnb.profiling.memory import Held, heap_free_share, in_process
-from mlxnb.profiling.stress import HOLDS, LEAKS, LEAST, PAGE, TOO_FEW, UNCLEAR, grown, stress
-from mlxnb.profiling.trend import lost
+from mlxnb.profiling.judge.rules import findings
+from mlxnb.profiling.judge.trend import lost
+from mlxnb.profiling.machine.memory import Held, heap_free_share, in_process
+from mlxnb.profiling.report.beside import HOLDS, LEAKS, PAGE, TOO_FEW, UNCLEAR
+from mlxnb.profiling.runs.stress import LEAST, grown, stress
+from mlxnb.profiling.show.markdown import to_markdown
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
+from tests.profiling.reports import healthy
 from tests.profiling.slow import LeakyBackend, TimedBackend
 
 MB = 1_048_576
@@ -108,6 +112,15 @@ def test_it_ends_where_memory_stopped_growing(engine_of):
 def test_too_few_requests_tell_nothing(engine_of):
     found = stress(engine_of(LeakyBackend(lambda i: MB)), ASKED, 5, ticks(), 0)
     assert (found.verdict, found.confidence, found.growth) == (TOO_FEW, 0.0, 0.0)
+
+
+def test_what_too_few_requests_cannot_tell_is_not_zero(engine_of):
+    found = stress(engine_of(LeakyBackend(lambda i: 0)), ASKED, 3, ticks(), 0)
+    assert found.requests < 3
+    assert found.decline is None
+    (said,) = findings(healthy(stress=(found,)))
+    assert "leak: no stress that tells: too few requests to tell" in said.evidence
+    assert "rate lost" not in to_markdown(healthy(stress=(found,)))
 
 
 def test_an_interrupt_keeps_what_there_is(engine_of):

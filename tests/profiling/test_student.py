@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxnb.profiling.figures import T_95
-from mlxnb.profiling.student import LEVEL, reach, shared_level, tail
+from mlxnb.profiling.judge.figures import T_95
+from mlxnb.profiling.judge.student import LEVEL, reach, shared_level, tail
 
 
 def test_it_is_the_table() -> None:

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from mlxnb.errors import BackendError, OptionError
-from mlxnb.profiling.progress import Progress
+from mlxnb.profiling.judge.rules import findings
 from mlxnb.profiling.report import Case, Finding, Report, Trial
-from mlxnb.profiling.rules import findings
+from mlxnb.profiling.runs.progress import Progress
 from mlxnb.profiling.trials import FEWEST, MOST, figure_of, outcome, pairs_for, try_it
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
@@ -98,6 +98,10 @@ def test_the_case_as_it_was_keeps_its_own_options(engine_at):
     measured = [request for request in asked if request.max_tokens == 8]
     assert {request.sampling.temperature for request in measured} == {0.5}
     assert {request.sampling.top_k for request in measured} == {5}
+    asked.clear()
+    draft = finding({"draft": None, "draft_tokens": None}, "poor-draft")
+    try_it(engine_at(rate), replace(report, options={"top_k": 7}), draft)  # which the report itself tells
+    assert {request.sampling.top_k for request in asked if request.max_tokens == 8} == {7}
     assert {(request.draft, request.strict) for request in measured} == {("lookup", False), (None, True)}
 
 
@@ -193,6 +197,17 @@ def test_int8_is_tried_with_a_real_model(engine):
     tried = try_it(engine, report_of_pocket("simple", 16), finding({"quantize": "int8"})).tried
     assert tried is not None
     assert 0 < tried.low <= tried.median <= tried.high
+
+
+def test_smaller_pieces_of_a_prompt_are_tried_by_the_memory_that_they_take(engine):
+    pytest.importorskip("mlx_lm")
+    report = report_of_pocket("random 600", 4)
+    report = replace(report, models=(replace(report.models[0], backend="mlx"),))
+    tried = try_it(engine, report, finding({"prefill_step": 64}, "memory-pressure"))
+    assert tried.tried is not None
+    assert tried.tried.figure == "peak_memory"
+    assert tried.tried.high < 1
+    assert "× the peak memory (0." in outcome(tried)
 
 
 def test_the_prefix_cache_is_tried_with_a_real_conversation():

@@ -8,9 +8,9 @@ from mlxnb.models.gguf_header import GgufHeader, GgufTensor
 from mlxnb.models.gguf_info import GgufInfo
 from mlxnb.models.gguf_types import NUMBERS, TYPES
 from mlxnb.models.onnx_header import Graph, Weight
-from mlxnb.profiling import weights_gguf, weights_onnx
+from mlxnb.profiling.model import weights_gguf, weights_onnx
+from mlxnb.profiling.model.weights import Costs, costs, with_costs
 from mlxnb.profiling.report import Profiled, Window
-from mlxnb.profiling.weights import Costs, costs, with_costs
 from mlxnb.runtime import Engine
 from tests.tiny import SHAPE, VOCABULARY
 
@@ -102,7 +102,7 @@ def test_experts_count_by_the_share_that_a_token_goes_to(engine, checkpoint, bac
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_experts_of_which_nothing_says_how_many_are_taken(engine, checkpoint, backend):
-    from mlxnb.profiling import weights_mlx, weights_torch
+    from mlxnb.profiling.model import weights_mlx, weights_torch
 
     look = {"torch": weights_torch, "mlx": weights_mlx}[backend].weights
     path = str(checkpoint("deepseek-v3"))
@@ -146,7 +146,7 @@ def test_blocks_count_as_the_layer_that_they_stand_for(engine, checkpoint):
     from torch import nn
 
     from mlxnb.backends.torch_blocked import BlockedLinear
-    from mlxnb.profiling.weights_torch import weights
+    from mlxnb.profiling.model.weights_torch import weights
 
     def counts(loaded):
         model = loaded.model

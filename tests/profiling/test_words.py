@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mlxnb.profiling.report import Ratio
-from mlxnb.profiling.words import better, case_names, counted, flags, limits_words, model_names, ratio_words
+from mlxnb.profiling.report.words import better, case_names, counted, flags, limits_words, model_names, ratio_words
 
 from .whole_reports import MODEL, full, single, turns
 

@@ -87,6 +87,15 @@ def test_percent() -> None:
     ]  # fmt: skip
 
 
+def test_answers_in_json_are_marked_as_they_are_shown() -> None:
+    answers = [make_result('{"a": 1, "b": [2]}'), make_result('{"a":3,"b":[2]}')]
+    bundle = comparison_bundle(["one", "two"], answers, None, "json")
+    first, second = soup(bundle).select(".mlxnb-answer")
+    assert first.get_text().rstrip() == '{\n  "a": 1,\n  "b": [\n    2\n  ]\n}'
+    assert [each.get_text() for each in second.select("ins, del")] == ["1", "3"]
+    assert '"a": [-1-]{+3+},' in bundle["text/plain"]
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_hostile_text_in_every_place(name: str) -> None:
     text = ALL[name]

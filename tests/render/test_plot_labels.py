@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mlxnb.render.plot import literal, new_figure
-from mlxnb.render.plot_labels import label_ends, label_points, name_rows, shortened
+from mlxnb.render.plot_labels import label_ends, label_points, name_rows
+from mlxnb.render.text import shortened
 
 COLOUR = "#0072B2"
 

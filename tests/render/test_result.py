@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from mlxnb.decision import Absent
 from mlxnb.render import describe, footer_text, mimebundle
+from mlxnb.render.footer import backend_words
 from mlxnb.render.formats import FORMATS
 from mlxnb.render.text import RULE
+from mlxnb.result import Speculation
 
 from .allowed import CLASSES, faults
 from .hostile import ALL
@@ -28,6 +30,12 @@ def test_footer() -> None:
     assert footer_text(make_result()) == FOOTER
 
 
+def test_a_backend_is_not_named_twice() -> None:
+    assert backend_words("torch", "torch 2.13.0, transformers 5.23.0") == "torch 2.13.0, transformers 5.23.0"
+    assert backend_words("llamacpp", "llama-cpp-python 0.3") == "llamacpp llama-cpp-python 0.3"
+    assert backend_words("mlx", "") == "mlx"
+
+
 def test_footer_with_loading() -> None:
     assert "first token 2.14 s (2.1 s loading)" in footer_text(make_result(load_time=2.1))
 
@@ -41,6 +49,13 @@ def test_undefined_figures_are_left_out() -> None:
     assert "tok/s" not in footer_text(make_result("a", tokens=1))
     assert "1 token ·" in footer_text(make_result("a", tokens=1))
     assert "reused" not in footer_text(make_result(reused_tokens=0))
+
+
+def test_tokens_that_a_schema_gave_are_told_where_there_are_any() -> None:
+    given = make_result(speculation=Speculation("schema", accepted=3))
+    assert " · 3 tokens given by the schema · " in footer_text(given)
+    assert "schema" not in footer_text(make_result(speculation=Speculation("schema")))
+    assert "accepted 0 of 2 drafted" in footer_text(make_result(speculation=Speculation("lookup", proposed=2)))
 
 
 @pytest.mark.parametrize(
@@ -191,3 +206,8 @@ def test_plain_twin_has_no_control_characters(text: str, format: str) -> None:
         value.encode()
         assert "\x1b" not in value
     assert "\n" not in footer_text(result)
+
+
+def test_words_of_a_plain_answer_are_not_cut_in_two() -> None:
+    """JupyterLab breaks the lines of any `pre` of an output within words, unless the output says otherwise."""
+    assert "word-break:normal" in mimebundle(make_result("Some words."), "text")["text/html"]

@@ -121,3 +121,8 @@ def test_a_conversation_says_what_is_not_given_any_more() -> None:
     shown = repr(WholeChat(talk))
     assert "1 · user · left out, summarised" in shown
     assert "summary of what was left out\nshort" in shown
+
+
+def test_a_summary_says_how_many_turns_it_stands_for() -> None:
+    for turns, said in ((1, "The oldest turn summarised by"), (2, "The oldest 2 turns summarised by")):
+        assert summary_bundle(make_result("Short."), turns)["text/plain"].startswith(said)

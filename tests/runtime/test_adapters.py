@@ -11,8 +11,10 @@ import mlxnb.pocket
 from mlxnb.backends import default_backends
 from mlxnb.errors import AdapterError, DamagedModelError, MlxnbError, OptionError, UnsupportedModelError
 from mlxnb.models.adapter import read_adapter
+from mlxnb.render.perplexity import perplexity_table
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
+from mlxnb.runtime.perplexities import perplexities
 from tests.adapters import draw_updates, merged, write_mlx, write_peft
 from tests.backends.served import ask
 from tests.endpoint import says, serving
@@ -111,6 +113,52 @@ def test_it_is_told_with_the_model(engine, trained, backend):
     assert f"adapter of-peft: LoRA of rank 4 on 6 layers, {where} the weights" in result.provenance.notes
     infos = [info for info in engine.models() if info.backend == backend and info.adapter == "of-peft"]
     assert len(infos) == 1
+
+
+@pytest.mark.parametrize("made_by", ["mlx-lm", "peft"])
+def test_another_base_by_name_is_told(engine, trained, tmp_path, made_by):
+    """Many models have the same shapes, so that it fits and answers all the same."""
+
+    def notes(folder: str, base: str) -> list[str]:
+        own = {"model": base} if made_by == "mlx-lm" else {"base_model_name_or_path": base}
+        write = write_mlx if made_by == "mlx-lm" else write_peft
+        adapter = write(tmp_path / folder, trained["updates"], 2.0, **own)
+        asked = {"model": str(trained["base"]), "backend": "torch", "max_tokens": 1}
+        found = engine.generate("Hi", adapter=adapter, **asked).provenance.notes
+        return [note for note in found if "made for" in note]
+
+    assert notes("other", "some/Other-1B") == ["adapter other says that it was made for some/Other-1B"]
+    assert notes("same", f"me/{trained['base'].name}") == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_perplexity_with_an_adapter_is_that_of_the_merged_model(engine, trained, backend):
+    text = "The pathlib module offers classes for paths."
+    base, of_merged = (
+        engine.perplexity(text, model=str(trained[name]), backend=backend) for name in ("base", "merged")
+    )
+    found = engine.perplexity(text, model=str(trained["base"]), backend=backend, adapter=str(trained["peft"]))
+    assert found.value == pytest.approx(of_merged.value, rel=1e-4)
+    assert found.value != pytest.approx(base.value, rel=1e-2)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_samples_and_drafts_are_those_of_the_merged_model(engine, trained, backend):
+    """With seeds in a batch, with a guess from the text, and after the base itself was asked in between."""
+    asked = {"backend": backend, "temperature": 0.8, "max_tokens": 16, "cache": "off"}
+
+    def drawn(model: Path, adapter: Path | None) -> list[list[int]]:
+        requests = [Request.of("Hello", model=str(model), adapter=adapter, seed=seed, **asked) for seed in (1, 2, 3)]
+        found = engine.batch(requests, progress=False)
+        return [
+            *(result.tokens for result in found),
+            engine.generate("a, b, a, b, a", model=str(model), adapter=adapter, seed=4, draft="lookup", **asked).tokens,
+        ]
+
+    plain, expected = drawn(trained["base"], None), drawn(trained["merged"], None)
+    assert drawn(trained["base"], trained["peft"]) == expected
+    assert plain != expected
+    assert drawn(trained["base"], None) == plain
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -276,6 +324,11 @@ def test_what_is_in_the_folder_is_said(tmp_path, trained):
     refused(write_mlx(tmp_path / "scale", updates, 2.0, lora_parameters={"alpha": 2}), "has None for scale")
     refused(write_peft(tmp_path / "pattern", updates, 2.0, alpha_pattern={"(": 2}), r"alpha_pattern '\('")
     refused(write_peft(tmp_path / "empty", {}, 2.0), "is empty")
+    for begun in ("pissa", "pissa_niter_16", "olora", "corda", "loftq"):
+        other = write_peft(tmp_path / begun, updates, 8.0, init_lora_weights=begun)
+        refused(other, f"began as {begun}: it belongs to a base whose weights were changed.*weight_conversion")
+    for begun in (True, False, "gaussian", "eva", "orthogonal"):
+        assert read_adapter(write_peft(tmp_path / f"plain-{begun}", updates, 8.0, init_lora_weights=begun)).updates
     a, b = updates[TARGETS[0]]
     refused(write_peft(tmp_path / "ranks", {"x": (a[:2], b)}, 2.0), "A and B of shapes")
     refused(write_mlx(tmp_path / "experts", {"x": (a[None], b[None])}, 2.0), "updates of shapes")
@@ -343,3 +396,73 @@ def test_a_draft_has_no_adapter(engine, trained):
     assert guessed.tokens == plain.tokens
     assert guessed.speculation is not None
     assert guessed.speculation.accepted < guessed.speculation.proposed
+
+
+def test_rows_of_another_adapter_are_not_those_that_were_kept(trained, tmp_path, monkeypatch):
+    """Also where it has the same path, as after more training."""
+    monkeypatch.setenv("MLXNB_CACHE_DIR", str(tmp_path / "cache"))
+    adapter = write_mlx(tmp_path / "growing", trained["updates"], 2.0)
+    asked = {"model": str(trained["base"]), "backend": "torch", "adapter": adapter, "max_tokens": 8, "temperature": 1.0}
+
+    def run() -> tuple[int, list[list[int]]]:
+        made = Engine()
+        try:
+            job = made.map("{{ row }}", ["a", "b"], seed=3, **asked)
+            return job.kept, [result.tokens for result in job]
+        finally:
+            made.close()
+
+    kept, first = run()
+    assert kept == 0
+    assert run() == (2, first)
+    shutil.rmtree(adapter)
+    write_mlx(adapter, draw_updates(trained["base"], TARGETS, seed=9), 2.0)
+    kept, other = run()
+    assert kept == 0
+    assert other != first
+
+
+def test_a_conversation_that_is_shortened_loads_no_second_model(trained):
+    """Its prompts are counted with the model that answers."""
+    made = Engine(caching=False)
+    try:
+        chat = made.chats.open("long")
+        asked = {"model": str(trained["base"]), "backend": "torch", "adapter": trained["peft"], "max_tokens": 8}
+        for number in range(4):
+            result = chat.ask(f"{number} {'word ' * 120}", overflow="drop", **asked)
+        assert result.left_out
+        assert [info.adapter for info in made.models()] == ["of-peft"]
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("family", ["gemma2", "phi3", "qwen3", "starcoder2"])
+def test_families_with_other_layers_come_out_as_their_merged_weights(engine, checkpoint, tmp_path, family):
+    """Every linear layer, joined projections and biases among them; both libraries' adapters, on both backends."""
+    from safetensors.numpy import load_file
+
+    base = checkpoint(family)
+    weights = load_file(base / "model.safetensors")
+    names = [name for name, weight in weights.items() if weight.ndim == 2 and ("proj" in name or "fc" in name)]
+    updates = draw_updates(base, [name.removesuffix(".weight") for name in names])
+    peft, mlx = write_peft(tmp_path / "a", updates, 2.0), write_mlx(tmp_path / "b", updates, 0.5)
+    whole = merged(base, tmp_path / "merged", updates, 0.5)
+    for backend in BACKENDS:
+        asked = {"backend": backend, "max_tokens": 8, "cache": "off"}
+        expected = engine.generate("Hello", model=str(whole), **asked).tokens
+        assert engine.generate("Hello", model=str(base), **asked).tokens != expected
+        for adapter in (peft, mlx):
+            assert engine.generate("Hello", model=str(base), adapter=adapter, **asked).tokens == expected
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_perplexity_is_that_of_the_merged_weights(engine, trained, backend):
+    asked = {"backend": backend, "adapter": trained["peft"]}
+    found = engine.perplexity("def f(x): return x", model=str(trained["base"]), **asked)
+    merged_in = engine.perplexity("def f(x): return x", model=str(trained["merged"]), backend=backend)
+    bare = engine.perplexity("def f(x): return x", model=str(trained["base"]), backend=backend)
+    assert found.value == pytest.approx(merged_in.value, rel=1e-4)
+    assert abs(bare.value / merged_in.value - 1) > 0.01
+    table = perplexities(engine, ["def f(x): return x"], str(trained["base"]), **asked)
+    assert table.total.value == pytest.approx(found.value, rel=1e-6)
+    assert f"{trained['base'].name} + of-peft" in perplexity_table(table).text()

@@ -9,7 +9,7 @@ import pytest
 
 import mlxnb
 from mlxnb.errors import EmptyPromptError, OptionError
-from mlxnb.runtime import Engine, bar
+from mlxnb.runtime import Engine, bar, batch
 from mlxnb.runtime.batch import Progress
 from tests.scripted import ScriptedBackend
 
@@ -97,6 +97,26 @@ def test_a_function_hears_of_it_in_the_place_of_a_bar(slow: Engine, bars: list[S
     assert seen[-1][:2] == (4, 4)
     assert len(seen) > 2
     assert bars == []
+
+
+@pytest.mark.parametrize(("cost", "most"), [(0.0, 15), (0.001, 15), (0.04, 2)])
+def test_looking_takes_a_small_part_of_the_time_however_many_rows_there_are(
+    monkeypatch: pytest.MonkeyPatch, cost: float, most: int
+) -> None:
+    """By a clock of its own: what 20,000 rows cost to look at would else be taken from the engine 13 times a second."""
+    clock, seen = [100.0], list[Progress]()
+    monkeypatch.setattr(batch.time, "perf_counter", lambda: clock[0])
+
+    def progress() -> Progress:
+        clock[0] += cost
+        return Progress(1, 2, 3)
+
+    pace = batch.Pace(seen.append)
+    while clock[0] < 110.0:
+        pace(progress)
+        clock[0] += 0.01
+    assert 1 <= len(seen) / 10 <= most
+    assert cost * len(seen) <= 0.6
 
 
 def test_a_function_that_raises_ends_the_batch(slow: Engine) -> None:

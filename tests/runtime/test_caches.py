@@ -84,7 +84,8 @@ def test_the_environment_sets_the_limits(tmp_path, monkeypatch):
     monkeypatch.setenv("MLXNB_CACHE_ANSWERS_MB", "3")
     monkeypatch.setenv("MLXNB_CACHE_STATES_MB", "5")
     engine = Engine()
-    assert {**stats(engine).limits, "memory": 0} == {"results": 3_000_000, "memory": 0, "disk": 5_000_000}
+    limits = {"results": 3_000_000, "rows": 3_000_000, "memory": 0, "disk": 5_000_000}
+    assert {**stats(engine).limits, "memory": 0} == limits
     engine.close()
 
 
@@ -439,6 +440,8 @@ def test_what_is_held_is_told_by_model(engine, backend, checkpoint):
     ask(engine, f"{DOCUMENT}\n\nWhat does deque do?", backend)
     ask(engine, QUESTION, backend)
     ask(engine, DOCUMENT, backend, model=other)
+    for model in ("pocket", other):
+        list(engine.map("{{ row }}", [QUESTION], backend=backend, model=model, max_tokens=2, temperature=1.0))
     engine.cache.flush()
     said = stats(engine)
     assert list(said.models) == sorted(["pocket", other])

@@ -17,9 +17,11 @@ from mlxnb.errors import (
     OptionError,
     PromptTooLongError,
 )
+from mlxnb.render.footer import footer_text
 from mlxnb.request import Message, Request
 from mlxnb.runtime import Engine
 from mlxnb.runtime.chats import Chat
+from mlxnb.runtime.exchange import Terms
 from tests.scripted import ScriptedBackend
 
 Scripted = tuple[Engine, ScriptedBackend]
@@ -102,7 +104,8 @@ def test_what_fails_or_is_empty_leaves_it_as_it_was(chat: Chat, script: Scripted
     chat.ask("a")
     before = chat.conversation
     script.answers = [["  "], ["no", "pe"], ["fine"]]
-    chat.ask("empty")
+    notes = chat.ask("empty").provenance.notes
+    assert notes == ("the conversation stays as it was, without this turn: there is no answer",)
     assert chat.conversation is before
     script.fail_after = 1
     with pytest.raises(GenerationError):
@@ -122,6 +125,35 @@ def test_one_question_at_a_time(chat: Chat, script: ScriptedBackend) -> None:
     result = chat.ask("a", tools=[again], allow=["again"])
     assert result.tool_calls[0].error == "ConversationError: trip is being answered. Wait, or ask in a fork of it."
     assert result.text == "done"
+
+
+def test_nothing_is_changed_while_it_is_answered(chat: Chat, script: ScriptedBackend, tmp_path: Path) -> None:
+    chat.ask("first")
+    chat.save(tmp_path / "trip.json")
+
+    def meddle(how: str) -> str:
+        """Change the conversation within."""
+        return str({"undo": chat.undo, "clear": chat.clear}[how]())
+
+    script.answers = [[call("meddle", f'{{"how": "{how}"}}') for how in ("undo", "clear")], ["done"]]
+    result = chat.ask("a", tools=[meddle], allow=["meddle"])
+    assert [made.error for made in result.tool_calls] == [
+        "ConversationError: trip is being answered. Wait, or ask in a fork of it."
+    ] * 2
+    assert len(chat) == 2
+
+
+def test_what_was_answered_meanwhile_is_not_lost(chat: Chat, script: ScriptedBackend) -> None:
+    """As two threads do that take the conversation at one time, and ask one after the other."""
+    script.answers = [["One."], ["Two."]]
+    late = chat.conversation.asked("b", "S")
+    chat.ask("a")
+    with pytest.raises(ConversationError, match="trip has changed meanwhile"):
+        chat.take(late, Request.of(late.given()), Terms())
+    assert [text for _, text in said(chat)] == ["a", "One."]
+    after = chat.conversation.asked("b", "S")  # another system message is no other conversation
+    chat.take(after, Request.of(after.given()), Terms())
+    assert [text for _, text in said(chat)] == ["S", "a", "One.", "b", "Two."]
 
 
 def test_a_call_is_run_and_its_result_goes_back(chat: Chat, script: ScriptedBackend) -> None:
@@ -202,6 +234,30 @@ def test_rounds_end(chat: Chat, script: ScriptedBackend) -> None:
     assert [each.output for each in partial.tool_calls] == ["again", "again", None]
     assert len(partial.before) == 2
     assert len(chat) == 0
+
+
+@pytest.mark.parametrize("last", [2, 9])
+def test_a_call_that_was_cut_is_not_run(chat: Chat, script: ScriptedBackend, last: int) -> None:
+    """It may read as a whole one, and lack arguments that were to come."""
+    ran: list[tuple[str, bool]] = []
+
+    def remove(path: str, really: bool = True) -> str:
+        """Remove."""
+        ran.append((path, really))
+        return "gone"
+
+    whole = "<tool_call><function=remove><parameter=path>a</parameter><parameter=really>false</parameter></function>"
+    cut = "<tool_call><function=remove><parameter=path>b</parameter>", "<parameter=really>false</parameter>"
+    script.answers = [[f"{whole}</tool_call>", *cut], ["Well."]]
+    result = chat.ask("Tidy up", tools=[remove], allow=[remove], max_tokens=last)
+    assert ran == [("a", False)] if last == 2 else [("a", False), ("b", False)]
+    assert [each.error for each in result.tool_calls][1:] == (
+        ["the call was cut, for an answer may have 2 tokens: be brief"] if last == 2 else [""]
+    )
+    script.answers, script.pieces = [], list(cut)
+    with pytest.raises(GenerationError, match="Raise --max-tokens: its call is cut"):
+        chat.ask("Tidy up", tools=[remove], allow=[remove], max_tokens=1, rounds=2)
+    assert len(ran) == (1 if last == 2 else 2)
 
 
 def test_without_a_conversation_calls_are_told_and_not_run(scripted: Scripted) -> None:
@@ -290,6 +346,27 @@ def test_a_context_that_overflows_is_an_error_that_offers_the_choice(real: dict[
     assert "--overflow summarise" in message
 
 
+def test_an_answer_that_the_context_cuts_offers_the_choice_too(real: dict[str, Any]) -> None:
+    engine = real.pop("engine")
+    chat = engine.chats.open("nearly")
+    chat.ask("Hi", max_tokens=8, **real)
+
+    def tokens(text: str) -> int:
+        request = Request.of(chat.conversation.asked(text).given())
+        return int(engine.call_with("pocket", lambda model: len(model.tokenizer.prompt(request).ids)))
+
+    nearly = next(text for text in (LONG * 3 + "and on " * more for more in range(400)) if tokens(text) > 1014)
+    result = chat.ask(nearly, max_tokens=500, **real)
+    assert result.finish_reason == "length"
+    note = "context full: the answer was cut; leave out the oldest turns with --overflow drop, or "
+    assert any(told.startswith(note) for told in result.provenance.notes)
+    assert footer_text(result).endswith(" · cut · context full")
+    chat.undo()
+    dropped = chat.ask(nearly, max_tokens=500, overflow="drop", **real)
+    assert dropped.left_out == 1
+    assert not any(told.startswith("context full") for told in dropped.provenance.notes)
+
+
 def test_the_oldest_turns_are_dropped_and_it_is_said(real: dict[str, Any]) -> None:
     engine = real.pop("engine")
     chat = engine.chats.open("drop")
@@ -319,7 +396,7 @@ def test_the_oldest_turns_are_summarised_and_that_is_counted(real: dict[str, Any
     assert all(each.generation_tokens for each in first.before)
     assert chat.conversation.summary == [each for result in results for each in result.before][-1].text.strip()
     assert chat.conversation.given()[0].content.startswith("[What was said before, in short: ")
-    assert "a summary stands for them" in " ".join(first.provenance.notes)
+    assert "a summary stands for it" in " ".join(first.provenance.notes)
     assert all(result.timings.prompt_tokens + 30 <= 1024 for result in results)
     assert len(chat) == 6
     # between two summaries the earlier turns are reused as ever

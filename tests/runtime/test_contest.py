@@ -248,3 +248,25 @@ def test_the_real_backends_are_measured_and_one_stays(name: str) -> None:
     assert (result.provenance.backend, [info.backend for info in made.models()]) == (name, [name])
     made.close()
     assert all(measured("torch", "mlx"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, True),
+        ({"think": "off"}, True),
+        ({"logprobs": 3}, False),
+        ({"think": 5}, False),
+        ({"schema": "regex:(word )*"}, False),
+        ({"kv_bits": 8}, False),
+    ],
+)
+def test_an_answer_that_had_more_to_do_tells_no_speed(
+    options: dict[str, Any], told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlxnb.runtime.loaded.of_run", lambda timings, device: Rates(1.0, 2.0, device))
+    with engine_of(fast()) as engine:
+        monkeypatch.setattr("mlxnb.runtime.loaded.measuring_is_off", lambda: False)
+        engine.generate("word " * 30, **options)
+        engine.call(lambda: None)  # behind what comes after an answer
+        assert measured("fast") == [told]

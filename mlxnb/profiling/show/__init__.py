@@ -1,0 +1,1 @@
+"""A report as a person sees it: sections, plots, tables, files."""
