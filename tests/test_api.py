@@ -12,7 +12,7 @@ PUBLIC = {
     "unpatch_mlx_lm",
     "mlxnb.lm": "batch_generate convert engine_in_use generate load load_cached stream_generate",
     "mlxnb.models": "Checkpoint ModelSource check_fits find_models fits inspect kv_bytes_per_token resolve",
-    "mlxnb.profiling": "Limits Plan Report profile",
+    "mlxnb.profiling": "Limits Plan Report Summary profile",
     "mlxnb.render": "LiveCell Table clean describe footer_text mimebundle one_line to_html",
     "mlxnb.runtime": "BatchJob Engine Job MapJob Status shared_engine",
 }

@@ -7,7 +7,7 @@ weights are drawn wide enough that two different computations give different gre
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -264,14 +264,19 @@ def add_tokenizer(folder: Path) -> Path:
 Maker = Callable[[str], Path]
 
 
-def make_thinker(folder: Path) -> str:
-    """Save a model whose template opens a block of thinking, which it would never close, into `folder`."""
+TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+OPENING = TURNS + "<|im_start|>assistant\n<think>"
+
+
+def make_thinker(folder: Path, template: str = OPENING, tokens: Sequence[str] = ("<think>", "</think>")) -> str:
+    """Save a random model with a template that marks thinking, and `tokens` of its own for that, into `folder`. As it
+    comes, the template opens a block, which the model would never close.
+    """
     from mlxnb.backends.tokenizer import Tokenizer
 
     more = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": VOCABULARY + 8}
     tokenizer = Tokenizer(save("LlamaConfig", more, folder, seed=3))
-    tokenizer.inner.add_tokens(["<think>", "</think>"], special_tokens=True)
-    turns = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    tokenizer.inner.chat_template = turns + "<|im_start|>assistant\n<think>"
+    tokenizer.inner.add_tokens(list(tokens), special_tokens=True)
+    tokenizer.inner.chat_template = template
     tokenizer.inner.save_pretrained(folder)
     return str(folder)

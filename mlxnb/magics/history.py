@@ -17,8 +17,6 @@ from .call import UNDONE, number
 from .options import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..runtime.batch import Answer
 
 # A kernel may run for weeks: older requests go, and those before so many characters of prompts.

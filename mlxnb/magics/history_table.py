@@ -24,7 +24,7 @@ def history_table(history: History) -> Table:
 
 def _row(asked: Asked) -> tuple[int, str, str, int | None, float | None, str]:
     beginning, adapter = _beginning(asked), asked.request.adapter
-    model = model_label(asked.request.model) + (f" + {one_row(Path(adapter).name)}" if adapter else "")
+    model = model_label(asked.request.model, Path(adapter).name if adapter else "")
     return asked.number, beginning, model, asked.tokens, asked.rate, asked.finish
 
 

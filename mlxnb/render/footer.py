@@ -34,9 +34,12 @@ class Item:
         return f'<span class="{kind}"{title}>{html.escape(self.text)}</span>'
 
 
-def model_label(name: str) -> str:
-    """How a model is named wherever its text is shown; nobody shall take the pocket model for a large one."""
-    return "pocket model" if name == "pocket" else one_row(name)
+def model_label(name: str, adapter: str = "") -> str:
+    """How a model, and an adapter on it, is named wherever its text is shown; nobody shall take the pocket model for a
+    large one.
+    """
+    own = "pocket model" if name == "pocket" else one_row(name)
+    return f"{own} + {one_row(adapter)}" if adapter else own
 
 
 def footer_text(result: Result) -> str:
@@ -71,8 +74,7 @@ def items(result: Result, thought: bool = False) -> list[Item]:
     """
     p, t = result.provenance, result.timings
     where = one_row(f"{p.backend} {p.device}").strip()  # nowhere, if it was stopped before it had a backend
-    model = f"{model_label(p.model)} + {one_row(p.adapter)}" if p.adapter else model_label(p.model)
-    texts = [model, *filter(None, [where]), plural(result.generation_tokens, "token")]
+    texts = [model_label(p.model, p.adapter), *filter(None, [where]), plural(result.generation_tokens, "token")]
     if thought and t.thinking_time is not None and not result.cached:
         texts.append(f"thought {plural(t.thinking_tokens, 'token')} in {duration(t.thinking_time)}")
     if t.decode_rate and not result.cached:

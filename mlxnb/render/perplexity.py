@@ -24,8 +24,7 @@ def perplexity_table(found: Perplexities) -> Table:
         failed = sum(each.found is None for each in found.texts)
         left_out = Dot("warning", f"without {plural(failed, 'text')}") if failed else ""
         rows.insert(0, ("all of them", found.total.tokens, found.total.value, left_out))
-    model = f"{model_label(info.name)} + {one_row(info.adapter)}" if info.adapter else model_label(info.name)
-    where = f"{model} · {info.backend} {info.device} · {info.quantization or info.dtype}"
+    where = f"{model_label(info.name, info.adapter)} · {info.backend} {info.device} · {info.quantization or info.dtype}"
     return Table(["text", "tokens", "perplexity", "note"], rows, bold="perplexity", caption=where)
 
 

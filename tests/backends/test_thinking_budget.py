@@ -13,11 +13,8 @@ from mlxnb.backends.tokenizer import Tokenizer
 from mlxnb.errors import GenerationError, OptionError
 from mlxnb.request import Request
 from mlxnb.runtime import Engine
-from tests.tiny import rope, save
+from tests.tiny import TURNS, make_thinker
 
-TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-TEMPLATE = TURNS + "<|im_start|>assistant\n<think>"
-MORE = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": 4104}
 LOCAL = [name for name in ("torch", "mlx", "llamacpp", "onnx") if default_backends()[name].available()]
 ASKED = {"max_tokens": 24, "cache": "off"}
 
@@ -25,12 +22,7 @@ ASKED = {"max_tokens": 24, "cache": "off"}
 @pytest.fixture(scope="module")
 def thinker(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A random model whose template opens a block of thinking, which it would never close."""
-    path = save("LlamaConfig", MORE, tmp_path_factory.mktemp("thinker"), seed=3)
-    tokenizer = Tokenizer(path)
-    tokenizer.inner.add_tokens(["<think>", "</think>"], special_tokens=True)
-    tokenizer.inner.chat_template = TEMPLATE
-    tokenizer.inner.save_pretrained(path)
-    return str(path)
+    return make_thinker(tmp_path_factory.mktemp("thinker"))
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +135,7 @@ KINDS = {
 def marked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A random model whose template opens a block with a marker of several tokens, and what closes that at last."""
     tokens, template, end = KINDS[request.param]
-    path = save("LlamaConfig", MORE, tmp_path_factory.mktemp(request.param), seed=3)
-    tokenizer = Tokenizer(path)
-    tokenizer.inner.add_tokens(list(tokens), special_tokens=True)
-    tokenizer.inner.chat_template = template
-    tokenizer.inner.save_pretrained(path)
-    return str(path), end
+    return make_thinker(tmp_path_factory.mktemp(request.param), template, tokens), end
 
 
 @pytest.mark.parametrize("backend", ["torch", "mlx"])
@@ -249,14 +236,11 @@ def test_a_model_that_opens_the_block_itself_is_kept_to_its_schema(
     """Whether it does is the model's; what comes then is a header or a block, an end to it, and the schema."""
     pytest.importorskip("llguidance")
     tokens, template, _ = KINDS[kind]
-    path = save("LlamaConfig", MORE, tmp_path / kind, seed=3)
-    tokenizer = Tokenizer(path)
-    tokenizer.inner.add_tokens(list(tokens), special_tokens=True)
-    tokenizer.inner.chat_template = template.removesuffix("<|channel|>analysis<|message|>").removesuffix(
-        "<|channel>thought"
-    )
-    tokenizer.inner.save_pretrained(path)
-    asked = {"model": str(path), "backend": backend, "think": 3, "schema": "regex:[0-9]{4}", "strict": True}
+    for opening in ("<|channel|>analysis<|message|>", "<|channel>thought"):
+        template = template.removesuffix(opening)
+    path = make_thinker(tmp_path / kind, template, tokens)
+    tokenizer = Tokenizer(Path(path))
+    asked = {"model": path, "backend": backend, "think": 3, "schema": "regex:[0-9]{4}", "strict": True}
     asked |= {"max_tokens": 40, "cache": "off", "temperature": 1.5}
     alone = [own.generate("Hi", seed=seed, **asked) for seed in range(6)]
     batch = own.batch([Request.of("Hi", seed=seed, **asked) for seed in range(6)], progress=False)

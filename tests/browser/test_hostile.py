@@ -50,11 +50,13 @@ class Hostile(MlxnbError):
 raise Hostile("\\n".join(ALL.values()), "\\n".join(ALL.values()))
 """
 # Pages with a cell for each way: opening one and waiting for what must not happen costs more than most ways do. A page
-# of many outputs grows slower with each, so results are on two.
+# of many outputs grows slower with each, so results are on two and growing ones on three.
 WAYS = {
     "some results": {format: RESULTS.format(format=format) for format in list(FORMATS)[:2]},
     "other results": {format: RESULTS.format(format=format) for format in list(FORMATS)[2:]},
-    "growing": {format: GROWING.format(format=format) for format in FORMATS},
+    "some growing": {format: GROWING.format(format=format) for format in list(FORMATS)[:2]},
+    "more growing": {format: GROWING.format(format=format) for format in list(FORMATS)[2:4]},
+    "others growing": {format: GROWING.format(format=format) for format in list(FORMATS)[4:]},
     "tables and errors": {"tables": TABLES, "errors": ERRORS},
 }
 

@@ -10,7 +10,6 @@ from IPython.utils.capture import capture_output
 from traitlets import TraitError
 
 import mlxnb
-from mlxnb.backends.tokenizer import Tokenizer
 from mlxnb.cli import main
 from mlxnb.errors import AdapterError, OptionError
 from mlxnb.magics.defaults import MLXNB
@@ -19,24 +18,18 @@ from mlxnb.runtime import Engine
 from tests.adapters import draw_updates, write_peft
 from tests.magics.kernel import Kernel
 from tests.magics.test_generate import value
-from tests.tiny import Maker, rope, save
+from tests.tiny import TURNS, Maker, make_thinker
 
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+TEMPLATE = TURNS + (
+    "<|im_start|>assistant\n"
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% else %}<think>{% endif %}"
 )
-MORE = {"rope_parameters": rope(5000.0), "tie_word_embeddings": False, "vocab_size": 4104}
 
 
 @pytest.fixture(scope="module")
 def thinker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model whose template has a switch for thinking, and otherwise opens a block that is never closed."""
-    path = save("LlamaConfig", MORE, tmp_path_factory.mktemp("thinker"), seed=3)
-    tokenizer = Tokenizer(path)
-    tokenizer.inner.add_tokens(["<think>", "</think>"], special_tokens=True)
-    tokenizer.inner.chat_template = TEMPLATE
-    tokenizer.inner.save_pretrained(path)
-    return path
+    return Path(make_thinker(tmp_path_factory.mktemp("thinker"), TEMPLATE))
 
 
 @pytest.fixture(autouse=True)
