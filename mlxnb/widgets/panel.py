@@ -17,6 +17,7 @@ from .keys import Keys
 from .light import light, light_html, light_text
 from .still import Still
 from .style import sheet
+from .subshell import follow_the_page
 
 if TYPE_CHECKING:
     from ..runtime import Engine
@@ -43,6 +44,7 @@ class Panel:
         head = styled(w.HBox([title, self._light]), "mlxnb-head")
         look = styled(w.HTML(sheet(self.css) + self._still.hiding), "mlxnb-sheet")
         self.view = styled(w.VBox([look, head, self._notice, *self.body(), self.keys]), "mlxnb-panel", "mlxnb")
+        follow_the_page(self.view)
         self._glance()
         self._leave = BEAT.follow(self._glance, self.fail, GLANCE)
 
