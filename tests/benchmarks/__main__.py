@@ -20,6 +20,7 @@ from . import (
     llama_cpp,
     load_ext,
     onnx_genai,
+    panels,
     precisions,
     profile,
     quantised,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **precisions.BENCHMARKS,
     **profile.BENCHMARKS,
     **structured.BENCHMARKS,
+    **panels.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
 

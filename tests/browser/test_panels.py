@@ -68,15 +68,17 @@ def test_every_panel_opens_in_both_themes_at_every_width(notebook: Notebook, app
     assert unnamed == []
 
 
-def test_the_playground_answers_while_a_cell_runs_and_is_left_as_a_picture(notebook: Notebook) -> None:
+@pytest.mark.parametrize("app", ["doc/tree", "notebooks"])
+def test_the_playground_answers_while_a_cell_runs_and_is_left_as_a_picture(notebook: Notebook, app: str) -> None:
     waiting = "import time\nfrom pathlib import Path\nwhile not Path('seen').exists(): time.sleep(0.05)"
-    page = opened(notebook, OPEN.format(name="playground"), waiting)
+    page = opened(notebook, OPEN.format(name="playground"), waiting, app=app)
     page.wait_for_timeout(2000)  # JupyterLab makes the subshell that takes messages while a cell runs
     ask(page, "What does collections.Counter do?")
     page.wait_for_selector(".mlxnb-past table", timeout=LONG)
-    assert "tok/s" in page.locator(".mlxnb-answers").inner_text()
+    assert " tokens · " in page.locator(".mlxnb-answers").inner_text()
     (notebook.lab.root / "seen").touch()
     notebook.wait()
+    (notebook.lab.root / "seen").unlink()
     page.wait_for_timeout(500)
     outputs = notebook.save()["cells"][0]["outputs"]
     kept = "".join("".join(output["data"].get("text/html", "")) for output in outputs)
@@ -85,7 +87,7 @@ def test_the_playground_answers_while_a_cell_runs_and_is_left_as_a_picture(noteb
     assert page.locator(".mlxnb-still:visible").count() == 0
     page.evaluate("jupyterapp.commands.execute('kernelmenu:shutdown')")
     page.wait_for_timeout(1000)
-    notebook.page.goto(notebook.lab.address(notebook.name))
+    notebook.page.goto(notebook.lab.address(notebook.name, app))
     still = page.wait_for_selector(".mlxnb-still", timeout=LONG)
     assert "dict subclass" in still.inner_text()
     assert "Run its cell for a live one" in still.inner_text()
