@@ -35,7 +35,7 @@ class AnswerBox:
 
     def follow(self, job: Job) -> None:
         """Show `job` from now on."""
-        self.clear()
+        self._forget()
         self.job = job
         self._growing = Unfinished("markdown", job.request.model)
         self._text = self._thinking = ""
@@ -56,12 +56,16 @@ class AnswerBox:
 
     def show(self, answer: Result | MlxnbError) -> None:
         """Show what a job came to."""
-        self.clear()
+        self._forget()
         if isinstance(answer, MlxnbError):
             self.error = answer
         else:
             self.result = answer
         self.view.value = self.html()
+
+    def _forget(self) -> None:
+        """Leave what was shown on the page until there is something to show instead, so that nothing jumps."""
+        self.job = self.result = self.error = None
 
     def html(self) -> str:
         """What has come of the last job, without a style sheet."""

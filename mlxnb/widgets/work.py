@@ -27,6 +27,7 @@ class Work:
     """The place in a panel for one piece of work. While it runs, `running` holds and the stop button is there."""
 
     def __init__(self, panel: Panel, changed: Callable[[], None]) -> None:
+        panel.works.append(self)
         self._panel, self._changed = panel, changed
         self._line = w.HTML()
         self._stop = styled(w.Button(description="Stop"), "mlxnb-stop")

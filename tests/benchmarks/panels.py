@@ -1,4 +1,4 @@
-"""What a panel costs the page it is on, in a real JupyterLab and Chromium: keys typed during a stream, and stopping it."""
+"""What a panel costs the page it is on, in a real JupyterLab and Chromium: keys typed during a stream, and a stop."""
 
 from __future__ import annotations
 

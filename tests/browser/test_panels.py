@@ -132,6 +132,44 @@ def test_a_long_stream_comes_whole_and_the_page_goes_on_answering(notebook: Note
     assert len(gaps) > 100
 
 
+# At each frame: how far below the panel's top the buttons are, how high the answer is, and how it begins.
+FRAMES = """() => { window.__frames = []
+    const panel = document.querySelector('.mlxnb-panel'), answers = panel.querySelector('.mlxnb-answers')
+    const button = panel.querySelector('.mlxnb-primary')
+    const look = () => { const top = panel.getBoundingClientRect().top
+        window.__frames.push([button.getBoundingClientRect().top - top, answers.getBoundingClientRect().height,
+            answers.innerText.slice(0, 12)])
+        requestAnimationFrame(look) }
+    look() }"""
+
+
+def test_nothing_jumps_while_an_answer_comes_and_a_reloaded_page_goes_on_with_it(notebook: Notebook) -> None:
+    pieces = "['A ', 'line ', 'of ', '**text** ', 'here', '.', chr(10), chr(10)] * 200"
+    page = opened(notebook, SCRIPTED.format(pieces=pieces, delay=0.01), OPEN.format(name="playground"))
+    notebook.wait()
+    page.get_by_label("Max tokens").fill("400")
+    page.evaluate(FRAMES)
+    ask(page, "Write")
+    page.wait_for_selector(".mlxnb-past table", timeout=LONG)
+    frames = page.evaluate("window.__frames")
+    assert {round(top) for top, _, _ in frames} == {round(frames[0][0])}
+    begun = next(i for i, (_, _, words) in enumerate(frames) if words.startswith("A line"))
+    assert {words for _, _, words in frames[begun:]} == {frames[-1][2]}
+    heights = [height for _, height, _ in frames[begun:]]
+    assert len(set(heights)) > 5
+    assert heights == sorted(heights)
+    page.get_by_label("Max tokens").fill("100000")
+    ask(page, "Write more")
+    page.wait_for_function("document.querySelector('.mlxnb-answers').innerText.startsWith('A line')", timeout=LONG)
+    notebook.save()
+    notebook.reopen()
+    page.wait_for_selector(".mlxnb-panel[data-keys]", timeout=LONG)
+    page.get_by_role("button", name="Stop").click()
+    page.wait_for_selector(".mlxnb-stop[disabled]", state="attached", timeout=LONG)
+    assert page.locator(".mlxnb-past tbody tr").count() == 2
+    assert page.locator(".mlxnb-answers").inner_text().endswith("interrupted")
+
+
 def test_two_panels_and_a_cell_share_one_engine(notebook: Notebook) -> None:
     cell = "r = mlxnb.engine().generate('What is zip?', cache='off')\nprint('cell', r.generation_tokens > 0)"
     page = opened(notebook, OPEN.format(name="playground"), OPEN.format(name="chat"), cell)

@@ -87,3 +87,14 @@ def test_messages_are_taken_where_the_page_sends_them(panel: Callable[[str], Any
     shown.view.children = [*shown.view.children, late]
     for widget in (shown.generate, shown.prompt, late, late.children[0]):
         assert widget.comm._reply_subshell_for is None
+
+
+def test_waiting_ends_when_the_work_is_shown(panel: Callable[[str], Any]) -> None:
+    shown = panel("models")
+    shown.wait()  # for its own first look
+    done = threading.Event()
+    shown.work.start("Waiting", lambda report: done.wait(), lambda came: shown.say("It came."))
+    assert shown.running
+    threading.Timer(0.2, done.set).start()
+    shown.wait()
+    assert "It came." in shown._notice.value
