@@ -39,6 +39,8 @@ gap:0 16px}
 .mlxnb-panel .widget-button{width:auto;padding:0 16px;margin:0;border:1px solid var(--border)}
 .mlxnb-panel :is(button,input,textarea,select,summary,[role=slider]):focus-visible{outline:2px solid var(--brand);
 outline-offset:1px}
+.mlxnb-panel .jupyter-widgets :is(input,textarea,select):focus-visible{border-color:var(--brand);
+box-shadow:0 0 0 1px var(--brand)}
 .mlxnb-panel .mlxnb-notice{margin:8px 0 0;padding:4px 12px;border-left:2px solid var(--error);max-width:90ch;
 overflow-wrap:anywhere}
 .mlxnb-panel .mlxnb-notice.mlxnb-plain{border-color:var(--border)}

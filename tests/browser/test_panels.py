@@ -41,6 +41,29 @@ def ask(page: Any, prompt: str, label: str = "Prompt") -> None:
     page.keyboard.press("Control+Enter")
 
 
+# The controls of a panel in the order of the page, of which the first has the focus then.
+CONTROLS = """i => { const panel = document.querySelectorAll('.mlxnb-panel')[i]
+    window.__controls = [...panel.querySelectorAll('button,input,select,textarea,summary,[tabindex],[contenteditable]')]
+        .filter(e => (e.tabIndex >= 0 || e.isContentEditable) && e.offsetParent && !e.disabled)
+    window.__controls[0].focus()
+    return window.__controls.length }"""
+FOCUSED = """() => { const e = document.activeElement, style = getComputedStyle(e)
+    const ring = style.outlineStyle !== 'none' || style.boxShadow !== 'none'
+    return [window.__controls.indexOf(e), ring, e.outerHTML.slice(0, 120)] }"""
+
+
+def assert_reached_by_tab(page: Any, which: int) -> None:
+    """Every control of a panel comes in turn, and shows that it has the focus."""
+    count = page.evaluate(CONTROLS, which)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")  # the browser shows the focus of what was reached by a key
+    for expected in range(count):
+        index, ring, control = page.evaluate(FOCUSED)
+        assert index == expected, control
+        assert ring, control
+        page.keyboard.press("Tab")
+
+
 @pytest.mark.parametrize("app", ["doc/tree", "notebooks"])
 def test_every_panel_opens_in_both_themes_at_every_width(notebook: Notebook, app: str) -> None:
     cells = [OPEN.format(name=name) for name in PANELS]
@@ -52,7 +75,7 @@ def test_every_panel_opens_in_both_themes_at_every_width(notebook: Notebook, app
         for selector in (".mlxnb-title", ".mlxnb-light", ".widget-label"):
             for element in page.locator(f".mlxnb-panel {selector}:visible").all():
                 assert element.evaluate(CONTRAST) >= 3, (theme, selector, element.inner_text())
-    for width in (1200, 640, 420):
+    for width in (420, 640, 1200):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(300)
         wide = page.evaluate(
@@ -60,6 +83,8 @@ def test_every_panel_opens_in_both_themes_at_every_width(notebook: Notebook, app
             ".map(e => e.querySelector('.mlxnb-title').textContent)"
         )
         assert wide == [], width
+    for i in range(len(PANELS)):
+        assert_reached_by_tab(page, i)
     unnamed = page.evaluate(
         "[...document.querySelectorAll('.mlxnb-panel :is(input,textarea,select,button,[role=slider])')].filter(e =>"
         " e.offsetParent && !e.textContent.trim() && !e.getAttribute('aria-label') && !e.labels?.length && !e.title)"
