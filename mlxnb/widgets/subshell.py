@@ -1,6 +1,6 @@
 """Lets a panel answer while a cell runs, in front ends that send its messages to a subshell of the kernel.
 
-JupyterLab 4.5 and newer do. ipykernel 7.4 sends each on to where the widget last spoke from instead, so that the reply
+JupyterLab 4.4 and newer do. ipykernel 7.4 sends each on to where the widget last spoke from instead, so that the reply
 to a question reaches whoever asked it: for a widget that a cell made that is the main shell, which is busy. Panels ask
 nothing that way.
 """
