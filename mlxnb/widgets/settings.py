@@ -115,7 +115,7 @@ class SettingsPanel(Panel):
         self.save.on_click(self._save)
         self.back.on_click(self._ask_back)
         buttons = styled(w.HBox([self.save, self.back]), "mlxnb-row")
-        return [*self._lines(), self._key, self._preview, self.question.view, buttons]
+        return [*self._lines(), self._key, self._preview, buttons, self.question.view, self._notice]
 
     def picture(self) -> tuple[str, str]:
         now = settings()

@@ -59,9 +59,11 @@ class Work:
         work: Callable[[Report], T],
         then: Callable[[T], None] | None = None,
         words: Callable[[int, int], str] = steps,
+        left: Callable[[int, int, str], str] | None = None,
     ) -> None:
         """Run `work`, which reports how far it is, and then, holding the panel's lock, `then` with what it gives. Its
-        error is shown in the panel. Does nothing while other work runs.
+        error is shown in the panel; where it was stopped, what it `left` at its last report is. Does nothing while
+        other work runs.
         """
         if self.running:
             return
@@ -69,6 +71,7 @@ class Work:
         self._came: Any = None
         self._title, self._words = title, words
         self._then: Callable[[Any], None] = then or _nothing
+        self._left = left
         self._error: BaseException | None = None
         self._thread = Thread(target=self._run, args=(work,), name="mlxnb-panel-work", daemon=True)
         self.view.layout.display = None
@@ -117,7 +120,7 @@ class Work:
 
     def _end(self) -> None:
         if isinstance(self._error, Stopped):
-            self._panel.say(f"{self._title} was stopped.")
+            self._panel.say(f"{self._title} was stopped.", self._left(*self._now) if self._left is not None else "")
         elif isinstance(self._error, Exception):
             self._panel.fail(self._error)
         else:
@@ -188,6 +191,34 @@ def in_turn(engine: Engine, report: Report, work: Callable[[], T]) -> T:
             if turn.cancel():
                 raise
     return turn.result()
+
+
+def beside(report: Report, work: Callable[[Report], T]) -> T:
+    """What `work` gives, which may wait for a network: on a thread beside, which is left behind where `report` raises,
+    and ends at its own next report.
+    """
+    came: Future[T] = Future()
+    over, now = Event(), [(0, 0, "")]
+
+    def heard(done: int, total: int, doing: str = "") -> None:
+        now[0] = (done, total, doing)
+        if over.is_set():
+            raise Stopped
+
+    def run() -> None:
+        try:
+            came.set_result(work(heard))
+        except BaseException as err:  # noqa: BLE001 - handed to the caller, whatever it is
+            came.set_exception(err)
+
+    Thread(target=run, name="mlxnb-panel-beside", daemon=True).start()
+    try:
+        while not wait([came], timeout=0.1).done:
+            report(*now[0])
+    except BaseException:
+        over.set()
+        raise
+    return came.result()
 
 
 def _nothing(came: object) -> None:
