@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 
 from ..backends.base import ModelInfo
@@ -15,7 +16,9 @@ from ..render.table import Table
 from ..render.text import one_row
 from ..runtime.standing import Standing
 
-COLUMNS = ("backend", "state", "why", "what to do")
+COLUMNS = ("backend", "state", "why, and what to do")
+# A remedy of a cell's line, in the place of which the panel has a control.
+ON_A_LINE = re.compile(r"\btake --backend (\w+)")
 
 
 def what_html(entry: Entry | None, loaded: Sequence[ModelInfo]) -> str:
@@ -51,18 +54,26 @@ def places_table(standings: Sequence[Standing], rooms: Mapping[str, Room]) -> Ta
 
 
 def _row(standing: Standing, room: Room | None) -> tuple[Cell, ...]:
-    name, why, remedy = standing.backend, standing.reason, standing.remedy
     if standing.loaded:
-        return name, Dot("success", "in memory"), f"on {standing.device}", ""
+        return standing.backend, Dot("success", "in memory"), f"on {standing.device}"
     if standing.status != "ready":
-        state = Dot("warning", "not as it is") if standing.status == "possible" else Dot("off", "not here")
-        return name, state, why, remedy
+        state = Dot("off", "not as it is" if standing.status == "possible" else "not installed")
+        return standing.backend, state, _why(standing.reason, standing.remedy)
     if room is None:
-        return name, Dot("success", "ready"), why, remedy
-    need = f"needs {size(room.need)} with {count(room.tokens)} tokens of context: weights {size(room.weights)}, "
-    need += f"KV cache {size(room.cache)}, working space {size(room.working)}; {size(room.free)} is free"
+        return standing.backend, Dot("success", "ready"), _why(standing.reason, standing.remedy)
+    return standing.backend, *_fit(room)
+
+
+def _fit(room: Room) -> tuple[Cell, ...]:
+    need = f"needs {size(room.need)} of {size(room.free)} free: weights {size(room.weights)}, KV cache of "
+    need += f"{count(room.tokens)} tokens {size(room.cache)}, working space {size(room.working)}"
     if room.state == "no":
-        return name, Dot("error", "does not fit"), need, "unload another model, or take a smaller one"
+        return Dot("error", "does not fit"), f"{need}. Unload another model, or take a smaller one."
     if room.state == "tight" and room.most is not None and room.most < room.tokens:
-        return name, Dot("warning", f"tight: {count(room.most)} tokens fit"), need, "ask for a shorter context"
-    return name, Dot(STATES[room.state], room.state), need, remedy
+        return Dot("warning", f"tight: {count(room.most)} tokens fit"), f"{need}. Ask for a shorter context."
+    return Dot(STATES[room.state], room.state), need
+
+
+def _why(reason: str, remedy: str) -> str:
+    remedy = ON_A_LINE.sub(r"choose \1 as the backend", remedy)
+    return f"{reason}: {remedy}" if remedy else reason

@@ -11,6 +11,7 @@ from typing import Any
 import ipywidgets as w
 
 from ..backends.base import ModelInfo
+from ..backends.server_models import known as servers
 from ..conversion import KINDS, Conversion
 from ..errors import MlxnbError, ModelNotFoundError
 from ..models import ModelSource, resolve
@@ -36,15 +37,25 @@ CSS = (
     + """
 .mlxnb-panel .mlxnb-what{margin:8px 0 0;overflow-wrap:anywhere}
 .mlxnb-panel .mlxnb-models{margin:16px 0 0;padding:8px 0 0;border-top:1px solid var(--border)}
-.mlxnb-panel .mlxnb-row>.mlxnb-into{flex:1 1 320px}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-into{flex:1 1 280px}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-long{flex:0 1 512px}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-short{flex:0 1 216px}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown){min-width:0;max-width:100%}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-name{flex:0 1 440px}
+.mlxnb-panel .mlxnb-broken td:nth-child(2){overflow-wrap:anywhere}
 @container (max-width:700px){
+.mlxnb-panel .mlxnb-list .mlxnb-table .mlxnb-state{white-space:normal}
 .mlxnb-panel .mlxnb-list :is(th,td):is(:nth-child(2),:nth-child(5)){display:none}
 .mlxnb-panel .mlxnb-memories :is(th,td):is(:nth-child(3),:nth-child(4)){display:none}
-.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown){flex:1 1 240px}}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown){flex:1 1 200px!important}}
 @container (max-width:420px){
+.mlxnb-panel :is(.mlxnb-list,.mlxnb-broken) td{overflow-wrap:anywhere}
 .mlxnb-panel .mlxnb-list :is(th,td):is(:nth-child(4),:nth-child(6)){display:none}
-.mlxnb-panel .mlxnb-memories :is(th,td):is(:nth-child(6),:nth-child(7)){display:none}
-.mlxnb-panel .mlxnb-places :is(th,td):nth-child(4){display:none}}
+.mlxnb-panel .mlxnb-memories :is(th,td):is(:nth-child(5),:nth-child(6),:nth-child(7)){display:none}
+.mlxnb-panel .mlxnb-places thead{display:none}
+.mlxnb-panel .mlxnb-places tr{display:block;padding:4px 0}
+.mlxnb-panel .mlxnb-places td{display:inline-block;padding:0 8px 0 0}
+.mlxnb-panel .mlxnb-places td:nth-child(3){display:block}}
 """
 )
 LOOKING = "Looking for models on this machine and on servers."
@@ -68,15 +79,15 @@ class ModelsPanel(Panel):
         self.name = w.Text(description="Fetch", placeholder="ORGANISATION/NAME on the Hub, or ollama:NAME")
         self.fetch = _button("Download", "fetch it to keep; what is here already is not fetched again")
         self.format = w.Dropdown(options=tuple(KINDS), description="Convert to")
-        self.bits = w.Dropdown(description="Weights")
-        self.into = styled(w.Text(description="Into"), "mlxnb-into")
+        self.bits = w.Dropdown(description="Weights", style={"description_width": "64px"})
+        self.into = styled(w.Text(description="Into", style={"description_width": "40px"}), "mlxnb-into")
         self.convert = _button("Convert", "write the model above in another format, and check it")
         self.again = _button("Look again", "read the list of models once more")
         self.work, self.question = Work(self, self._changed), Question(self)
         self._list, self._about = Aside(self), Aside(self)
         self._bar, self._what, self._news = w.HTML(), w.HTML(), w.HTML()
         self._places, self._memory = styled(w.HTML(), "mlxnb-places"), styled(w.HTML(), "mlxnb-memories")
-        self._table, self._broken = styled(w.HTML(), "mlxnb-list"), w.HTML()
+        self._table, self._broken = styled(w.HTML(), "mlxnb-list"), styled(w.HTML(), "mlxnb-broken")
         self._held: tuple[object, ...] | None = None
         self._asked: str | None = None  # the model that the backends were asked about
         self._stale = False  # whether to ask them again once they have answered
@@ -91,6 +102,10 @@ class ModelsPanel(Panel):
             (self.convert, self._convert),
         ):
             button.on_click(done)
+        for short in (self.backend, self.format, self.bits):
+            styled(short, "mlxnb-short")
+        styled(self.name, "mlxnb-long")
+        styled(self.model, "mlxnb-name")
         self.model.observe(self._choose, "value")
         self.format.observe(self._offer, "value")
         self.bits.observe(self._offer, "value")
@@ -131,6 +146,7 @@ class ModelsPanel(Panel):
 
     @callback
     def _look_again(self) -> None:
+        servers.forget()  # what they said lately
         self._look()
 
     def _look(self) -> None:
@@ -162,9 +178,9 @@ class ModelsPanel(Panel):
         if self.entries is None:
             self._table.value = f'<div class="mlxnb-empty" role="status">{LOOKING}</div>'
             return
-        first, *rest = here_tables(entries, self.engine.models())
-        self._table.value = first.part()
-        self._broken.value = "".join(table.part() for table in rest if any(entry.problem for entry in entries))
+        tables = here_tables(entries, self.engine.models())
+        self._table.value = tables[0].part()
+        self._broken.value = tables[-1].part() if any(entry.problem for entry in entries) else ""
         self._changed()
 
     @property

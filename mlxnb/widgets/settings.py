@@ -80,7 +80,9 @@ CSS = """
 @container (max-width:700px){
 .mlxnb-panel .mlxnb-setting>:is(.widget-text,.widget-combobox){flex:1 1 calc(100% - 80px)}
 .mlxnb-panel .mlxnb-setting>.widget-html{flex:1 1 100%;padding:0 0 0 168px}
-.mlxnb-panel .mlxnb-setting{margin:0 0 8px}}
+.mlxnb-panel .mlxnb-setting{margin:0 0 8px}
+.mlxnb-panel .mlxnb-saving td{overflow-wrap:anywhere}
+.mlxnb-panel .mlxnb-saving td:first-child{min-width:96px}}
 @container (max-width:420px){
 .mlxnb-panel .mlxnb-setting>:is(.widget-text,.widget-combobox){flex-direction:column;align-items:stretch;height:auto}
 .mlxnb-panel .mlxnb-setting .widget-label{width:auto!important;text-align:left}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import mlxnb
 from mlxnb import hardware
 from mlxnb.widgets.memory_bar import divided
+from tests.endpoint import says, serving
 from tests.models.conftest import CONFIG, hub, own_environment, write_model
 from tests.models.stand_in_hub import Handler, Hub
 from tests.scripted import ScriptedBackend
@@ -116,6 +117,29 @@ def test_a_damaged_folder_is_named_with_its_trouble_and_cannot_be_loaded(models:
     assert "<img" not in "".join([page, *values])
     assert "<b>" not in "".join([page, *values])
     assert "<script" not in "".join([page, *values])
+
+
+def test_a_servers_models_are_listed_loaded_and_not_converted(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openai", reason="the client of the server backend is not installed")
+    with serving(says("x"), models=("tiny", "<b>bold</b>")) as endpoint:
+        monkeypatch.setenv("MLXNB_SERVER_URL", endpoint.url)
+        models.again.click()
+        settled(models)
+        assert {"server:tiny", "server:<b>bold</b>"} <= set(names(models))
+        assert "<b>bold" not in models._table.value
+        models.model.value = "server:tiny"
+        settled(models)
+        assert "ready" in models._places.value
+        assert models.convert.disabled
+        models.load.click()
+        settled(models)
+        assert "server:tiny is in memory, on server" in models._notice.value
+        models.unload.click()
+        settled(models)
+    models.again.click()
+    settled(models)
+    assert "server:tiny" not in names(models)
+    assert "no server listens" in models._broken.value.lower()
 
 
 def test_a_model_that_vanished_is_told_and_the_panel_goes_on(models: Any, tmp_path: Path) -> None:

@@ -11,13 +11,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
 
 import mlxnb
 from mlxnb.config import forget_kernel, settings
 from mlxnb.env_file import read_env_file, write_env_file
+from mlxnb.errors import ModelTooLargeError
 from mlxnb.magics.defaults import MLXNB
+from tests.magics.conftest import script, shell
+from tests.scripted import ScriptedBackend
 
 from .conftest import until
+
+__all__ = ["script", "shell"]
 
 
 @pytest.fixture
@@ -69,6 +75,32 @@ def test_a_change_holds_for_the_session_and_its_cells_and_is_not_saved(here: Any
     assert settings().temperature == 0.0
     assert here.fields["model"].value == "old"
     assert here.question.view.layout.display == "none"
+
+
+def test_a_change_counts_for_the_next_cell(here: Any, shell: InteractiveShell, script: ScriptedBackend) -> None:
+    here.fields["model"].value = "pocket"
+    here.fields["backend"].value, here.fields["temperature"].value, here.fields["max_tokens"].value = (
+        "scripted", "0.7", "2",
+    )  # fmt: skip
+    shell.run_cell("%%generate --into result --cache off\nHi", store_history=False)
+    heard = script.requests[-1]
+    assert (heard.backend, heard.sampling.temperature, heard.max_tokens) == ("scripted", 0.7, 2)
+
+
+def test_a_change_counts_for_the_next_load(here: Any) -> None:
+    here.fields["memory_mb"].value = "1"
+    engine = mlxnb.engine()
+    for info in engine.models():
+        engine.unload(info.name)
+    with pytest.raises(ModelTooLargeError, match="may take 1"):
+        engine.load("pocket", "torch")
+    here.fields["memory_mb"].value = ""
+    here.fields["keep_alive"].value = "60"
+    engine.load("pocket", "torch")
+    [resident] = engine.residents()
+    assert resident.goes is not None
+    assert resident.goes <= 60
+    engine.unload("pocket")
 
 
 def test_saving_writes_what_was_changed_and_leaves_the_rest(here: Any, tmp_path: Path) -> None:
