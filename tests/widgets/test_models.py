@@ -92,7 +92,7 @@ def test_where_a_model_runs_and_fits_is_told_with_the_reason(models: Any, monkey
     models.again.click()
     settled(models)
     assert "does not fit" in models._places.value
-    assert "50 MB is free" in models._places.value
+    assert "of 50 MB free" in models._places.value
 
 
 def test_a_damaged_folder_is_named_with_its_trouble_and_cannot_be_loaded(models: Any, tmp_path: Path) -> None:
