@@ -10,9 +10,10 @@ from typing import Any
 
 import ipywidgets as w
 
+from ..backends.select import candidates
 from ..config import DEFAULT, FILE, KERNEL, SESSION, SETTINGS, Settings, if_saved, set_for_kernel, set_here, settings
 from ..env_file import write_env_file
-from ..errors import OptionError
+from ..errors import MlxnbError, OptionError
 from ..render.numbers import plural, size
 from ..render.table import Table
 from .panel import Panel, callback, styled
@@ -107,7 +108,7 @@ class SettingsPanel(Panel):
         self.back = w.Button(description="Take back", tooltip="forget what was changed in this session")
         self.question = Question(self)
         self._asides = {name: Aside(self) for name in ("", *BUDGETS)}
-        self._refused: dict[str, OptionError] = {}  # of what was typed and not taken
+        self._refused: dict[str, MlxnbError] = {}  # of what was typed and not taken
         self._shown: dict[str, str] = {}
         self._seen: object = None
         self._show()
@@ -156,7 +157,9 @@ class SettingsPanel(Panel):
         try:
             if isinstance(value, str):
                 SETTINGS[name].read(name, value)
-        except OptionError as err:
+            if name == "backend" and isinstance(value, str):
+                candidates(value, self.engine.backends)  # a cell would be refused it
+        except MlxnbError as err:
             self._refused[name] = err
             self._show()
             return

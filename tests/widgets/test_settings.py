@@ -168,6 +168,25 @@ def test_a_wrong_value_is_refused_beside_its_field_and_what_held_stays(here: Any
     assert settings().temperature == 0.5
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("temperature", "nan", "It takes a number from 0 to 10"),
+        ("max_tokens", "1e3", "It takes a whole number"),
+        ("memory_mb", "0", "It takes megabytes"),
+        ("backend", "nope", "Backends are auto"),
+        ("server_url", "javascript:alert(1)", "It takes a server"),
+        ("cache_states_mb", "1.5", "It takes a whole number"),
+        ("cache_days", "-1", "It takes a whole number"),
+    ],
+)
+def test_what_a_cell_would_be_refused_is_refused_here(here: Any, name: str, value: str, says: str) -> None:
+    before = getattr(settings(), name)
+    here.fields[name].value = value
+    assert says in origin(here, name)
+    assert getattr(settings(), name) == before
+
+
 def test_a_wrong_variable_is_told_where_its_value_would_be_and_a_secret_is_not(
     panel: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
