@@ -47,7 +47,9 @@ class Panel:
         title = w.HTML(f'<div class="mlxnb-title" role="heading" aria-level="3">{html.escape(self.title)}</div>')
         head = styled(w.HBox([title, self._light]), "mlxnb-head")
         look = styled(w.HTML(sheet(self.css) + self._still.hiding), "mlxnb-sheet")
-        self.view = styled(w.VBox([look, head, self._notice, *self.body(), self.keys]), "mlxnb-panel", "mlxnb")
+        body = list(self.body())
+        notice = [] if self._notice in body else [self._notice]  # a long panel has it where its buttons are
+        self.view = styled(w.VBox([look, head, *notice, *body, self.keys]), "mlxnb-panel", "mlxnb")
         follow_the_page(self.view)
         self._glance()
         self._leave = BEAT.follow(self._glance, self.fail, GLANCE)

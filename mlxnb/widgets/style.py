@@ -44,6 +44,7 @@ box-shadow:0 0 0 1px var(--brand)}
 .mlxnb-panel .mlxnb-notice{margin:8px 0 0;padding:4px 12px;border-left:2px solid var(--error);max-width:90ch;
 overflow-wrap:anywhere}
 .mlxnb-panel .mlxnb-notice.mlxnb-plain{border-color:var(--border)}
+.mlxnb-panel .mlxnb-notice.mlxnb-asks{border-color:var(--warn)}
 .mlxnb-panel .mlxnb-notice b{font-weight:600}
 .mlxnb-panel .mlxnb-notice code,.mlxnb-panel .mlxnb-line code{user-select:all;font-family:var(--mono);
 white-space:pre-wrap;overflow-wrap:anywhere}
