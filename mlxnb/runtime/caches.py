@@ -158,6 +158,10 @@ class Caches:
         """(seconds since the epoch, hit rate of the last `window` lookups) of "result" or "prefix"."""
         return self._ledger.hit_rates(kind, window)
 
+    def recent_hits(self, kind: Any, window: int) -> tuple[int, int]:
+        """(hits, lookups) among the last `window` lookups of "result" or "prefix"."""
+        return self._ledger.recent_hits(kind, window)
+
     def clear(self) -> int:
         """Drop every answer, the rows of tables too, and every KV state that is not pinned, in memory and on disk; how
         many went.

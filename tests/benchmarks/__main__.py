@@ -19,6 +19,7 @@ from . import (
     gpu,
     llama_cpp,
     load_ext,
+    monitor,
     onnx_genai,
     precisions,
     profile,
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **onnx_genai.BENCHMARKS,
     **precisions.BENCHMARKS,
     **profile.BENCHMARKS,
+    **monitor.BENCHMARKS,
     **structured.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
