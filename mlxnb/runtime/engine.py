@@ -480,7 +480,7 @@ class Engine:
         return convert(order, self._models, self.call, lambda: self._closed, progress)
 
     def hear(self, ear: Callable[[Job], None]) -> Callable[[], None]:
-        """Call `ear(job)` with every job that is queued or runs, and from now on with each as it is queued, on the thread
+        """Call `ear(job)` with every job that is queued or runs now, and later with each as it is queued, on the thread
         that asks; what this gives back ends that. `ear` must be quick, and must not raise. A job that is queued at this
         very moment it may hear of twice.
         """

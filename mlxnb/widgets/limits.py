@@ -57,7 +57,9 @@ class Limit:
         except ValueError:
             number = math.nan
         if not (math.isfinite(number) and number >= 0):
-            raise OptionError(f"The limit {self.label!r} is {text.strip()!r}.", "It takes a number such as 1.5, or nothing.")
+            raise OptionError(
+                f"The limit {self.label!r} is {text.strip()!r}.", "It takes a number such as 1.5, or nothing."
+            )
         return number * self.factor
 
 

@@ -115,7 +115,9 @@ def _tile(figure: Figure, moments: Sequence[Moment], bound: float | None, alert:
     said = figure.write(now) if now is not None else figure.unknown(last) if last is not None else MISSING
     high = max([*(value for value in values if value is not None), figure.scale])
     line = sparkline.sparkline(values, f"{figure.name}: {said} now", high, SHOWN, bound)
-    beside = _beyond(alert) if alert is not None else figure.beside(last) if last is not None and now is not None else ""
+    beside = (
+        _beyond(alert) if alert is not None else figure.beside(last) if last is not None and now is not None else ""
+    )
     scale = f"0 to {figure.write(high)}" if high else ""
     return (
         f'<div class="mlxnb-tile{" mlxnb-over" if alert else ""}"><div class="mlxnb-name">{figure.name}</div>'

@@ -47,9 +47,11 @@ class Work:
         work: Callable[[Report], T],
         then: Callable[[T], None] | None = None,
         words: Callable[[int, int], str] = steps,
+        stopping: Callable[[], None] | None = None,
     ) -> None:
         """Run `work`, which reports how far it is, and then, holding the panel's lock, `then` with what it gives. Its
-        error is shown in the panel. Does nothing while other work runs.
+        error is shown in the panel. `stopping` is called as somebody stops it, where work waits for something that can
+        be ended before its next report. Does nothing while other work runs.
         """
         if self.running:
             return
@@ -58,6 +60,7 @@ class Work:
         self._title, self._words = title, words
         self._then: Callable[[Any], None] = then or _nothing
         self._error: BaseException | None = None
+        self._stopping: Callable[[], None] = stopping or (lambda: None)
         self._thread = Thread(target=self._run, args=(work,), name="mlxnb-panel-work", daemon=True)
         self.view.layout.display = None
         self._stop.disabled = False
@@ -71,6 +74,7 @@ class Work:
         if self.running:
             self._over.set()
             self._stop.disabled = True
+            self._stopping()
 
     def _run(self, work: Callable[[Report], Any]) -> None:
         def report(done: int, total: int, doing: str = "") -> None:
@@ -93,8 +97,10 @@ class Work:
                 return True
             self._thread = None
             self.view.layout.display = "none"
-            self._end()
-            self._changed()
+            try:
+                self._end()
+            finally:  # whatever becomes of showing it, the buttons are there again
+                self._changed()
             panel.keep_picture()
         return False
 
