@@ -42,7 +42,7 @@ class Drawn:
         """A plot as an HTML image, drawn the first time."""
         with _drawing:
             if name not in self.images:
-                self.images[name] = _image(self.plots[name])
+                self.images[name] = image_of(self.plots[name])
         return self.images[name]
 
 
@@ -129,7 +129,8 @@ class ReportView:
                 self.image.value = made.images[name]
 
 
-def _image(plot: Plot) -> str:
+def image_of(plot: Plot) -> str:
+    """A plot as an HTML image, with its plain twin as what a screen reader says."""
     data = base64.b64encode(plot.png()).decode()
     says = html.escape(plot.text, quote=True)
     return f'<img class="mlxnb-plot" width="{plot.width}" alt="{says}" src="data:image/png;base64,{data}">'
