@@ -18,6 +18,7 @@ from ..render.numbers import plural
 from ..render.table import Table
 from ..request import KV_BITS
 from . import report_view
+from .narrow import stacking
 from .panel import Panel, callback, styled
 from .report_view import image_of
 from .work import Report, Work
@@ -59,7 +60,7 @@ class KernelsPanel(Panel):
         actions = (self.verify, self._verify), (self.tune, self._tune), (self.bench, self._bench)
         for button, done in (*actions, (self.explain, self._explain)):
             button.on_click(done)
-        self.on.observe(self._exchange, "value")
+        self.on.observe(self._switched, "value")
         self._changed()
         rows = (self.on,), (self.model, self.bits), (self.verify, self.tune, self.bench, self.explain)
         shown = self.work.view, self._found, self._plot, self._state
@@ -75,18 +76,21 @@ class KernelsPanel(Panel):
         """A cell may patch too."""
         dispatcher = active()
         if not self.work.running:
-            self.on.unobserve(self._exchange, "value")
             self.on.value = dispatcher is not None
-            self.on.observe(self._exchange, "value")
         elif self._partial is not None:
             self._give(self._partial(), SO_FAR)
-        self._state.value = status_table(dispatcher).part()
+        self._state.value = stacking(status_table(dispatcher), "state")
 
     def leave(self) -> None:
         self.work.stop()
 
-    @callback
-    def _exchange(self) -> None:
+    def _switched(self, change: Any) -> None:
+        """By what the change says: a glance may have set the switch back meanwhile, to what holds."""
+        wanted = bool(change["new"])
+        if wanted != (active() is not None):
+            callback(lambda panel: panel._exchange(wanted))(self)
+
+    def _exchange(self, wanted: bool) -> None:
         def on(report: Report) -> None:
             self.engine.call(lambda: patch_mlx_lm().dispatcher.forget())
 
@@ -94,7 +98,7 @@ class KernelsPanel(Panel):
             configure_optimizer()
             self.engine.call(unpatch_mlx_lm)
 
-        self.work.start("Exchanging attention", on if self.on.value else off)
+        self.work.start("Exchanging attention", on if wanted else off)
 
     @callback
     def _verify(self) -> None:
@@ -182,7 +186,7 @@ class KernelsPanel(Panel):
 
     def _give(self, tables: Sequence[Table], note: str = WHOLE) -> None:
         self._tables, self._note = list(tables), note
-        self._found.value = _note(note) + "".join(table.part() for table in tables)
+        self._found.value = _note(note) + "".join(stacking(table, f"found-{i}") for i, table in enumerate(tables))
 
     def _changed(self) -> None:
         running = self.work.running

@@ -165,7 +165,7 @@ def _free(kind: str) -> Path:
 
 
 def _field(label: str) -> w.Text:
-    style = {"description_width": "176px"}
+    style = {"description_width": "200px"}
     return w.Text(description=label, placeholder="no limit", continuous_update=False, style=style)
 
 

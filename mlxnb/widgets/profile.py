@@ -31,6 +31,10 @@ LIVE = tuple(
 )
 PERIOD = 0.5  # seconds between two looks while it runs
 EMPTY = "Choose scenarios and press Profile. The report appears here."
+CSS = """
+.mlxnb-panel .mlxnb-scenarios .mlxnb-of{width:80px;text-align:right}
+.mlxnb-panel .mlxnb-scenarios .widget-checkbox{width:auto}
+"""
 STOPPED = "Stopped: the report holds what was measured until then."
 
 
@@ -38,7 +42,7 @@ class ProfilePanel(Panel):
     """One profile at a time; what a stop leaves is kept and marked partial. `report` is the last one, in Python."""
 
     title = "Profile"
-    css = tiles.CSS + report_view.CSS
+    css = tiles.CSS + report_view.CSS + CSS
 
     def body(self) -> Sequence[w.Widget]:
         self.report: Report | None = None
@@ -59,9 +63,11 @@ class ProfilePanel(Panel):
         self._live, self._against = w.HTML(), w.HTML()
         for button, done in ((self.run, self._run), (self.save, self._save), (self.compare, self._compare)):
             button.on_click(done)
-        chosen = styled(w.HBox(list(self.scenarios.values())), "mlxnb-row")
+        label = styled(w.HTML("Scenarios"), "mlxnb-of")
+        chosen = styled(w.HBox([label, *self.scenarios.values()]), "mlxnb-row", "mlxnb-scenarios")
+        python = w.HTML('<span class="mlxnb-secondary">in Python <code>mlxnb.panel("profile").report</code></span>')
         rows = (self.model, self.backend), (self.runs, self.max_tokens, self.run)
-        kept = (self.folder, self.save), (self.earlier, self.compare)
+        kept = (self.folder, self.save, python), (self.earlier, self.compare)
         asked_for, many, saved, compared = (styled(w.HBox(row), "mlxnb-row") for row in (*rows, *kept))
         parts = self.work.view, self._live, self.shown.view
         return [asked_for, chosen, many, *parts, saved, compared, self._against]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 CSS = """
 .mlxnb .mlxnb-plot{display:block;max-width:100%;height:auto;margin:8px 0 0}
+.mlxnb-panel .mlxnb-shown{margin:16px 0 0}
+.mlxnb-panel .mlxnb-shown~.mlxnb-row,.mlxnb-panel .mlxnb-shown .mlxnb-row{margin:8px 0 0}
+.mlxnb-panel .mlxnb-further .mlxnb-heading:first-of-type{font-size:1em;margin-top:20px}
 """
 FIRST = "roofline"
 _drawing = Lock()  # one figure at a time: Matplotlib shares its fonts
@@ -72,7 +75,8 @@ class ReportView:
         self.plot.observe(self._chosen, "value")
         self._row = styled(w.HBox([self.plot]), "mlxnb-row")
         self._row.layout.display = "none"
-        self.view = w.VBox([self.first, self.tries, self._row, self.image, self.rest])
+        styled(self.rest, "mlxnb-further")
+        self.view = styled(w.VBox([self.first, self.tries, self._row, self.image, self.rest]), "mlxnb-shown")
         self.say(empty)
 
     def say(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ SHOWN = 120  # moments that a line holds
 CSS = (
     sparkline.CSS
     + """
-.mlxnb .mlxnb-tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(200px,100%),1fr));gap:16px 24px;
+.mlxnb .mlxnb-tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(236px,100%),1fr));gap:16px 24px;
 margin:8px 0}
 .mlxnb .mlxnb-tile{min-width:0}
 .mlxnb .mlxnb-tile .mlxnb-value{font-size:1.15em;font-variant-numeric:tabular-nums}
@@ -23,6 +24,8 @@ margin:8px 0}
 .mlxnb .mlxnb-tile :is(.mlxnb-name,.mlxnb-range){color:var(--secondary)}
 .mlxnb .mlxnb-tile .mlxnb-range{display:flex;justify-content:space-between;gap:0 8px;font-size:.92em;min-height:1.5em;
 font-variant-numeric:tabular-nums}
+.mlxnb .mlxnb-tile .mlxnb-range>*{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
+.mlxnb .mlxnb-tile .mlxnb-more{font-size:.8em;color:var(--secondary);margin-left:8px}
 .mlxnb .mlxnb-tile.mlxnb-over :is(.mlxnb-value,.mlxnb-beside){color:var(--error)}
 """
 )
@@ -30,8 +33,8 @@ font-variant-numeric:tabular-nums}
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One tile: what it reads of a Moment, how that is written, what stands beside it, the scale that it has at least,
-    and the words where it is not known.
+    """One tile: what it reads of a Moment, how that is written, the scale that it has at least, what stands under its
+    line, the words where it is not known, and what follows the figure in small.
     """
 
     name: str
@@ -40,10 +43,15 @@ class Figure:
     scale: float = 0.0
     beside: Callable[[Moment], str] = lambda moment: ""
     unknown: Callable[[Moment], str] = lambda moment: MISSING
+    more: Callable[[Moment], str] = lambda moment: ""
 
 
-def _median(n: int, p95: float | None) -> str:
-    return f"median of {n}" + (f" · p95 {duration(p95)}" if p95 is not None else "")
+def _median(n: int) -> str:
+    return f"median of {plural(n, 'answer')}"
+
+
+def _p95(value: float | None) -> str:
+    return f"p95 {duration(value)}" if value is not None else "p95 from 20 answers on"
 
 
 def _no_sensor(moment: Moment) -> str:
@@ -62,9 +70,23 @@ def _no_lookup(moment: Moment) -> str:
 FIGURES = (
     Figure("Token rate", lambda m: m.token_rate, rate, 10.0, lambda m: f"{plural(m.running, 'request')} running"),
     Figure(
-        "Time to first token", lambda m: m.ttft_50, duration, 0.0, lambda m: _median(m.ttft_n, m.ttft_95), _no_answer
+        "Time to first token",
+        lambda m: m.ttft_50,
+        duration,
+        0.0,
+        lambda m: _median(m.ttft_n),
+        _no_answer,
+        lambda m: _p95(m.ttft_95),
     ),
-    Figure("Time per token", lambda m: m.tpot_50, duration, 0.0, lambda m: _median(m.tpot_n, m.tpot_95), _no_answer),
+    Figure(
+        "Time per token",
+        lambda m: m.tpot_50,
+        duration,
+        0.0,
+        lambda m: _median(m.tpot_n),
+        _no_answer,
+        lambda m: _p95(m.tpot_95),
+    ),
     Figure("Queue", lambda m: m.queued, lambda n: f"{count(int(n))} waiting", 4.0),
     Figure(
         "Memory of this process",
@@ -118,15 +140,18 @@ def _tile(figure: Figure, moments: Sequence[Moment], bound: float | None, alert:
     beside = (
         _beyond(alert) if alert is not None else figure.beside(last) if last is not None and now is not None else ""
     )
-    scale = f"0 to {figure.write(high)}" if high else ""
+    scale = f"0 to {figure.write(high)}" if any(value is not None for value in values) else ""
+    more = figure.more(last) if last is not None and now is not None else ""
+    small = f'<span class="mlxnb-more">{html.escape(more)}</span>' if more else ""
     return (
         f'<div class="mlxnb-tile{" mlxnb-over" if alert else ""}"><div class="mlxnb-name">{figure.name}</div>'
-        f'<div class="mlxnb-value{" mlxnb-none" if now is None else ""}">{html.escape(said)}</div>{line}'
+        f'<div class="mlxnb-value{" mlxnb-none" if now is None else ""}">{html.escape(said)}{small}</div>{line}'
         f'<div class="mlxnb-range"><span class="mlxnb-beside">{html.escape(beside)}</span>'
         f"<span>{html.escape(scale)}</span></div></div>"
     )
 
 
 def _beyond(alert: Alert) -> str:
-    """The alert in a word: a first token is that of one answer, and the tile shows the median."""
-    return f"{alert.limit.write(alert.value)}, limit {alert.limit.write(alert.bound)}"
+    """The alert in a word. A first token that is too late is that of one answer, and the tile shows the median."""
+    since = time.strftime("%H:%M:%S", time.localtime(alert.at))
+    return f"limit {alert.limit.write(alert.bound)}, since {since}"

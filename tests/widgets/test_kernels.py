@@ -60,6 +60,13 @@ def test_attention_is_exchanged_and_taken_back(kernels: Any) -> None:
     assert active() is None
 
 
+def test_a_glance_between_a_click_and_its_callback_loses_no_click(kernels: Any) -> None:
+    assert kernels.on.value is False  # as the glance has just set it back
+    kernels._switched({"new": True})
+    settled(kernels)
+    assert active() is not None
+
+
 def test_a_cell_that_patches_moves_the_switch(kernels: Any) -> None:
     with mlxnb.patched_kernels():
         until(lambda: kernels.on.value is True)
