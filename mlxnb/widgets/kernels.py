@@ -37,7 +37,7 @@ class KernelsPanel(Panel):
     """The attention of the mlx backend's models. The table of what is in use grows while models answer."""
 
     title = "Kernels"
-    css = report_view.CSS
+    css = report_view.CSS + ".mlxnb-panel .mlxnb-note{color:var(--secondary);margin:8px 0 0}"
 
     def body(self) -> Sequence[w.Widget]:
         self.usable = _usable(self.engine.backends)
@@ -48,7 +48,10 @@ class KernelsPanel(Panel):
         self.model = w.Text(value=settings().model, description="Model")
         self.bits = w.Dropdown(options=CACHES, description="KV cache")
         self.verify = _button("Verify", "prove every path against float64; requests wait meanwhile")
-        self.tune = _button("Tune", "measure the model's shapes now, and remember; requests wait meanwhile")
+        self.tune = styled(
+            _button("Tune", "measure the model's shapes now, and remember; requests wait meanwhile"), "mlxnb-primary"
+        )
+        self.tune.button_style = "primary"
         self.bench = _button("Bench", "stock against patched, in turns, by context length; requests wait meanwhile")
         self.explain = _button("Explain", "what each path would do for the model's shapes, and why")
         self.work = Work(self, self._changed)
@@ -79,7 +82,7 @@ class KernelsPanel(Panel):
             self.on.value = dispatcher is not None
         elif self._partial is not None:
             self._give(self._partial(), SO_FAR)
-        self._state.value = stacking(status_table(dispatcher), "state")
+        self._state.value = stacking(status_table(dispatcher), "state") if dispatcher is not None else _off()
 
     def leave(self) -> None:
         self.work.stop()
@@ -214,7 +217,7 @@ def where_it_runs(usable: Decision) -> str:
         else "Verify proves the Metal kernels on an emulator, which says nothing of their speed or of Apple's compiler."
     )
     measured = (
-        f"Tune and Bench measure the paths in plain MLX operations on the {here}; Metal kernels are not measured."
+        f"Tune and Bench measure paths in plain MLX operations on the {here.upper()}; Metal kernels are not measured."
     )
     return f"No Metal here. {proven} {measured}"
 
@@ -225,8 +228,13 @@ def _usable(backends: Any) -> Decision:
     return mlx.available() if mlx is not None else Rejected("mlx", "this engine has no mlx backend")
 
 
+def _off() -> str:
+    said = "Every layer takes the attention of mlx-lm. Choose what was measured fastest, and the path of each appears here."
+    return f'<div class="mlxnb-empty">{said}</div>'
+
+
 def _note(text: str) -> str:
-    return f'<div class="mlxnb-secondary">{html.escape(text)}</div>' if text else ""
+    return f'<div class="mlxnb-note">{html.escape(text)}</div>' if text else ""
 
 
 def _button(label: str, tooltip: str) -> w.Button:

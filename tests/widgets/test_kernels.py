@@ -189,3 +189,38 @@ def test_without_mlx_it_says_how_to_get_it_and_offers_nothing(
     kernels = panel("kernels")
     assert "mlx is not installed. pip install --upgrade mlxnb" in kernels.view.children[3].value
     assert all(each.disabled for each in (kernels.on, kernels.verify, kernels.tune, kernels.bench, kernels.explain))
+
+
+def test_closing_in_the_middle_ends_the_work_at_its_next_step(kernels: Any, stepwise: Callable[[int], None]) -> None:
+    kernels.tune.click()
+    stepwise(1)
+    until(lambda: kernels._partial is not None)
+    thread = kernels.work._thread
+    kernels.close()
+    stepwise(1)
+    thread.join(60)
+    assert not thread.is_alive()
+    assert mlxnb.engine().generate("Hi", model="pocket", max_tokens=1, cache="off").generation_tokens == 1
+
+
+def test_two_clicks_at_once_begin_one_piece_of_work(kernels: Any, stepwise: Callable[[int], None]) -> None:
+    kernels.tune.click()
+    thread = kernels.work._thread
+    kernels.tune.click()
+    kernels.bench.click()
+    assert kernels.work._thread is thread
+    stepwise(100)
+    settled(kernels)
+    assert kernels._notice.value == ""
+
+
+def test_an_engine_that_is_closed_in_the_middle_is_told(kernels: Any, stepwise: Callable[[int], None]) -> None:
+    kernels.tune.click()
+    until(lambda: kernels.work._now[1] > 0)
+    mlxnb.engine().close()
+    stepwise(100)
+    settled(kernels)
+    assert not kernels.tune.disabled
+    kernels.explain.click()
+    settled(kernels)
+    assert "GQA" in kernels._found.value
