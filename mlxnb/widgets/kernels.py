@@ -229,7 +229,7 @@ def _usable(backends: Any) -> Decision:
 
 
 def _off() -> str:
-    said = "Every layer takes the attention of mlx-lm. Choose what was measured fastest, and the path of each appears here."
+    said = "Every layer takes mlx-lm's attention. Choose what was measured fastest, and the path of each appears here."
     return f'<div class="mlxnb-empty">{said}</div>'
 
 

@@ -171,7 +171,7 @@ def test_it_says_what_is_measured_here_and_what_is_not(monkeypatch: pytest.Monke
     usable = mlxnb.engine().backends["mlx"].available()
     monkeypatch.setattr(device, "device", lambda: "cpu")
     assert "on an emulator" in where_it_runs(usable)
-    assert "Metal kernels are not measured" in where_it_runs(usable)
+    assert "and no Metal kernel" in where_it_runs(usable)
     monkeypatch.setattr(emulator, "compiler", lambda: Rejected("C++ compiler", "none was found", "apt install g++"))
     assert "cannot be proven here: none was found. apt install g++." in where_it_runs(usable)
     monkeypatch.setattr(device, "device", lambda: "metal")
