@@ -25,6 +25,7 @@ TOKENS = 32
 
 MakeCache = Callable[[], list[Any]]
 Progress = Callable[[int, int, str], None]
+Seen = Callable[["Bench"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def benchmark_optimization(
     pairs: int = 5,
     prefill_step: int = 512,
     progress: Progress | None = None,
+    seen: Seen | None = None,
 ) -> Bench:
     """Bench `model`, an mlx-lm model, on random prompts of each length.
 
@@ -89,6 +91,7 @@ def benchmark_optimization(
         make_cache: gives a fresh KV cache for each generation.
         pairs: how often both arms run at each length, after a warm-up of each.
         progress: hears of finished runs, of all, and what is under way; may raise to stop.
+        seen: hears after each pair what has come of all until then.
 
     Raises:
         KernelError: attention that never comes by or that stock cannot compute, or lengths that all do not fit.
@@ -103,18 +106,22 @@ def benchmark_optimization(
     steps = _Steps(progress, len(lengths) * (pairs + 1) * 2)
     rows: list[Row] = []
     runs: list[dict[str, Any]] = []
-    stopped = ""
+    stopped, here = "", machine()
     for length in sorted(lengths):
         stopped = _too_large(rows, calls, length, prefill_step)
         if stopped:
             break
         arms = _Arms(model, _prompt(length, vocabulary), make_cache, prefill_step, steps)
-        made = list(_alternating(arms, pairs))[1:]
+        made: list[tuple[Run, Run]] = []
+        for number, pair in enumerate(_alternating(arms, pairs)):
+            made += [pair] if number else []  # the first is the warm-up
+            if seen is not None and number:
+                seen(Bench(name, here, kv_bits, (*rows, _row(length, made, arms.paths))))
         rows.append(_row(length, made, arms.paths))
         runs += [{"length": length, "stock": asdict(theirs), "patched": asdict(ours)} for ours, theirs in made]
     if not rows:
         raise KernelError(f"Nothing was compared: {stopped}.", "Give shorter --lengths.")
-    return Bench(name, machine(), kv_bits, tuple(rows), stopped, runs)
+    return Bench(name, here, kv_bits, tuple(rows), stopped, runs)
 
 
 class _Steps:

@@ -41,18 +41,23 @@ class Row:
     per_threadgroup: float
 
 
-def bytes_table(metal_kernel: Callable[..., Any] | None = None) -> list[Row]:
+def bytes_table(
+    metal_kernel: Callable[..., Any] | None = None, heard: Callable[[str], None] = lambda doing: None
+) -> list[Row]:
     """A row for each kernel and GQA ratio: one query, head_dim 128, two KV heads, 256 keys, bfloat16, 4 and 8 bits.
 
     Args:
         metal_kernel: the emulator's, or one that reports as it does.
+        heard: hears what is counted next; may raise to stop.
     """
-    made = metal_kernel or _emulator()
+    made, whole = metal_kernel or _emulator(), (None, None)
+    kernels = [("decode_quantized", (4, 64)), ("decode_quantized", (8, 64)), ("decode_dense", whole)]
     rows = []
-    for bits in (4, 8):
-        rows += [_count("decode_quantized", ratio, (bits, 64), made) for ratio in RATIOS]
-    rows += [_count("decode_dense", ratio, (None, None), made) for ratio in RATIOS]
-    return rows + [_count("decode_per_head", ratio, (None, None), made) for ratio in RATIOS]
+    for kernel, packing in [*kernels, ("decode_per_head", whole)]:
+        for ratio in RATIOS:
+            heard(f"{kernel}, GQA-{ratio}:1")
+            rows.append(_count(kernel, ratio, packing, made))
+    return rows
 
 
 def decode_time(bits: int | None = 4, metal_kernel: Callable[..., Any] | None = None) -> float:

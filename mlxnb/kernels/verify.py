@@ -58,23 +58,30 @@ class Verification:
         return any(v.proofs for v in self.verdicts) and not any(v.failed for v in self.verdicts)
 
 
-def verify(full: bool = False, progress: Progress | None = None) -> Verification:
+def verify(
+    full: bool = False, progress: Progress | None = None, seen: Callable[[Verification], None] | None = None
+) -> Verification:
     """Prove every path on a choice of cases; `full` on all cases of a set in which every pair of values meets.
 
-    Progress hears of cases done, of all, and the path under way; it may raise to stop.
+    Progress hears of cases done, of all, and the path under way; it may raise to stop. `seen` hears after each case
+    what has come of all until then.
     """
     began, heard = time.perf_counter(), progress or (lambda done, total, doing: None)
     plan = [(path, *_where(path), list(_cases(path, full))) for path in PATHS]
-    total, done, verdicts = sum(len(cases) for *_, reason, cases in plan if not reason), 0, []
+    total, done = sum(len(cases) for *_, reason, cases in plan if not reason), 0
+    verdicts: list[Verdict] = []
+    here, told = machine(), seen or (lambda found: None)
     for path, where, metal_kernel, reason, cases in plan:
-        proofs = []
+        proofs: list[Proof] = []
         for case in cases if not reason else []:
             heard(done, total, f"{path.name}, {case}")
             proofs.append(prove(path.name if path.name in KERNELS else path.run, case, metal_kernel))
             done += 1
+            now = Verdict(path.name, where, tuple(proofs))
+            told(Verification((*verdicts, now), here, time.perf_counter() - began))
         verdicts.append(Verdict(path.name, where, tuple(proofs), reason if cases or reason else _not_here(path)))
-    rows, decode = _traffic(lambda: heard(done, total, "counting bytes"))
-    return Verification(tuple(verdicts), machine(), time.perf_counter() - began, rows, decode)
+    rows, decode = _traffic(lambda doing: heard(done, total, f"counting bytes: {doing}"))
+    return Verification(tuple(verdicts), here, time.perf_counter() - began, rows, decode)
 
 
 def _not_here(path: Path) -> Decision:
@@ -82,13 +89,14 @@ def _not_here(path: Path) -> Decision:
     return path.takes(covering("decode_quantized")[0].config, device())
 
 
-def _traffic(report: Callable[[], None]) -> tuple[tuple[Row, ...], float | None]:
+def _traffic(report: Callable[[str], None]) -> tuple[tuple[Row, ...], float | None]:
     from .emulator import compiler
 
     if not compiler():
         return (), None
-    report()
-    return tuple(bytes_table()), decode_time()
+    rows = tuple(bytes_table(heard=report))
+    report("one decode over 2 048 keys")
+    return rows, decode_time()
 
 
 def _where(path: Path) -> tuple[str, Any, Rejected | None]:

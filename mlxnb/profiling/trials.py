@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import BackendError, OptionError
 from .judge.figures import by_round, wall
-from .judge.gains import LEAST, beside
+from .judge.gains import LEAST, beside, typical
 from .judge.rules_seen import Seen
-from .report import Case, Finding, Ratio, Report, Value
+from .report import Case, Finding, Report, Value
+from .report.words import before_and_after
 
 if TYPE_CHECKING:
     from ..runtime import Engine
@@ -30,7 +31,8 @@ def try_it(
     progress: Callable[[Progress], None] | None = None,
     base: Mapping[str, Value] | None = None,
 ) -> Finding:
-    """The finding with `tried`: the figure that its remedy is about, with the remedy over without it, pair by pair.
+    """The finding with `tried`: the figure that its remedy is about, with the remedy over without it, pair by pair; and
+    with the figure itself, before and after.
     "ttft" is a time and "peak_memory" bytes, so that less than 1 is better. `base` are options that every request of
     the profile had, those that the report tells where not given.
 
@@ -48,11 +50,12 @@ def try_it(
 
     was, tried = _cases(report, finding, finding.trial.options)
     plan = _plan(report, finding, was, report.options if base is None else base)
-    got = measure(engine, [was, tried], plan, Clock(), progress)
-    ratio = _ratio(got, figure_of(report, finding))
+    got, figure = measure(engine, [was, tried], plan, Clock(), progress), figure_of(report, finding)
+    before, after = ([run for run in got.runs if run.case == place and run.timings is not None] for place in (0, 1))
+    ratio = beside(after, before, figure)
     if ratio is None:
         raise _failed(got, finding.trial.label)
-    return replace(finding, tried=ratio)
+    return replace(finding, tried=ratio, was=typical(before, figure), became=typical(after, figure))
 
 
 def outcome(finding: Finding) -> str:
@@ -60,16 +63,17 @@ def outcome(finding: Finding) -> str:
     tried, trial = finding.tried, finding.trial
     if tried is None or trial is None:
         return ""
-    between = f"({tried.low:.2f} – {tried.high:.2f})"
+    between, seen = f"({tried.low:.2f} – {tried.high:.2f})", before_and_after(finding)
     if not tried.differs:
-        return f"{trial.label}: no difference {between}"
+        return f"{trial.label}: no difference {between}{seen}"
     name = {
         "decode_rate": "the decode rate",
         "prefill_rate": "the prefill rate",
         "ttft": "the time to first token",
         "peak_memory": "the peak memory",
     }
-    return f"{trial.label}: {tried.median:.2f}× {name.get(tried.figure, tried.figure)} {between}, {tried.pairs} pairs"
+    figure = name.get(tried.figure, tried.figure)
+    return f"{trial.label}: {tried.median:.2f}× {figure} {between}, {tried.pairs} pairs{seen}"
 
 
 def figure_of(report: Report, finding: Finding) -> str:
@@ -131,11 +135,6 @@ def pairs_for(report: Report, finding: Finding) -> int:
     took = [wall(together) for together in by_round(report.of(finding.case))]
     pair = 2 * median(took) if took else 0.0
     return MOST if pair <= 0 else int(min(MOST, max(FEWEST, SECONDS / pair)))
-
-
-def _ratio(got: Measured, figure: str) -> Ratio | None:
-    was, tried = ([run for run in got.runs if run.case == place and run.timings is not None] for place in (0, 1))
-    return beside(tried, was, figure)
 
 
 def _failed(got: Measured, label: str) -> Exception:

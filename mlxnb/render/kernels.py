@@ -29,13 +29,18 @@ def status_table(dispatcher: Dispatcher | None) -> Table:
     lines = dispatcher.lines()
     total, ours = (sum(line.calls for line in some) for some in (lines, [n for n in lines if n.path != "stock"]))
     share = f"{plural(total, 'call')}, {ours / total:.0%} on a path of ours" if total else "nothing ran yet"
-    rows = [(line.layer, *_shape(line.config), _path(line.path), line.calls, line.decision.reason) for line in lines]
+    same, shapes = _shapes([line.config for line in lines])
+    rows = [
+        (line.layer, *shape, _path(line.path), line.calls, line.decision.reason)
+        for line, shape in zip(lines, shapes[1:], strict=True)
+    ]
     caption = f"Attention is patched · {share}"
     if not rows:
         return Table(
             ["kernels"], [["Generate something on the mlx backend, and its shapes appear here."]], caption=caption
         )
-    return Table(("layer", *SHAPE, "path", "calls", "reason"), rows, caption=caption)
+    caption = " · ".join(filter(None, [caption, same]))
+    return Table(("layer", *shapes[0], "path", "calls", "reason"), rows, caption=caption)
 
 
 def decision_table(decision: Decision) -> Table:
@@ -46,14 +51,12 @@ def decision_table(decision: Decision) -> Table:
 
 def tune_table(found: Sequence[Found]) -> Table:
     """What measuring chose for each shape."""
-    rows = [(*_shape(each.config), _path(each.path), each.decision.reason) for each in found]
-    return Table((*SHAPE, "path", "reason"), rows, caption="Measured against float64 and against stock; remembered")
+    return _found_table(found, "Measured against float64 and against stock; remembered")
 
 
 def explain_tables(found: Sequence[Found]) -> list[Table]:
     """What is done for each shape; then what every path says of those shapes, the same words once."""
-    rows = [(*_shape(each.config), _path(each.path), each.decision.reason) for each in found]
-    shapes = Table((*SHAPE, "path", "reason"), rows, caption="What is done for each shape")
+    shapes = _found_table(found, "What is done for each shape")
     said: dict[tuple[str, str, bool], list[str]] = {}
     for each in found:
         for name, decision in each.paths:
@@ -64,6 +67,21 @@ def explain_tables(found: Sequence[Found]) -> list[Table]:
         for (name, reason, yes), at in said.items()
     ]
     return [shapes, Table(("path", "state", "reason", "queries × keys"), told, caption="What each path says of them")]
+
+
+def _found_table(found: Sequence[Found], caption: str) -> Table:
+    same, shapes = _shapes([each.config for each in found])
+    rows = [(*shape, _path(each.path), each.decision.reason) for each, shape in zip(found, shapes[1:], strict=True)]
+    return Table((*shapes[0], "path", "reason"), rows, caption=" · ".join(filter(None, [caption, same])))
+
+
+def _shapes(configs: Sequence[AttentionConfig]) -> tuple[str, list[tuple[Cell, ...]]]:
+    """Shapes as columns, their titles first; what is the same of all is said once, in words."""
+    rows = [_shape(config) for config in configs]
+    alike = [len(rows) > 1 and len({row[i] for row in rows}) == 1 for i in range(len(SHAPE))]
+    same = [f"{title} {rows[0][i]}" for i, title in enumerate(SHAPE) if alike[i]]
+    kept = [tuple(row[i] for i in range(len(SHAPE)) if not alike[i]) for row in (SHAPE, *rows)]
+    return ", ".join(same), kept
 
 
 def _some(at: Sequence[str], shapes: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import style
@@ -27,6 +28,27 @@ def profile_bundle(report: Report) -> dict[str, str]:
     from ..profiling.show.sections import head, sections
 
     return _bundle(head(report), sections(report), MORE)
+
+
+def profile_parts(report: Report) -> tuple[str, str]:
+    """HTML of a report without a style sheet, in two: down to what limits it, and the rest. For a panel, which has
+    buttons in the place of the lines that try a remedy.
+    """
+    from ..profiling.show.sections import LIMITS, head, sections
+
+    found = [_untried(section) if section.title == LIMITS else section for section in sections(report)]
+    place = next((i for i, section in enumerate(found) if section.title == LIMITS), 0) + 1
+    first = _head(head(report)) + "".join(map(_section, found[:place]))
+    return _report(first), _report("".join(map(_section, found[place:])))
+
+
+def _untried(section: Section) -> Section:
+    items = [replace(item, lines=tuple(n for n in item.lines if n.label != "try it")) for item in section.items]
+    return replace(section, items=tuple(items))
+
+
+def _report(inner: str) -> str:
+    return f'<div class="mlxnb mlxnb-report {LEFT_ALONE}">{inner}</div>'
 
 
 def against_bundle(found: Against) -> dict[str, str]:

@@ -179,6 +179,10 @@ class Caches:
         """The KV states in memory, by the name of their model, as the engine's thread last left them."""
         return dict(self._in_memory)
 
+    def recent_hits(self, kind: Any, window: int) -> tuple[int, int]:
+        """(hits, lookups) among the last `window` lookups of "result" or "prefix"."""
+        return self._ledger.recent_hits(kind, window)
+
     def clear(self) -> int:
         """Drop every answer, the rows of tables too, and every KV state that is not pinned, in memory and on disk; how
         many went.

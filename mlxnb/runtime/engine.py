@@ -480,10 +480,13 @@ class Engine:
         return convert(order, self._models, self.call, lambda: self._closed, progress)
 
     def hear(self, ear: Callable[[Job], None]) -> Callable[[], None]:
-        """Call `ear(job)` with every job from now on, as it is queued and on the thread that asks; what this gives back
-        ends that. `ear` must be quick, and must not raise.
+        """Call `ear(job)` with every job that is queued or runs now, and later with each as it is queued, on the thread
+        that asks; what this gives back ends that. `ear` must be quick, and must not raise. A job that is queued at this
+        very moment it may hear of twice.
         """
         self._ears = (*self._ears, ear)
+        for job in list(self._jobs):
+            ear(job)
 
         def deafen() -> None:
             self._ears = tuple(each for each in self._ears if each is not ear)

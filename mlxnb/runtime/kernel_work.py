@@ -35,19 +35,32 @@ class Found:
     paths: tuple[tuple[str, Decision], ...] = ()
 
 
-def tune(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], report: Report) -> list[Found]:
-    """Measure every shape of the model at the lengths, and remember the outcome."""
+def tune(
+    model: MlxModel,
+    name: str,
+    bits: int | None,
+    lengths: Sequence[int],
+    report: Report,
+    seen: Callable[[list[Found]], None] | None = None,
+) -> list[Found]:
+    """Measure every shape of the model at the lengths, and remember each outcome at once. `seen` hears after each of
+    them what was found until then.
+    """
     from ..kernels import active
     from ..kernels.tune import Measured
 
     configs, tuner, found = _configs(model, name, bits, lengths), Measured(), []
-    for i, config in enumerate(configs):
-        report(i, len(configs), str(config))
-        choice = tuner.measure(config)
-        found.append(Found(config, choice.path.name, choice.decision))
-    dispatcher = active()
-    if dispatcher is not None:
-        dispatcher.forget()
+    try:
+        for i, config in enumerate(configs):
+            report(i, len(configs), str(config))
+            choice = tuner.measure(config)
+            found.append(Found(config, choice.path.name, choice.decision))
+            if seen is not None:
+                seen(list(found))
+    finally:  # also of those that were measured before it was stopped
+        dispatcher = active()
+        if dispatcher is not None:
+            dispatcher.forget()
     return found
 
 
@@ -66,8 +79,15 @@ def explain(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int]
     return found
 
 
-def bench(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], report: Report) -> Bench:
-    """Stock against patched on the model."""
+def bench(
+    model: MlxModel,
+    name: str,
+    bits: int | None,
+    lengths: Sequence[int],
+    report: Report,
+    seen: Callable[[Bench], None] | None = None,
+) -> Bench:
+    """Stock against patched on the model. `seen` hears after each pair what was found until then."""
     from ..kernels.bench import LENGTHS as ALL
     from ..kernels.bench import benchmark_optimization
 
@@ -80,6 +100,7 @@ def bench(model: MlxModel, name: str, bits: int | None, lengths: Sequence[int], 
         lengths=lengths or [length for length in ALL if length < (model.info.context_length or ALL[-1])],
         prefill_step=model.prefill_step,
         progress=report,
+        seen=seen,
     )
 
 

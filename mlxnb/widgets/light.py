@@ -17,8 +17,7 @@ def light(engine: Engine) -> Dot:
     """Green: active. Yellow: available. Red: unavailable."""
     if engine.closed:
         return Dot("error", "unavailable: the engine is closed")
-    able = [backend for backend in engine.backends.values() if backend.available()]
-    if not able:
+    if not any(backend.available() for backend in engine.backends.values()):
         return Dot("error", "unavailable: no backend can run here; see %mlxnb doctor")
     status = engine.status()
     if status.running is not None:

@@ -3,182 +3,171 @@
 from __future__ import annotations
 
 import html
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from ..errors import OptionError
-from ..profiling.vitals import Moment, Vitals, as_csv
-from ..render import sparkline
-from ..render.numbers import MISSING, duration, plural, rate, significant, size
+from ..errors import MlxnbError, ReportError
+from ..profiling.moments import Moment, as_csv, as_json, to_frame
+from ..profiling.vitals import Vitals
+from ..render.numbers import plural, size
+from .limits import LIMITS, Alarms, log_html
 from .panel import Panel, callback, styled
+from .tiles import CSS, FIGURES, tiles
 
-SHOWN = 120  # moments that a line holds
-CSS = (
-    sparkline.CSS
-    + """
-.mlxnb .mlxnb-tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:16px 24px;margin:8px 0}
-.mlxnb .mlxnb-tile .mlxnb-value{font-size:1.15em;font-variant-numeric:tabular-nums}
-.mlxnb .mlxnb-tile :is(.mlxnb-name,.mlxnb-range){color:var(--secondary)}
-.mlxnb .mlxnb-tile .mlxnb-range{display:flex;justify-content:space-between;font-size:.92em}
-.mlxnb .mlxnb-tile.mlxnb-over .mlxnb-value{color:var(--error)}
-.mlxnb .mlxnb-limits{gap:4px 16px;flex-wrap:wrap}
-.mlxnb .mlxnb-limits>*{flex:1 1 220px;width:auto}
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+PICTURED = 30.0  # seconds between two still pictures of a busy engine: each changes the notebook
+LOG = """
+.mlxnb .mlxnb-limits{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(320px,100%),1fr));gap:4px 24px;
+margin:16px 0 0}
+.mlxnb .mlxnb-log{margin:8px 0 0;font-variant-numeric:tabular-nums}
+.mlxnb .mlxnb-log ul{list-style:none;margin:0;padding:0}
+.mlxnb .mlxnb-log li{padding:0 0 0 12px;border-left:2px solid var(--border)}
+.mlxnb .mlxnb-log summary{color:var(--secondary);cursor:pointer}
 """
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One tile: what it reads of a Moment, how that is written, and the scale that it has at least."""
-
-    name: str
-    read: Callable[[Moment], float | None]
-    write: Callable[[float], str]
-    scale: float = 0.0
-    beside: Callable[[Moment], str] = lambda moment: ""
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """What a person may set for a figure: in `unit` of `factor` each, crossed above it or, with `below`, below it."""
-
-    figure: str
-    label: str
-    factor: float
-    below: bool = False
-
-    def crossed(self, value: float, at: float) -> bool:
-        """Whether a value is on the wrong side."""
-        return value < at if self.below else value > at
-
-
-def _share(value: float) -> str:
-    return f"{significant(100 * value)} %"
-
-
-def _celsius(value: float) -> str:
-    return f"{significant(value)} °C"
-
-
-def _worse(value: float | None) -> str:
-    return f"95th percentile {duration(value)}" if value is not None else ""
-
-
-FIGURES = (
-    Figure("token rate", lambda m: m.token_rate, rate, 10.0, lambda m: plural(m.running, "request") + " running"),
-    Figure("time to first token", lambda m: m.ttft_50, duration, beside=lambda m: _worse(m.ttft_95)),
-    Figure("time per token", lambda m: m.tpot_50, duration, beside=lambda m: _worse(m.tpot_95)),
-    Figure("queue", lambda m: m.queued, lambda n: plural(int(n), "request"), 4.0),
-    Figure("memory of this process", lambda m: m.process, size, beside=lambda m: f"models {size(m.models)}"),
-    Figure("free memory", lambda m: m.free, size),
-    Figure("answers from the cache", lambda m: m.answers_hit, _share, 1.0),
-    Figure("prompts with a cached prefix", lambda m: m.prefixes_hit, _share, 1.0),
-    Figure("temperature", lambda m: m.temperature, _celsius, 100.0, lambda m: m.pressure or ""),
-)
-LIMITS = (
-    Limit("free memory", "Memory below, GB", 1e9, below=True),
-    Limit("time to first token", "First token above, ms", 1e-3),
-    Limit("prompts with a cached prefix", "Prefix hits below, %", 0.01, below=True),
-    Limit("temperature", "Temperature above, °C", 1.0),
-)
+FORMATS: dict[str, Callable[[Sequence[Moment]], str]] = {"csv": as_csv, "json": as_json}
 
 
 class Monitor(Panel):
-    """Looks once a second for as long as it is open."""
+    """Looks once a second for as long as it is open; what it saw in the last quarter of an hour is kept."""
 
     title = "Monitor"
-    css = CSS
+    css = CSS + LOG
 
     def body(self) -> Sequence[w.Widget]:
         self.vitals = Vitals(self.engine).__enter__()
-        self.limits = {limit: _field(limit) for limit in LIMITS}
-        self.export = w.Button(description="Export as CSV")
-        self.export.on_click(self._export)
-        self._line, self._tiles, self._alerts = w.HTML(), w.HTML(), w.HTML()
-        self._over: dict[str, float] = {}  # the figures over their limits, and since when
-        limits = styled(w.HBox(list(self.limits.values())), "mlxnb-limits")
-        return [self._line, self._alerts, self._tiles, limits, styled(w.HBox([self.export]), "mlxnb-row")]
+        self.limits = {limit.figure: _field(limit.label) for limit in LIMITS}
+        self.alarms = Alarms()
+        self._bounds: dict[str, float] = {}
+        self._last: Moment | None = None
+        self._pictured: float | None = None  # when the picture was made, and whether anything ran since
+        self._busy = False
+        self._said: Exception | None = None
+        self._line, self._tiles, self._log = w.HTML(_line(self._summary())), w.HTML(tiles(FIGURES, ())), w.HTML()
+        for field in self.limits.values():
+            field.observe(lambda change: self._set(), "value")
+        self.exports = {kind: w.Button(description=f"Export as {kind.upper()}") for kind in FORMATS}
+        for kind, button in self.exports.items():
+            button.on_click(self._exporter(kind))
+        python = w.HTML('<span class="mlxnb-secondary">in Python <code>mlxnb.panel("monitor").frame()</code></span>')
+        if any(note.startswith("temperature not told") for note in self.vitals.missing):
+            field = self.limits["Temperature"]
+            field.disabled, field.placeholder = True, "not told by this machine"
+        limits = styled(w.Box(list(self.limits.values())), "mlxnb-limits")
+        return [
+            self._line,
+            self._tiles,
+            limits,
+            self._log,
+            styled(w.HBox([*self.exports.values(), python]), "mlxnb-row"),
+        ]
 
     def picture(self) -> tuple[str, str]:
-        return self._line.value + self._alerts.value + self._tiles.value, self._summary()
+        log = "\n".join(map(str, self.alarms.log))
+        return self._line.value + self._tiles.value + self._log.value, f"{self._summary()}\n{log}".rstrip()
+
+    def frame(self) -> DataFrame:
+        """What was seen, a row for each second, as a DataFrame.
+
+        Raises:
+            BackendMissingError: pandas is not installed.
+        """
+        return to_frame(self.vitals.moments)
 
     def glance(self) -> None:
-        moments = self.vitals.moments[-SHOWN:]
-        if not moments:
-            self._line.value = '<div class="mlxnb-empty">The first look comes in a second.</div>'
+        self.vitals.follow(self.engine)
+        if self.vitals.failed is not None and self._said is not self.vitals.failed:
+            self._said = self.vitals.failed
+            self.fail(self.vitals.failed)
+        moments = self.vitals.moments
+        new = list(takewhile(lambda moment: moment is not self._last, reversed(moments)))[::-1]
+        if not new:
             return
-        limits = self._limits()
-        self._watch(moments[-1], limits)
-        self._line.value = f'<div class="mlxnb-secondary">{html.escape(self._summary())}</div>'
-        tiles = "".join(tile(each, moments, limits.get(each.name), each.name in self._over) for each in FIGURES)
-        self._tiles.value = f'<div class="mlxnb-tiles">{tiles}</div>'
-        alerts = [_alert(name, since) for name, since in self._over.items()]
-        self._alerts.value = "".join(f'<div class="mlxnb-notice" role="alert">{text}</div>' for text in alerts)
+        self._last = new[-1]
+        told = len(self.alarms.log)
+        for moment in new:
+            self.alarms.look(moment, self._bounds)
+            self._busy |= bool(moment.running or moment.token_rate)
+        self._line.value = _line(self._summary())
+        self._tiles.value = tiles(FIGURES, moments, self._bounds, self.alarms.over)
+        self._log.value = log_html(self.alarms)
+        since = math.inf if self._pictured is None else time.monotonic() - self._pictured
+        if len(self.alarms.log) != told or (since >= PICTURED and (self._busy or since == math.inf)):
+            self.keep_picture()
+
+    def keep_picture(self) -> None:
+        self._pictured, self._busy = time.monotonic(), False
+        super().keep_picture()
 
     def leave(self) -> None:
         self.vitals.close()
+        self.keep_picture()
 
-    def _limits(self) -> dict[str, tuple[Limit, float]]:
-        found = {}
-        for limit, field in self.limits.items():
+    @callback
+    def _set(self) -> None:
+        """Takes the limits; while one of them is no number it holds no more, and the others do."""
+        wrong: MlxnbError | None = None
+        self._bounds = {}
+        for limit in LIMITS:
             try:
-                if field.value.strip():
-                    found[limit.figure] = (limit, float(field.value.replace(",", ".")) * limit.factor)
-            except ValueError:
-                self.fail(OptionError(f"{limit.label} is {field.value!r}.", "It takes a number, or nothing."))
-        return found
-
-    def _watch(self, moment: Moment, limits: dict[str, tuple[Limit, float]]) -> None:
-        for figure in FIGURES:
-            value, limit = figure.read(moment), limits.get(figure.name)
-            if value is not None and limit is not None and limit[0].crossed(value, limit[1]):
-                self._over.setdefault(figure.name, moment.at)
-            else:
-                self._over.pop(figure.name, None)
+                bound = limit.value(self.limits[limit.figure].value)
+            except MlxnbError as err:
+                wrong = err
+                continue
+            if bound is not None:
+                self._bounds[limit.figure] = bound
+        if wrong is not None:
+            raise wrong
 
     def _summary(self) -> str:
         if not self.vitals.moments:
-            return "nothing was seen yet"
+            return "the first look comes in a second"
         now = self.vitals.moments[-1]
-        said = [figure.write(value) for figure in FIGURES[:2] if (value := figure.read(now)) is not None]
+        rate, ttft, *_ = FIGURES
+        said = [figure.write(value) for figure in (rate, ttft) if (value := figure.read(now)) is not None]
+        if len(said) > 1:
+            said[1] += " to the first token"
         said += [f"{plural(now.queued, 'request')} waiting", f"{size(now.free)} free"]
-        return " · ".join(said)
+        over = ", ".join(name.lower() for name in self.alarms.over)
+        return " · ".join([*said, f"over the limit: {over}"] if over else said)
 
-    @callback
-    def _export(self) -> None:
-        path = Path(time.strftime("mlxnb-monitor-%Y%m%d-%H%M%S.csv"))
-        path.write_text(as_csv(self.vitals.moments), encoding="utf-8")
-        self.say(f"{plural(len(self.vitals.moments), 'moment')} written to {path}.")
+    def _exporter(self, kind: str) -> Callable[..., None]:
+        return lambda _: callback(lambda panel: self._export(kind))(self)
+
+    def _export(self, kind: str) -> None:
+        moments = self.vitals.moments
+        path = _free(kind)
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(FORMATS[kind](moments))
+        except OSError as err:
+            raise ReportError(
+                f"What was seen cannot be written to {path}: {err.strerror}.",
+                "The notebook's folder takes no files: change it with %cd.",
+            ) from err
+        self.say(f"{plural(len(moments), 'moment')} written to {path}.")
         self.keep_picture()
 
 
-def _field(limit: Limit) -> w.Text:
-    style = {"description_width": "160px"}
-    return w.Text(description=limit.label, placeholder="no limit", continuous_update=False, style=style)
+def _free(kind: str) -> Path:
+    """The name of a file that is not there yet."""
+    stamp, number = time.strftime("mlxnb-monitor-%Y%m%d-%H%M%S"), 1
+    while (path := Path(f"{stamp}{f'-{number}' if number > 1 else ''}.{kind}")).exists():
+        number += 1
+    return path
 
 
-def tile(
-    figure: Figure, moments: Sequence[Moment], limit: tuple[Limit, float] | None = None, over: bool = False
-) -> str:
-    """A figure now, its line, and its scale."""
-    values = [figure.read(moment) for moment in moments]
-    known = [value for value in values if value is not None]
-    now = values[-1]
-    said = figure.write(now) if now is not None else MISSING
-    high = max([*known, figure.scale])
-    line = sparkline.sparkline(values, f"{figure.name}: {said} now", high, SHOWN, limit[1] if limit else None)
-    ends = (
-        f"<span>{html.escape(figure.beside(moments[-1]))}</span><span>to {figure.write(high)}</span>" if known else ""
-    )
-    return (
-        f'<div class="mlxnb-tile{" mlxnb-over" if over else ""}"><div class="mlxnb-name">{figure.name}</div>'
-        f'<div class="mlxnb-value">{html.escape(said)}</div>{line}<div class="mlxnb-range">{ends}</div></div>'
-    )
+def _field(label: str) -> w.Text:
+    style = {"description_width": "200px"}
+    return w.Text(description=label, placeholder="no limit", continuous_update=False, style=style)
 
 
-def _alert(name: str, since: float) -> str:
-    return f"{name.capitalize()} is over its limit since {time.strftime('%H:%M:%S', time.localtime(since))}."
+def _line(said: str) -> str:
+    return f'<div class="mlxnb-secondary">{html.escape(said)}</div>'

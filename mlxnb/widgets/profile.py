@@ -9,73 +9,79 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from ..config import settings
-from ..profiling.asked import asked
+from ..errors import OptionError
+from ..profiling.asked import asked, was_stopped
 from ..profiling.attempts import attempted
-from ..profiling.report import Report
-from ..profiling.runs.scenarios import NAMES, QUICK
-from ..profiling.shown import words
+from ..profiling.runs.scenarios import NAMES, QUICK, scenario
+from ..profiling.trials import outcome
 from ..profiling.vitals import Vitals
-from ..render.profile import against_bundle, profile_bundle
-from .monitor import CSS, FIGURES, SHOWN, tile
-from .panel import Panel, callback, close_all, styled
-from .work import Report as Heard
-from .work import Stopped, Work
+from ..render.numbers import plural
+from ..render.profile import against_bundle
+from . import report_view, tiles
+from .panel import Panel, callback, styled
+from .report_view import Drawn, ReportView, drawn
+from .stoppable import Heard, Stoppable
+from .work import Work
 
 if TYPE_CHECKING:
-    from ..profiling.profile import Progress
+    from ..profiling.report import Report
 
-LIVE = ("token rate", "time to first token", "memory of this process")
+LIVE = tuple(
+    figure for figure in tiles.FIGURES if figure.name in ("Token rate", "Time to first token", "Memory of this process")
+)
 PERIOD = 0.5  # seconds between two looks while it runs
-NO_PLOT = ("no plot", "")
+EMPTY = "Choose scenarios and press Profile. The report appears here."
+CSS = """
+.mlxnb-panel .mlxnb-scenarios .mlxnb-of{width:80px;text-align:right}
+.mlxnb-panel .mlxnb-scenarios .widget-checkbox{width:auto}
+"""
+STOPPED = "Stopped: the report holds what was measured until then."
 
 
 class ProfilePanel(Panel):
-    """One profile at a time; what an interrupt leaves is kept and marked partial."""
+    """One profile at a time; what a stop leaves is kept and marked partial. `report` is the last one, in Python."""
 
     title = "Profile"
-    css = CSS
+    css = tiles.CSS + report_view.CSS + CSS
 
     def body(self) -> Sequence[w.Widget]:
         self.report: Report | None = None
         self._vitals: Vitals | None = None
+        self._replaces: Path | None = None  # a folder with a report in it, where Save was pressed once
         self.model = w.Text(value=settings().model, description="Model")
         self.backend = w.Dropdown(options=["auto", *self.engine.backends], description="Backend")
-        self.scenarios = {name: w.Checkbox(value=name in QUICK, description=name, indent=False) for name in NAMES}
+        self.scenarios = {name: _box(name) for name in NAMES}
         self.runs = w.BoundedIntText(value=3, min=1, max=100, description="Runs")
         self.max_tokens = w.BoundedIntText(value=128, min=1, max=100_000, description="Max tokens")
         self.run = styled(w.Button(description="Profile", button_style="primary"), "mlxnb-primary")
         self.save = w.Button(description="Save", disabled=True, tooltip="write JSON, Markdown and pictures")
         self.folder = w.Text(value="profile", description="Folder")
-        self.earlier = w.Text(description="Earlier", placeholder="a saved report, to compare with")
-        self.compare = w.Button(description="Compare", disabled=True)
-        self.plot = w.Dropdown(options=[NO_PLOT], description="Plot")
+        self.earlier = w.Text(description="Earlier", placeholder="folder or file of a saved report")
+        self.compare = w.Button(description="Compare", disabled=True, tooltip="this report beside an earlier one")
         self.work = Work(self, self._changed)
-        self._live, self._page, self._tries = w.HTML(), w.HTML(self._empty()), w.VBox([])
-        self._against, self._image = w.HTML(), w.Image(format="png")
+        self.shown = ReportView(self, EMPTY, self._in_turn)
+        self._live, self._against = w.HTML(), w.HTML()
         for button, done in ((self.run, self._run), (self.save, self._save), (self.compare, self._compare)):
             button.on_click(done)
-        self.plot.observe(self._draw, "value")
-        self._image.layout.display = self.plot.layout.display = "none"
-        chosen = styled(w.HBox(list(self.scenarios.values())), "mlxnb-row", "mlxnb-scenarios")
+        label = styled(w.HTML("Scenarios"), "mlxnb-of")
+        chosen = styled(w.HBox([label, *self.scenarios.values()]), "mlxnb-row", "mlxnb-scenarios")
+        python = w.HTML('<span class="mlxnb-secondary">in Python <code>mlxnb.panel("profile").report</code></span>')
         rows = (self.model, self.backend), (self.runs, self.max_tokens, self.run)
-        kept = (self.folder, self.save), (self.earlier, self.compare)
-        boxes = [styled(w.HBox(row), "mlxnb-row") for row in (*rows, *kept)]
-        plot = styled(w.HBox([self.plot]), "mlxnb-row")
-        shown = self.work.view, self._live, self._page, self._tries, plot, self._image
-        return [boxes[0], chosen, boxes[1], *shown, *boxes[2:], self._against]
+        kept = (self.folder, self.save, python), (self.earlier, self.compare)
+        asked_for, many, saved, compared = (styled(w.HBox(row), "mlxnb-row") for row in (*rows, *kept))
+        parts = self.work.view, self._live, self.shown.view
+        return [asked_for, chosen, many, *parts, saved, compared, self._against]
 
     def picture(self) -> tuple[str, str]:
-        if self.report is None:
-            return self._empty(), "Nothing was measured yet."
-        bundle = profile_bundle(self.report)
-        return bundle["text/html"], bundle["text/plain"]
+        made = self.shown.made
+        if made is None:
+            return f'<div class="mlxnb-empty">{EMPTY}</div>', "Nothing was measured yet."
+        return self.shown.html() + self._against.value, made.text
 
     def glance(self) -> None:
         vitals = self._vitals
-        if vitals is not None and vitals.moments:
-            moments = vitals.moments[-SHOWN:]
-            tiles = "".join(tile(figure, moments) for figure in FIGURES if figure.name in LIVE)
-            self._live.value = f'<div class="mlxnb-tiles">{tiles}</div>'
+        if vitals is not None:
+            self._live.value = tiles.tiles(LIVE, vitals.moments)
 
     def leave(self) -> None:
         self.work.stop()
@@ -84,68 +90,92 @@ class ProfilePanel(Panel):
     @callback
     def _run(self) -> None:
         names = [name for name, box in self.scenarios.items() if box.value]
+        if not names:
+            raise OptionError("No scenario is chosen.", "Choose at least one: simple is the quickest.")
+        model, engine = self.model.value.strip(), self.engine
+        if not model:
+            raise OptionError("No model is named.", "Write the name of one, such as pocket.")
         options: dict[str, Any] = {"runs": self.runs.value, "max_tokens": self.max_tokens.value}
         options |= {"scenarios": names, "backend": self.backend.value}
-        model, engine = self.model.value.strip(), self.engine
-        self._vitals = Vitals(engine, PERIOD).__enter__()
-        self.work.start("Profiling", lambda report: asked(engine, [model], options, _heard(report)), self._found)
+        self._measure("Profiling", lambda heard: asked(engine, [model], options, heard), self._found)
 
-    def _found(self, report: Report) -> None:
-        self.report = report
-        self._page.value = profile_bundle(report)["text/html"]
-        for old in self._tries.children:
-            close_all(old)
-        self._tries.children = [self._try_button(i) for i, each in enumerate(report.findings, 1) if each.trial]
-        names = list(report.plots())
-        self.plot.options = [NO_PLOT, *((name.replace("_", " "), name) for name in names)]
-        self.plot.layout.display = None if names else "none"
-        if names:
-            self.plot.value = "roofline" if "roofline" in names else names[0]
+    def _found(self, made: Drawn) -> None:
+        self._show(made)
+        if was_stopped(made.report):
+            self.say(STOPPED)
 
-    def _try_button(self, number: int) -> w.Button:
-        assert self.report is not None
-        finding = self.report.findings[number - 1]
-        assert finding.trial is not None
-        button = w.Button(description=f"Try {number}: {finding.trial.label}", tooltip=finding.remedy)
-        button.on_click(self._in_turn(number))
-        return button
+    def _show(self, made: Drawn) -> None:
+        self.report, self._replaces = made.report, None
+        self._against.value = ""
+        self.shown.show(made)
 
-    def _in_turn(self, number: int) -> Callable[..., None]:
-        return lambda _: callback(lambda panel: self._try(number))(self)
+    def _in_turn(self, number: int) -> None:
+        callback(lambda panel: self._try(number))(self)
 
     def _try(self, number: int) -> None:
         report, engine = self.report, self.engine
-        assert report is not None
-        base = {"backend": self.backend.value}
-        title = f"Trying finding {number}"
-        self.work.start(title, lambda heard: attempted(engine, report, number, _heard(heard), base), self._found)
+        if report is None:
+            return
 
-    @callback
-    def _draw(self) -> None:
-        name = self.plot.value
-        self._image.layout.display = None if name else "none"
-        if name and self.report is not None:
-            plot = self.report.plots()[name]
-            self._image.value, self._image.width = plot.png(), str(plot.width)
+        def tried(made: Drawn) -> None:
+            self._show(made)
+            self.say(outcome(made.report.findings[number - 1]))
+
+        self._measure(f"Trying finding {number}", lambda heard: attempted(engine, report, number, heard), tried)
+
+    def _measure(self, title: str, work: Callable[[Heard], Report], then: Callable[[Drawn], None]) -> None:
+        """Run it with live plots; a second click that came before the buttons were off does nothing."""
+        if self.work.running:
+            return
+        running, plot = Stoppable(self.engine), self.shown.plot.value
+        self._vitals = Vitals(self.engine, PERIOD).__enter__()
+        self._live.value = tiles.tiles(LIVE, ())
+        self.shown.say("The report appears here.")
+
+        def now(told: Any) -> Drawn:
+            return drawn(running.run(work, told), plot or report_view.FIRST)
+
+        self.work.start(title, now, then, stopping=running.stop)
 
     @callback
     def _save(self) -> None:
-        if self.report is not None:
-            folder = Path(self.folder.value.strip() or "profile").expanduser()
-            report = self.report
-            self.work.start("Saving", lambda heard: report.save(folder), lambda files: self.say(f"Saved to {folder}."))
+        report = self.report
+        if report is None:
+            return
+        named = self.folder.value.strip() or "profile"
+        folder = Path(named).expanduser()
+        if (folder / "report.json").exists() and self._replaces != folder:
+            self._replaces = folder
+            self.say(f"There is a report in {named}.", "Press Save again to replace it, or name another folder.")
+            return
+        self._replaces = None
+
+        def saved(files: Sequence[Path]) -> None:
+            names = ", ".join(file.name for file in files[:2])
+            self.say(f"Saved to {named}: {names} and {plural(len(files) - 2, 'picture')}.")
+
+        self.work.start("Saving", lambda told: report.save(folder), saved)
 
     @callback
     def _compare(self) -> None:
-        if self.report is not None:
-            found = self.report.against(Path(self.earlier.value.strip()).expanduser())
-            self._against.value = against_bundle(found)["text/html"]
+        report, earlier = self.report, self.earlier.value.strip()
+        self._against.value = ""
+        if report is None:
+            return
+        if not earlier:
+            raise OptionError("No earlier report is named.", "Write the folder or the file that one was saved to.")
+
+        def compared(page: str) -> None:
+            self._against.value = page
+
+        self.work.start("Comparing", lambda told: against_bundle(report.against(earlier))["text/html"], compared)
 
     def _changed(self) -> None:
         running = self.work.running
         if not running:
             self._end_live()
-        for control in (self.run, self.save, self.compare, *self._tries.children):
+            self.shown.say(EMPTY)
+        for control in (self.run, *self.shown.tries.children):
             control.disabled = running
         self.save.disabled = self.compare.disabled = running or self.report is None
 
@@ -155,17 +185,6 @@ class ProfilePanel(Panel):
             vitals.close()
             self._live.value = ""
 
-    def _empty(self) -> str:
-        return '<div class="mlxnb-empty">Choose scenarios and press Profile. The report appears here.</div>'
 
-
-def _heard(report: Heard) -> Callable[[Progress], None]:
-    """Tells the panel's line, and ends the profile as an interrupt of the kernel does, which keeps what there is."""
-
-    def heard(now: Progress) -> None:
-        try:
-            report(now.done, now.total, words(now))
-        except Stopped:
-            raise KeyboardInterrupt from None
-
-    return heard
+def _box(name: str) -> w.Checkbox:
+    return w.Checkbox(value=name in QUICK, description=name, indent=False, tooltip=scenario(name).about)

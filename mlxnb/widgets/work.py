@@ -61,9 +61,11 @@ class Work:
         then: Callable[[T], None] | None = None,
         words: Callable[[int, int], str] = steps,
         left: Callable[[int, int, str], str] | None = None,
+        stopping: Callable[[], None] | None = None,
     ) -> None:
         """Run `work`, which reports how far it is, and then, holding the panel's lock, `then` with what it gives. Its
-        error is shown in the panel; where it was stopped, what it `left` at its last report is. Does nothing while
+        error is shown in the panel; where it was stopped, what it `left` at its last report is. `stopping` is called as
+        somebody stops it, where work waits for something that can be ended before its next report. Does nothing while
         other work runs.
         """
         if self.running:
@@ -74,6 +76,7 @@ class Work:
         self._then: Callable[[Any], None] = then or _nothing
         self._left = left
         self._error: BaseException | None = None
+        self._stopping: Callable[[], None] = stopping or (lambda: None)
         self._thread = Thread(target=self._run, args=(work,), name="mlxnb-panel-work", daemon=True)
         self.view.layout.display = None
         self._stop.disabled = False
@@ -87,6 +90,7 @@ class Work:
         if self.running:
             self._over.set()
             self._stop.disabled = True
+            self._stopping()
 
     def _run(self, work: Callable[[Report], Any]) -> None:
         over = self._over

@@ -19,6 +19,7 @@ from . import (
     gpu,
     llama_cpp,
     load_ext,
+    monitor,
     onnx_genai,
     panels,
     precisions,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **onnx_genai.BENCHMARKS,
     **precisions.BENCHMARKS,
     **profile.BENCHMARKS,
+    **monitor.BENCHMARKS,
     **structured.BENCHMARKS,
     **panels.BENCHMARKS,
 }

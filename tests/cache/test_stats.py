@@ -1,6 +1,8 @@
 from threading import Thread
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlxnb.cache import Ledger, Tally
 from mlxnb.cache import stats as module
@@ -71,3 +73,15 @@ def test_threads_lose_no_count():
     for thread in threads:
         thread.join()
     assert ledger.tally("prefix") == Tally(hits=2000, tokens=4000, tokens_saved=2000)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["result", "prefix"]), st.booleans()), max_size=40), st.integers(1, 10))
+def test_the_hits_of_late_are_those_of_the_last_rate(lookups: list, window: int) -> None:
+    ledger = Ledger(history=20)
+    for kind, hit in lookups:
+        ledger.looked_up(kind, "m", 20, 20 if hit else 0)
+    for kind in ("result", "prefix"):
+        hits, seen = ledger.recent_hits(kind, window)
+        rates = ledger.hit_rates(kind, window)
+        assert seen == min(window, len(rates))
+        assert not rates or hits / seen == rates[-1][1]

@@ -71,6 +71,20 @@ def test_a_measured_gain_is_recommended_with_its_interval_where_the_goal_allows_
     assert quality.gain == "none measured: no option was varied that the goal allows"
 
 
+def test_an_option_that_makes_other_answers_is_said_to_have_been_varied():
+    report = swept("temperature", {0.0: 1.0, 0.7: 1.2})
+    for goal in GOALS:
+        told = found(report, "chat", goal).gain
+        assert told == "none measured: temperature varied, which makes other answers: that is no gain"
+    assert found(healthy(), "chat", "speed").gain == "none measured: no option was varied"
+
+
+def test_an_option_that_was_varied_over_too_few_rounds_is_said_to_have_been():
+    report = swept("kv_bits", {None: 1.0, 8: 1.2})
+    few = replace(report, runs=tuple(run for run in report.runs if run.round < 2))
+    assert found(few, "chat", "balanced").gain == "none measured: kv_bits varied over fewer than 3 rounds"
+
+
 def test_the_case_that_stands_for_a_goal_rounds_no_more_than_it_allows():
     report = swept("quantize", {"int4": 1.0, None: 0.5, "int8": 0.75})
     assert found(report, "chat", "quality").options.get("quantize") is None

@@ -129,6 +129,11 @@ def beside(ours: Sequence[Run], theirs: Sequence[Run], figure: str) -> Ratio | N
     return unpaired(figure, *([math.log(value) for value in each.values()] for each in (a, b))).ratio(LEVEL)
 
 
+def typical(runs: Sequence[Run], figure: str) -> float | None:
+    """The median of a figure over rounds, as `beside` takes it; None of no round."""
+    return middle(_by_round(runs, figure).values())
+
+
 def _by_round(runs: Sequence[Run], figure: str) -> dict[int, float]:
     """A figure of each round, the median of its requests'. "ttft" of a conversation is that of its later turns."""
     of_run: Mapping[str, Callable[[Timings], float | None]] = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..report import Case, Recommendation, Report, Value
-from .gains import CLOSE, ROUGH, ROUNDS, SAME, Gain, by_roofline, level, measured
+from .gains import CLOSE, LEAST, ROUGH, ROUNDS, SAME, Gain, by_roofline, level, measured
 from .other_models import other_models
 from .rules_seen import Seen
 
@@ -92,13 +92,33 @@ def _for(report: Report, base: int, name: str, use: Use, goal: str) -> Recommend
     if best is None:
         best = _estimate(seen, use.figure, goal, tried={str(gain.options) for gain in known})
     if best is None:
-        nothing = "none measured: no option was varied" + (" that the goal allows" if gains else "")
-        gain = f"nothing measured gains: {_said(known)}" if known else nothing
+        gain = f"nothing measured gains: {_said(known)}" if known else _nothing(report, base, bool(gains))
         reason = f"{stands}; leave it as it is{_untried(report, base, goal, known)}"
         return Recommendation(name, goal, {**own, **use.sampling}, gain, reason)
     kept = {option: value for option, value in {**own, **best.options}.items() if value is not None}
     change = WORDS[level({option: value for option, value in kept.items() if option in ROUNDS}) or SAME]
     return Recommendation(name, goal, {**kept, **use.sampling}, str(best), f"{stands}; {change}")
+
+
+def _nothing(report: Report, base: int, compared: bool) -> str:
+    """Why there is no gain to tell of, although options may have been varied."""
+    names = _varied(report, base)
+    if names and all(level({name: True}) is None for name in names):
+        return f"none measured: {' and '.join(names)} varied, which makes other answers: that is no gain"
+    if names and not compared:
+        return f"none measured: {' and '.join(names)} varied over fewer than {LEAST} rounds"
+    return "none measured: no option was varied" + (" that the goal allows" if names else "")
+
+
+def _varied(report: Report, base: int) -> list[str]:
+    """The options in which answered cases of the same scenario and model differ from this one."""
+    own = report.cases[base]
+    found: dict[str, None] = {}
+    for index, case in enumerate(report.cases):
+        if (case.scenario, case.model, case.concurrency) == (own.scenario, own.model, own.concurrency):
+            names = {**own.varied, **case.varied} if report.of(index) else {}
+            found |= dict.fromkeys(name for name in names if case.varied.get(name) != own.varied.get(name))
+    return list(found)
 
 
 def _untried(report: Report, base: int, goal: str, known: list[Gain]) -> str:

@@ -46,7 +46,8 @@ class Trial:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What limits a case. `rule` is its name, `value` the figure that crossed `threshold`, both in `unit`; `evidence`
-    says it in words, `cause` and `remedy` what it means and what to do. `tried` is what the remedy gave.
+    says it in words, `cause` and `remedy` what it means and what to do. `tried` is what the remedy gave, `was` and
+    `became` the medians of that figure without it and with it.
     """
 
     rule: str
@@ -60,6 +61,8 @@ class Finding:
     remedy: str
     trial: Trial | None = None
     tried: Ratio | None = None
+    was: float | None = None
+    became: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from ...render.numbers import duration, plural, significant
-from . import Case, Profiled, Ratio, Report, Value
+from ...render.numbers import duration, plural, rate, significant, size
+from . import Case, Finding, Profiled, Ratio, Report, Value
 
 FIGURES: Mapping[str, str] = {
     "ttft": "first token",
@@ -58,6 +58,15 @@ def ratio_words(ratio: Ratio) -> str:
 def times(ratio: float) -> str:
     """A ratio to two decimals, to three figures where it is large or small."""
     return f"{ratio:.2f}" if 0.1 <= ratio < 10 else significant(ratio)
+
+
+def before_and_after(finding: Finding) -> str:
+    """`: 120 tok/s before, 156 tok/s after` of a finding whose remedy was tried; empty where that is not known."""
+    tried, was, became = finding.tried, finding.was, finding.became
+    if tried is None or was is None or became is None:
+        return ""
+    write = {"ttft": duration, "peak_memory": size}.get(tried.figure, rate)
+    return f": {write(was)} before, {write(became)} after"
 
 
 def case_names(report: Report) -> tuple[str, ...]:

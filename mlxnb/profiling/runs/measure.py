@@ -192,6 +192,12 @@ class Measuring:
         return _shared([each if each.clients else replace(each, peak_rss=rss) for each in runs], joules)
 
     def _answers(self, requests: list[Request]) -> Sequence[Result | MlxnbError]:
+        got = self._asked(requests)
+        if any(isinstance(each, Result) and each.finish_reason == "interrupted" for each in got):
+            self._say(self._doing)  # who cancelled it may want the profile to end, and raises now
+        return got
+
+    def _asked(self, requests: list[Request]) -> Sequence[Result | MlxnbError]:
         if len(requests) > 1:
             return self._engine.submit_batch(requests).results()
         try:

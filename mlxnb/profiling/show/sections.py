@@ -14,6 +14,7 @@ from .sections_machine import machine_tables
 from .sections_parts import Head, Section, without_empty
 from .sections_speed import figures_tables, inside_tables, roofline_tables, unmeasured_table
 
+LIMITS = "What limits it"
 SPEED = ("rates", "throughput", "first-token", "gaps")  # plots that show the figures
 
 
@@ -38,7 +39,7 @@ def sections(report: Report) -> tuple[Section, ...]:
     tables = roofline_tables(report)
     found = (
         Section("Figures", figures_tables(report), plots=(*SPEED, *_sweeps(report))),
-        Section("What limits it", items=tuple(finding_item(report, i) for i in range(len(report.findings)))),
+        Section(LIMITS, items=tuple(finding_item(report, i) for i in range(len(report.findings)))),
         Section("Could not be measured", _some(unmeasured_table(report))),
         *_compared(report),
         Section("Time inside a token", inside_tables(report), plots=("token",), beside=True),

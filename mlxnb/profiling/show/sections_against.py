@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from ...render.cells import Cell, Dot
 from ...render.numbers import significant
@@ -14,6 +15,7 @@ from ..report.words import case_names, times, value_words
 from .sections_compared import INTERVAL, ratios_table
 from .sections_parts import Head, Item, Line, Section
 
+OF_THE_MACHINE = ("chip", "cores", "memory", "device")
 SEEN = 1.2  # times; what differs by less and does not show is not worth a word
 REVISION = re.compile(r"[0-9a-f]{40,64}")  # of which the beginning is enough to tell two apart
 
@@ -42,16 +44,25 @@ def _when(began: str) -> str:
 
 
 def _verdict(found: Against) -> Item:
+    elsewhere = tuple(_elsewhere(found.changed))
     spread = "The machine's own change from one day to the next is in no interval: repeat before you rely on it."
     if not found.matches:
         return Item(Dot("warning", "nothing to compare"), "", (Line("No case was measured in both reports."),))
     if found.equal:
         line = Line("No figure lies outside the spread of both reports.")
-        return Item(Dot("off", "equal"), "", (line, *_unseen(found)))
+        return Item(Dot("off", "equal"), "", (line, *elsewhere, *_unseen(found)))
     differing = sum(any(ratio.differs for ratio in match.ratios) for match in found.matches)
     said = f"{differing} of {len(found.matches)} cases differ by more than the spread of both reports."
     why = "What changed, below, may explain it." if found.changed else "Nothing is known to have changed. " + spread
-    return Item(Dot("warning", "different"), "", (Line(said), Line(why)))
+    return Item(Dot("warning", "different"), "", (Line(said), *elsewhere, Line(why)))
+
+
+def _elsewhere(changed: tuple[Change, ...]) -> Iterator[Line]:
+    """Whether the two are of unlike machines: then a figure that differs tells of those first."""
+    other = [each for each in changed if each.what in OF_THE_MACHINE]
+    if other:
+        said = ", ".join(f"{each.what} {_value(each.before)}, now {_value(each.now)}" for each in other)
+        yield Line(f"The earlier report is of another machine: {said}.")
 
 
 def _unseen(found: Against) -> tuple[Line, ...]:

@@ -9,7 +9,7 @@ from ...render.numbers import plural, significant, size
 from ...render.table import Table
 from ...request import option_fields
 from ..report import Finding, Report, Value
-from ..report.words import case_names, figure_name, flags, ratio_words
+from ..report.words import before_and_after, case_names, figure_name, flags, ratio_words
 from .sections_parts import Item, Line, without_empty
 
 NOTHING = "nothing-found"
@@ -45,7 +45,7 @@ def _trial(found: Finding, index: int) -> tuple[Line, ...]:
     """How to measure the remedy here and now, or what that gave."""
     if found.tried is not None:
         pairs = plural(found.tried.pairs, "pair")
-        said = f"{figure_name(found.tried.figure)} {ratio_words(found.tried)} of {pairs}"
+        said = f"{figure_name(found.tried.figure)} {ratio_words(found.tried)} of {pairs}{before_and_after(found)}"
         return (Line(said, "tried" + (f", {found.trial.label}" if found.trial is not None else "")),)
     if found.trial is None:
         return ()
