@@ -11,6 +11,11 @@ function render({ model, el }) {
     if (!panel()?.contains(event.target)) return;
     const generates = event.key === "Enter" && (event.ctrlKey || event.metaKey);
     const kind = generates ? "primary" : event.key === "Escape" ? "stop" : null;
+    // A box of a number tells the kernel what was typed only once the focus leaves it.
+    if (generates && event.target.matches("input,[contenteditable]")) {
+      event.target.blur();
+      event.target.focus();
+    }
     if (kind && click(kind)) {
       event.preventDefault();
       event.stopImmediatePropagation();

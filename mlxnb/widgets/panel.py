@@ -38,11 +38,13 @@ class Panel:
         self.lock = RLock()
         self.closed = False
         self.keys = Keys()
-        self._light, self._notice, self._still = w.HTML(), w.HTML(), Still()
+        self._light, self._notice, self._still = w.HTML(), w.HTML(), Still(self.css)
         title = w.HTML(f'<div class="mlxnb-title" role="heading" aria-level="3">{html.escape(self.title)}</div>')
         head = styled(w.HBox([title, self._light]), "mlxnb-head")
         look = styled(w.HTML(sheet(self.css) + self._still.hiding), "mlxnb-sheet")
-        self.view = styled(w.VBox([look, head, self._notice, *self.body(), self.keys]), "mlxnb-panel", "mlxnb")
+        body = self.body()
+        news = () if self._notice in body else (self._notice,)  # a panel may have them where its reader is
+        self.view = styled(w.VBox([look, head, *news, *body, self.keys]), "mlxnb-panel", "mlxnb")
         self._glance()
         self._leave = BEAT.follow(self._glance, self.fail, GLANCE)
 

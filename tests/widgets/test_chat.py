@@ -24,8 +24,12 @@ def say(chat: Any, text: str) -> None:
     until(lambda: not chat.running)
 
 
+def press(chat: Any, turn: int, label: str) -> None:
+    next(button for button in chat.turns.views[turn].buttons if button.description.startswith(label)).click()
+
+
 def questions(chat: Any) -> list[str]:
-    return [view.turn[0].content for view in chat._views]
+    return [view.turn[0].content for view in chat.turns.views]
 
 
 def test_turns_are_those_of_the_conversation_of_that_name(panel: Callable[[str], Any], script: ScriptedBackend) -> None:
@@ -47,7 +51,7 @@ def test_editing_asks_again_from_there_and_forgets_what_followed(
     chat = panel("chat")
     for text in ("One", "Two", "Three"):
         say(chat, text)
-    chat._views[1]._edit.click()
+    press(chat, 1, "Edit")
     assert chat.prompt.value == "Two"
     assert len(chat.chat) == 3
     say(chat, "Two, rather")
@@ -60,14 +64,14 @@ def test_a_stopped_answer_is_shown_and_not_kept(panel: Callable[[str], Any], scr
     say(chat, "One")
     script.answers, script.pieces, script.delay = [[" word"] * 5000], [" word"] * 5000, 0.005
     chat.form.max_tokens.value = 5000
-    chat._views[0]._edit.click()
+    press(chat, 0, "Edit")
     chat.send.click()
     until(lambda: "word" in chat.answer.view.value)
     chat.stop.click()
     until(lambda: not chat.running)
     assert questions(chat) == ["One"]
     assert chat.prompt.value == "One"
-    assert "does not keep this answer" in chat._notice.value
+    assert "The conversation is as it was" in chat._notice.value
     assert "word" in chat.answer.view.value
 
 
@@ -78,7 +82,7 @@ def test_fork_undo_and_export(
     chat = panel("chat")
     say(chat, "One")
     say(chat, "Two")
-    chat._views[0]._fork.click()
+    press(chat, 0, "Fork")
     assert chat.name.value == "chat-2"
     assert questions(chat) == ["One"]
     chat.undo.click()
@@ -107,6 +111,6 @@ def test_what_is_said_is_text(panel: Callable[[str], Any], script: ScriptedBacke
     script.pieces = ["<script>alert(1)</script>"]
     chat = panel("chat")
     say(chat, "<img src=x onerror=alert(2)>")
-    seen = chat._views[0].view.children[0].value + chat.picture()[0]
+    seen = chat.turns.views[0].view.children[0].value + chat.picture()[0]
     assert "<img" not in seen
     assert "<script" not in seen

@@ -61,7 +61,7 @@ def test_two_settings_are_asked_one_after_the_other(panel: Callable[[str], Any],
     ask(playground, "Hi")
     until(lambda: not playground.running and len(playground.runs) == 2)
     assert [request.sampling.temperature for request in script.requests] == [0.0, 0.7]
-    assert [run.setting for run in playground.runs] == ["temperature 0", "temperature 0.7"]
+    assert [run.asked.words for run in playground.runs] == ["pocket", "pocket, temperature 0.7"]
     playground.beside.value = False
     assert len(playground.forms) == len(playground.answers) == 1
 
@@ -75,6 +75,8 @@ def test_going_back_brings_prompt_setting_and_answer(panel: Callable[[str], Any]
     ask(playground, "Second")
     until(lambda: len(playground.runs) == 2 and not playground.running)
     playground.again.value = 1
+    assert playground.prompt.value == "Second"  # choosing alone does nothing
+    playground.put_back.click()
     assert playground.prompt.value == "First"
     assert playground.forms[0].temperature.value == 0.3
 
