@@ -25,7 +25,7 @@ class AnswerBox:
 
     def __init__(self, empty: str) -> None:
         self.view = w.HTML()
-        self._empty = empty
+        self._empty, self._heading = empty, ""
         self.clear()
 
     def clear(self) -> None:
@@ -39,7 +39,16 @@ class AnswerBox:
         """What to say where there is nothing; nothing at all where that is empty."""
         self._empty = words
         if self.job is self.result is self.error is None:
-            self.view.value = f'<div class="mlxnb-empty">{html.escape(words)}</div>' if words else ""
+            self._draw(f'<div class="mlxnb-empty">{html.escape(words)}</div>' if words else "")
+
+    def head(self, heading: str) -> None:
+        """Put a line of HTML above whatever is shown."""
+        shown = self.view.value.removeprefix(self._heading)
+        self._heading = heading
+        self._draw(shown)
+
+    def _draw(self, page: str) -> None:
+        self.view.value = self._heading + page
 
     def follow(self, job: Job) -> None:
         """Show `job` from now on."""
@@ -59,7 +68,7 @@ class AnswerBox:
         if job.settled:
             self.show(job.answer())
             return False
-        self.view.value = self._growing.part(progress_of(job, self._text, self._thinking))
+        self._draw(self._growing.part(progress_of(job, self._text, self._thinking)))
         return True
 
     def show(self, answer: Result | MlxnbError) -> None:
@@ -69,7 +78,7 @@ class AnswerBox:
             self.error = answer
         else:
             self.result = answer
-        self.view.value = self.html()
+        self._draw(self.html())
 
     def html(self) -> str:
         """What has come of the last job, without a style sheet."""

@@ -138,6 +138,7 @@ class ChatPanel(Panel):
         self.models.add(info.name for info in self.engine.models())
         if not self.running and not self.turns.shows(self.chat.conversation):
             self._show()
+            self._set_running(False)
 
     def leave(self) -> None:
         self._front.stop()
@@ -390,8 +391,9 @@ class ChatPanel(Panel):
         """What can be done now."""
         self.stop.disabled = not running
         talk = self.chat.conversation
-        for control in (self.send, self.fork, self.undo, self.delete, self.name, self.export):
-            control.disabled = running
+        self.send.disabled = self.name.disabled = running
+        for control in (self.fork, self.undo, self.delete, self.export):
+            control.disabled = running or not talk.turns
         self.bring_back.disabled = running or self._before is None
         shown = {
             self.keep: self._stopped is not None,

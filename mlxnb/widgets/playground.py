@@ -26,17 +26,26 @@ if TYPE_CHECKING:
     from ..runtime import Job
 
 NOTHING = "Nothing was asked yet."
+FIRST, SECOND = "First setting", "Second setting"
+CSS = """
+.mlxnb-panel .mlxnb-past td{overflow-wrap:anywhere}
+.mlxnb-panel .mlxnb-past th.mlxnb-right{white-space:normal}
+@container (max-width:700px){.mlxnb-panel .mlxnb-past :is(th,td){padding:4px 8px 4px 0}
+.mlxnb-panel .mlxnb-past :is(th,td):is(:nth-child(4),:nth-child(8)){display:none}}
+@container (max-width:460px){.mlxnb-panel .mlxnb-past :is(th,td):is(:nth-child(5),:nth-child(7)){display:none}}
+"""
 
 
 class Playground(Panel):
     """Ask, look, move a slider, ask again."""
 
     title = "Playground"
-    css = COMPARED
+    css = COMPARED + CSS
 
     def body(self) -> Sequence[w.Widget]:
         self.runs: list[Run] = []
         self._asked: list[Asked] = []  # of the answers that are shown
+        self._waiting: list[tuple[AnswerBox, Asked]] = []  # what is asked after the answer that is on its way
         self.models = ModelNames(self, self._offer)
         self.forms = [self._form()]
         self.answers = [AnswerBox("Write a prompt and press Generate, or Ctrl+Enter. The answer grows here.")]
@@ -51,7 +60,7 @@ class Playground(Panel):
         self.copy = w.Button(description="Copy as cell", tooltip="a %%generate cell that asks the same")
         self.copy_second = w.Button(description="Copy second as cell", tooltip="the same with the second setting")
         self._cell, self._differs, self._compared, self._history = w.HTML(), w.HTML(), w.HTML(), w.HTML()
-        self.again = w.Dropdown(description="Run", options=[("choose one", 0)])
+        self.again = w.Dropdown(description="Run", options=[("choose one", 0)], style={"description_width": "initial"})
         self.put_back = w.Button(description="Put back", tooltip="its prompt, setting and answer", disabled=True)
         self.generate.on_click(self._generate)
         self.stop.on_click(self._stop)
@@ -91,6 +100,7 @@ class Playground(Panel):
         self.models.add(info.name for info in self.engine.models())
 
     def leave(self) -> None:
+        self._waiting = []
         for box in self.answers:
             if box.job is not None:
                 box.job.cancel()
@@ -107,15 +117,23 @@ class Playground(Panel):
             return
         asked = [self._to_ask(place, form) for place, form in enumerate(self.forms)]  # all, before one is asked
         self._cell.value = self._compared.value = ""
+        self._asked, self._waiting = asked, list(zip(self.answers, asked, strict=True))
+        for box in self.answers[1:]:
+            box.clear()
+        self._submit_next()
+        self._set_running(True)
+        BEAT.follow(self._look, self._broke)
+
+    def _submit_next(self) -> None:
+        """Ask the next setting. One at a time, or the second answer's first token would seem to take the first answer
+        too.
+        """
+        box, asked = self._waiting.pop(0)
         try:
-            for box, each in zip(self.answers, asked, strict=True):
-                box.follow(self.engine.submit(each.request))
+            box.follow(self.engine.submit(asked.request))
         except MlxnbError:
             self._give_up()
             raise
-        self._asked = asked
-        self._set_running(True)
-        BEAT.follow(self._look, self._broke)
 
     def _to_ask(self, place: int, form: Form) -> Asked:
         return Asked(self._request(form), form.in_words(), self.cell(form), place)
@@ -140,9 +158,15 @@ class Playground(Panel):
     def _copy_cell(self, form: Form) -> None:
         form.request(trimmed(self.prompt.value))  # what cannot be asked is told here, not in the cell
         cell = self.cell(form)
-        self._cell.value = f'<div class="mlxnb-line"><code>{html.escape(cell)}</code></div>'
-        refused = "The browser did not let it be copied: select the cell below."
-        self.keys.copy(cell, lambda done: self.say("Copied." if done else refused))
+        self._show_cell(cell, "The cell:")
+        refused = "The browser did not let it be copied. Select the cell:"
+        self.keys.copy(cell, lambda done: self._show_cell(cell, "Copied:" if done else refused))
+
+    def _show_cell(self, cell: str, words: str) -> None:
+        with self.lock:
+            if not self.closed:
+                line = f'<div class="mlxnb-line"><code>{html.escape(cell)}</code></div>'
+                self._cell.value = f'<div class="mlxnb-secondary" role="status">{words}</div>{line}'
 
     def _look(self) -> bool:
         with self.lock:
@@ -152,6 +176,8 @@ class Playground(Panel):
                 job = box.job
                 if job is not None and not box.look():
                     self._keep(asked, job)
+                    if self._waiting:
+                        self._submit_next()
             if self.running:
                 return True
             self._compare()
@@ -208,7 +234,8 @@ class Playground(Panel):
         else:
             self._take_setting()
         two = len(self.forms) == 2
-        self._settings.children[0].children[0].value = _heading("First setting" if two else "")
+        self._settings.children[0].children[0].value = _heading(FIRST if two else "")
+        self.answers[0].head(_heading(FIRST if two else ""))
         self.copy.description = "Copy first as cell" if two else "Copy as cell"
         self.copy_second.layout.display = None if two else "none"
         self._answers.children = [box.view for box in self.answers]
@@ -220,8 +247,9 @@ class Playground(Panel):
         form = self._form()
         form.copy(self.forms[0])
         self.forms.append(form)
-        self.answers.append(AnswerBox("The second setting's answer grows here."))
-        self._settings.children = [*self._settings.children, self._column(form, "Second setting")]
+        self.answers.append(AnswerBox("Its answer grows here, after the first one's."))
+        self.answers[1].head(_heading(SECOND))
+        self._settings.children = [*self._settings.children, self._column(form, SECOND)]
 
     def _take_setting(self) -> None:
         self.forms.pop()

@@ -238,7 +238,7 @@ def test_what_cannot_be_queued_or_drawn_leaves_no_panel_waiting(
 ) -> None:
     playground, engine = panel("playground"), mlxnb.engine()
     playground.beside.value = True
-    submit, asked = engine.submit, []
+    submit, asked = engine.submit, list[Any]()
 
     def once(request: Any) -> Any:
         if asked:
@@ -248,8 +248,8 @@ def test_what_cannot_be_queued_or_drawn_leaves_no_panel_waiting(
 
     monkeypatch.setattr(engine, "submit", once)
     ask(playground, "Hi")
-    until(lambda: asked[0].settled)
-    assert "The engine is closed" in playground._notice.value
+    until(lambda: "The engine is closed" in playground._notice.value)
+    assert asked[0].settled
     assert (playground.running, playground.generate.disabled) == (False, False)
     monkeypatch.setattr(engine, "submit", submit)
     monkeypatch.setattr(playground.answers[1], "look", lambda: 1 / 0)
@@ -304,3 +304,29 @@ def test_what_the_backend_did_not_take_is_said_under_the_answer(
     ask(playground, "Hi")
     done(playground, 1)
     assert "top_k 5 not used: &lt;b&gt;it" in playground.answers[0].view.value
+
+
+def test_the_second_setting_is_asked_when_the_first_has_its_answer(
+    panel: Callable[[str], Any], script: ScriptedBackend
+) -> None:
+    script.delay = 0.05
+    playground = panel("playground")
+    playground.beside.value = True
+    playground.forms[1].seed.value = "1"
+    ask(playground, "Hi")
+    done(playground, 2)
+    first, second = (run.answer.timings for run in playground.runs)
+    assert second.accepted >= first.token_times[-1]  # so that no part of the first answer is in its first token
+    assert [box.view.value.count("setting</div>") for box in playground.answers] == [1, 1]
+
+
+def test_stop_asks_no_second_setting(panel: Callable[[str], Any], script: ScriptedBackend) -> None:
+    script.pieces, script.delay = [" word"] * 5000, 0.005
+    playground = panel("playground")
+    playground.beside.value = True
+    playground.forms[0].max_tokens.value = 5000
+    ask(playground, "Hi")
+    until(lambda: "word" in playground.answers[0].view.value)
+    playground.stop.click()
+    until(lambda: not playground.running)
+    assert len(playground.runs) == len(script.requests) == 1
