@@ -16,6 +16,7 @@ from ..render.numbers import plural
 from ..request import Message, Request
 from ..result import Result
 from .answer import AnswerBox
+from .as_cell import trimmed
 from .beat import BEAT
 from .chat_front import BoxFront
 from .chat_turns import Turns
@@ -42,9 +43,13 @@ class ChatPanel(Panel):
     def body(self) -> Sequence[w.Widget]:
         self.models = ModelNames(self, lambda names: self.form.offer(names))
         self.form = Form(self.engine.backends, self.models.names)
-        self.name = w.Combobox(value=FIRST, description="Conversation", ensure_option=False, continuous_update=False,
-                               style={"description_width": "initial"})  # fmt: skip
-        self.prompt = styled(w.Textarea(description="Message", rows=3, placeholder="Ctrl+Enter sends it"), "mlxnb-wide")
+        self.name = styled(
+            w.Combobox(value=FIRST, description="Conversation", ensure_option=False, continuous_update=False,
+                       style={"description_width": "initial"}),
+            "mlxnb-names",
+        )  # fmt: skip
+        self.prompt = styled(w.Textarea(description="Message", rows=3, placeholder="Ctrl+Enter sends it"),
+                             "mlxnb-wide", "mlxnb-message")  # fmt: skip
         self.overflow = w.Dropdown(options=("error", "drop", "summarise"), description="When full",
                                    style={"description_width": "96px"})  # fmt: skip
         self.overflow.tooltip = "what becomes of a conversation that the context does not hold"
@@ -146,7 +151,7 @@ class ChatPanel(Panel):
     @callback
     def _send(self) -> None:
         if not self.running:
-            self._ask(self.prompt.value, self._from, self._draft)
+            self._ask(trimmed(self.prompt.value), self._from, self._draft)
 
     def _ask(self, text: str, turn: int | None, rest: str) -> None:
         """Ask the next question, or question `turn` anew. `rest` is what the box holds from now on."""
@@ -290,6 +295,7 @@ class ChatPanel(Panel):
         self._from = number
         self.prompt.value = self.chat.conversation.turns[number - 1][0].content
         self._set_running(False)
+        self.keys.focus("mlxnb-message")
         self.say(f"Send asks question {number} again; what followed it is forgotten once there is an answer.")
 
     def _ask_again(self, number: int) -> None:

@@ -17,6 +17,7 @@ from .turn_view import TurnView, question_html, turn_html
 
 Turn = tuple[Message, ...]
 SHOWN = 20  # turns: each is a dozen widgets, which a long conversation would have by the thousand
+PICTURED = 50  # turns in the still picture
 KEPT = 200  # answers whose figures are remembered
 
 
@@ -81,9 +82,12 @@ class Turns:
             view.set_running(running)
 
     def page(self, talk: Conversation) -> str:
-        """All turns as a still picture."""
-        turns = enumerate(talk.turns, 1)
-        return _system_html(talk) + "".join(turn_html(turn, self.result(turn), _gone(talk, i)) for i, turn in turns)
+        """The last turns as a still picture, which the notebook's file holds."""
+        turns = list(enumerate(talk.turns, 1))
+        earlier = len(turns) - PICTURED
+        said = f'<div class="mlxnb-secondary">{plural(earlier, "earlier turn")}</div>' if earlier > 0 else ""
+        shown = (turn_html(turn, self.result(turn), _gone(talk, i)) for i, turn in turns[-PICTURED:])
+        return _system_html(talk) + said + "".join(shown)
 
 
 def _is(view: TurnView, turn: Sequence[Message], gone: str) -> bool:

@@ -19,6 +19,7 @@ def defaults() -> dict[str, Any]:
     """
     from IPython.core.getipython import get_ipython
 
+    # Fronts do not import each other: IPython holds the object of the magics that `%config` sets.
     options = {name: f.default for name, f in option_fields().items()}
     given = next((each for each in getattr(get_ipython(), "configurables", ()) if type(each).__name__ == "MLXNB"), None)
     if given is not None:

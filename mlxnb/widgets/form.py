@@ -32,6 +32,7 @@ class Form:
             value=now["model"], options=tuple(models), description="Model", ensure_option=False,
             continuous_update=False, style=LABEL,
         )  # fmt: skip
+        self.model.add_class("mlxnb-names")
         offered = backend_options(backends, now["backend"])
         self.backend = w.Dropdown(options=offered, value=now["backend"], description="Backend", style=LABEL)
         self.hindrance = w.HTML()

@@ -21,6 +21,18 @@ function render({ model, el }) {
       event.stopImmediatePropagation();
     }
   };
+  // A browser offers only the names that match what stands in the box: empty while it has the focus, it offers all.
+  const names = ".mlxnb-names input";
+  const offer = (event) => {
+    const box = event.target;
+    if (!panel()?.contains(box) || !box.matches(names)) return;
+    if (event.type === "focusin") {
+      box.dataset.was = box.placeholder = box.value;
+      box.value = "";
+    } else if (!box.value && box.dataset.was) {
+      box.value = box.dataset.was;
+    }
+  };
   const name = () => {
     for (const slider of panel()?.querySelectorAll(".widget-slider") ?? []) {
       const label = slider.querySelector("label")?.textContent;
@@ -28,7 +40,11 @@ function render({ model, el }) {
       slider.querySelector("[contenteditable]")?.setAttribute("aria-label", `${label}, as a number`);
     }
   };
-  const copy = async (message) => {
+  const hear = async (message) => {
+    if (message.focus) {
+      panel()?.querySelector(`.${message.focus} :is(input,textarea)`)?.focus();
+      return;
+    }
     try {
       await navigator.clipboard.writeText(message.copy);
       model.send({ copied: true });
@@ -38,7 +54,8 @@ function render({ model, el }) {
   };
   // Before JupyterLab's own keys, which listen on the document.
   window.addEventListener("keydown", key, true);
-  model.on("msg:custom", copy);
+  for (const kind of ["focusin", "focusout", "change"]) window.addEventListener(kind, offer, true);
+  model.on("msg:custom", hear);
   const seen = new MutationObserver(name);
   requestAnimationFrame(() => {
     name();
@@ -48,7 +65,8 @@ function render({ model, el }) {
   });
   return () => {
     window.removeEventListener("keydown", key, true);
-    model.off("msg:custom", copy);
+    for (const kind of ["focusin", "focusout", "change"]) window.removeEventListener(kind, offer, true);
+    model.off("msg:custom", hear);
     seen.disconnect();
   };
 }

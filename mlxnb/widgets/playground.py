@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 NOTHING = "Nothing was asked yet."
 FIRST, SECOND = "First setting", "Second setting"
 CSS = """
-.mlxnb-panel .mlxnb-past td{overflow-wrap:anywhere}
-.mlxnb-panel .mlxnb-past th.mlxnb-right{white-space:normal}
-@container (max-width:700px){.mlxnb-panel .mlxnb-past :is(th,td){padding:4px 8px 4px 0}
-.mlxnb-panel .mlxnb-past :is(th,td):is(:nth-child(4),:nth-child(8)){display:none}}
-@container (max-width:460px){.mlxnb-panel .mlxnb-past :is(th,td):is(:nth-child(5),:nth-child(7)){display:none}}
+.mlxnb-panel .mlxnb-past .mlxnb-table td{overflow-wrap:anywhere}
+.mlxnb-panel .mlxnb-past .mlxnb-table td:last-child{overflow-wrap:break-word}
+.mlxnb-panel .mlxnb-past .mlxnb-table th.mlxnb-right{white-space:normal}
+@container (max-width:700px){.mlxnb-panel .mlxnb-past .mlxnb-table :is(th,td){padding:4px 8px 4px 0}
+.mlxnb-panel .mlxnb-past .mlxnb-table :is(th,td):is(:nth-child(4),:nth-child(8)){display:none}}
+@container (max-width:460px){
+.mlxnb-panel .mlxnb-past .mlxnb-table :is(th,td):is(:nth-child(5),:nth-child(7)){display:none}}
 """
 
 

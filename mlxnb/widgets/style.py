@@ -39,7 +39,7 @@ gap:0 16px}
 .mlxnb-panel .widget-button{width:auto;padding:0 16px;margin:0;border:1px solid var(--border)}
 .mlxnb-panel :is(button,input,textarea,select,summary,[role=slider]):focus-visible{outline:2px solid var(--brand);
 outline-offset:1px}
-.mlxnb-panel .mlxnb-notice{margin:8px 0 0;padding:4px 12px;border-left:2px solid var(--error);max-width:90ch;
+.mlxnb-panel .mlxnb-notice{margin:8px 0;padding:4px 12px;border-left:2px solid var(--error);max-width:90ch;
 overflow-wrap:anywhere}
 .mlxnb-panel .mlxnb-notice.mlxnb-plain{border-color:var(--border)}
 .mlxnb-panel .mlxnb-notice b{font-weight:600}
@@ -59,7 +59,7 @@ font-size:var(--jp-content-font-size1,14px);line-height:var(--jp-content-line-he
 no more: run its cell again for a live one.";display:block;margin:0 0 8px;padding:4px 12px;font:inherit;color:inherit;
 border-left:2px solid var(--error)}
 .mlxnb-panel.jupyter-widgets-disconnected>*{opacity:.6;pointer-events:none}
-.mlxnb-panel .widget-toggle-button{box-shadow:none;background:none;color:inherit;width:auto;padding:0 16px;
+.mlxnb-panel .widget-toggle-button{box-shadow:none;background:none;color:inherit;width:auto;padding:0 16px;margin:0;
 border:1px solid var(--border)}
 .mlxnb-panel .widget-toggle-button.mod-active{border-color:var(--brand);box-shadow:inset 0 -2px 0 var(--brand);
 font-weight:600}

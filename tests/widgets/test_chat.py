@@ -9,11 +9,13 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from ipywidgets.widgets.widget import _instances as held
 
 import mlxnb
 from mlxnb.conversation import Conversation
 from mlxnb.request import Message
 from mlxnb.runtime import Engine
+from mlxnb.tools import ToolCall
 from tests.scripted import ScriptedBackend
 
 from .conftest import until
@@ -381,3 +383,42 @@ def test_a_conversation_at_its_context_s_end_says_what_to_do_and_goes_on_when_th
     assert len(questions(chat)) == 2
     assert "no longer given this turn" in chat.turns.views[0].view.children[0].value
     assert "1 turn left out" in chat.turns.views[1].view.children[0].value
+
+
+def test_closing_ends_the_turn_and_every_widget(panel: Callable[[str], Any], script: ScriptedBackend) -> None:
+    before = set(held)
+    script.pieces, script.delay = [" word"] * 5000, 0.005
+    chat = panel("chat")
+    chat.form.max_tokens.value = 5000
+    chat.prompt.value = "Talk"
+    chat.send.click()
+    until(lambda: "word" in chat.answer.view.value)
+    chat.close()
+    until(lambda: not chat._thread.is_alive())
+    assert set(held) <= before
+    chat.send.click()
+    chat.close()
+    assert list(mlxnb.engine().chats) == []
+
+
+def test_a_turn_with_tools_shows_its_calls_as_text_and_is_gone_on_from(
+    panel: Callable[[str], Any], script: ScriptedBackend
+) -> None:
+    call = ToolCall("weather", {"city": "<b>Rome</b>"}, "c1")
+    turn = (
+        Message("user", "How warm is it?"),
+        Message("assistant", "", (call,)),
+        Message("tool", "<script>21</script>", name="weather", call_id="c1"),
+        Message("assistant", "21 degrees."),
+    )
+    mlxnb.engine().chats.add("warm", Conversation(turn))
+    chat = panel("chat")
+    chat.name.value = "warm"
+    shown = chat.turns.views[0].view.children[0].value
+    assert "weather" in shown
+    assert "21 degrees." in shown
+    assert "<b>Rome" not in shown
+    assert "<script" not in shown
+    say(chat, "And tomorrow?")
+    assert script.requests[-1].messages[:4] == turn
+    assert questions(chat) == ["How warm is it?", "And tomorrow?"]
