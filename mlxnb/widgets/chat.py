@@ -19,14 +19,16 @@ from .answer import AnswerBox
 from .as_cell import trimmed
 from .beat import BEAT
 from .chat_front import BoxFront
+from .chat_tools import Tools
 from .chat_turns import Turns
-from .form import Form
+from .form import LABEL, Form
 from .offers import ModelNames
 from .panel import Panel, callback, styled
 from .turn_view import CSS, question_html
 
 if TYPE_CHECKING:
     from ..runtime.chats import Chat
+    from ..runtime.exchange import Terms
 
 FIRST = "chat"
 GO_ON = "Go on."
@@ -50,10 +52,9 @@ class ChatPanel(Panel):
         )  # fmt: skip
         self.prompt = styled(w.Textarea(description="Message", rows=3, placeholder="Ctrl+Enter sends it"),
                              "mlxnb-wide", "mlxnb-message")  # fmt: skip
-        self.overflow = w.Dropdown(options=("error", "drop", "summarise"), description="When full",
-                                   style={"description_width": "96px"})  # fmt: skip
+        self.overflow = w.Dropdown(options=("error", "drop", "summarise"), description="When full", style=LABEL)
         self.overflow.tooltip = "what becomes of a conversation that the context does not hold"
-        self.answer = AnswerBox("")
+        self.answer, self.tools = AnswerBox(""), Tools(LABEL)
         self._asked = w.HTML()
         actions = {
             ("Edit and ask again", "put this question into the box, to ask from there"): self._edit,
@@ -76,7 +77,7 @@ class ChatPanel(Panel):
         self._make_buttons()
         self.turns.earlier.on_click(self._show_all)
         self.name.observe(self._changed, "value")
-        settings = styled(w.VBox([*self.form.first, self.overflow, *self.form.rest]), "mlxnb-form")
+        settings = styled(w.VBox([*self.form.first, self.overflow, self.tools.names, *self.form.rest]), "mlxnb-form")
         self._more = w.Accordion([settings], selected_index=None)
         self.form.on_change(self._title_settings)
         self._title_settings()
@@ -86,8 +87,8 @@ class ChatPanel(Panel):
         self._set_running(False)
         self.models.look()
         return [
-            styled(w.HBox(top), "mlxnb-row"), self.turns.view, self._asked, self.answer.view, self._notice, self.prompt,
-            styled(w.HBox(buttons), "mlxnb-row"), self._more,
+            styled(w.HBox(top), "mlxnb-row"), self.turns.view, self._asked, self.tools.view, self.answer.view,
+            self._notice, self.prompt, styled(w.HBox(buttons), "mlxnb-row"), self._more,
         ]  # fmt: skip
 
     def _make_buttons(self) -> None:
@@ -155,17 +156,23 @@ class ChatPanel(Panel):
 
     def _ask(self, text: str, turn: int | None, rest: str) -> None:
         """Ask the next question, or question `turn` anew. `rest` is what the box holds from now on."""
+        from ..runtime.exchange import Terms
+
         chat, options = self.chat, self.form.options()
         whole = chat.conversation
         talk = whole if turn is None else whole.upto(turn - 1)
         options.pop("system")
         talk = talk.asked(text, *self.form.own_system())
-        request = Request.of(talk.given(), **options)
+        terms = Terms(self.overflow.value, self.tools.functions())
+        request = Request.of(talk.given(), tools=terms.tools.values(), **options)
         instead_of = None if turn is None else whole
         self._failed = self._came = self._stopped = None
         self._from, self._kept, self._front, self._sent = turn, False, BoxFront(self), (text, rest)
         self._thread = Thread(
-            target=self._take, args=(chat, talk, request, self._front, instead_of), name="mlxnb-chat", daemon=True
+            target=self._take,
+            args=(chat, talk, request, terms, self._front, instead_of),
+            name="mlxnb-chat",
+            daemon=True,
         )
         self._asked.value, self.prompt.value, self._draft = question_html(text), rest, ""
         self.answer.clear()
@@ -175,14 +182,18 @@ class ChatPanel(Panel):
         BEAT.follow(self._look, self.fail)
 
     def _take(
-        self, chat: Chat, talk: Conversation, request: Request, front: BoxFront, instead_of: Conversation | None
+        self,
+        chat: Chat,
+        talk: Conversation,
+        request: Request,
+        terms: Terms,
+        front: BoxFront,
+        instead_of: Conversation | None,
     ) -> None:
         """On a thread of its own: a turn may be several generations, each of which is waited for."""
-        from ..runtime.exchange import Terms
-
         try:
             before = chat.conversation
-            came = chat.take(talk, request, Terms(self.overflow.value), front, instead_of)
+            came = chat.take(talk, request, terms, front, instead_of)
             after = chat.conversation
             with self.lock:
                 self._came, self._kept = came, after is not before
@@ -208,6 +219,7 @@ class ChatPanel(Panel):
                 self._failed = err
             if not alive:
                 self._thread = None
+                self.tools.clear()
                 self._end()
         return alive
 

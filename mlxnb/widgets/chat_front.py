@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 
 class BoxFront:
-    """See Front. A panel offers no tools, so that nothing can be called."""
+    """See Front."""
 
     def __init__(self, panel: ChatPanel) -> None:
         self._panel = panel
         self._over = Event()
+        self._running = False  # a function
 
     def stop(self) -> None:
         """End the turn: what is being generated, and what would be next."""
         self._over.set()
+        self._panel.tools.release()
         job = self._panel.answer.job
         if job is not None:
             job.cancel()
@@ -51,11 +53,20 @@ class BoxFront:
         self._panel.say(f"The oldest {plural(turns, 'turn')} are now given to the model as a summary.")
 
     def allows(self, call: ToolCall) -> bool:
-        """See Front.allows."""
-        return False
+        """See Front.allows. Asks in the panel; stop and close refuse."""
+        return self._panel.tools.allows(call, lambda: self.stopping)
 
     def calling(self, call: ToolCall) -> None:
         """See Front.calling."""
+        self._running = True
+        self._step("running", call)
 
     def called(self, call: ToolCall) -> None:
         """See Front.called."""
+        ended, self._running = self._running, False
+        self._step("called" if call.output is not None else "did not call", call, ended)
+
+    def _step(self, words: str, call: ToolCall, last: bool = False) -> None:
+        with self._panel.lock:
+            if not self._panel.closed:
+                self._panel.tools.step(words, call, last)

@@ -30,7 +30,7 @@ class Turns:
         self._all = False
         self.views: list[TurnView] = []
         self.system = w.HTML()
-        self.earlier = styled(w.Button(), "mlxnb-quiet")
+        self.earlier = styled(w.Button(), "mlxnb-earlier")
         self._box = w.VBox([])
         self.view = w.VBox([self.system, self.earlier, self._box])
         self._first = 0  # turns before those that are shown

@@ -9,6 +9,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from ipywidgets.widgets.widget import _instances as held
 
 import mlxnb
@@ -16,12 +17,13 @@ from mlxnb.conversation import Conversation
 from mlxnb.request import Message
 from mlxnb.runtime import Engine
 from mlxnb.tools import ToolCall
+from tests.magics.conftest import shell
 from tests.scripted import ScriptedBackend
 
 from .conftest import until
 from .test_playground import script
 
-__all__ = ["script"]
+__all__ = ["script", "shell"]
 
 
 def say(chat: Any, text: str) -> None:
@@ -257,9 +259,10 @@ def test_thinking_is_folded_and_an_answer_that_is_all_thinking_is_no_turn(
 
 
 def test_stop_reaches_a_turn_that_has_no_answer_yet(panel: Callable[[str], Any], script: ScriptedBackend) -> None:
-    chat, engine, let = panel("chat"), mlxnb.engine(), Event()
-    waiting = Thread(target=lambda: engine.call(lambda: let.wait(60)))
+    chat, engine, busy, let = panel("chat"), mlxnb.engine(), Event(), Event()
+    waiting = Thread(target=lambda: engine.call(lambda: busy.set() or let.wait(60)))
     waiting.start()
+    assert busy.wait(60)
     chat.prompt.value = "One"
     chat.send.click()
     chat.stop.click()
@@ -422,3 +425,72 @@ def test_a_turn_with_tools_shows_its_calls_as_text_and_is_gone_on_from(
     say(chat, "And tomorrow?")
     assert script.requests[-1].messages[:4] == turn
     assert questions(chat) == ["How warm is it?", "And tomorrow?"]
+
+
+CALLS = ['<tool_call>{"name": "weather", "arguments": {"city": "<b>Rome</b>"}}</tool_call>']
+
+
+@pytest.fixture
+def asked_to_call(
+    panel: Callable[[str], Any], shell: InteractiveShell, script: ScriptedBackend
+) -> tuple[Any, list[str]]:
+    """A chat panel whose model wants to call a function, and the cities that it was called with."""
+    cities: list[str] = []
+
+    def weather(city: str) -> str:
+        """Tell the weather of a city."""
+        cities.append(city)
+        return "21 degrees"
+
+    shell.push({"weather": weather, "number": 3})
+    script.answers = [CALLS, ["It is 21 degrees."]]
+    chat = panel("chat")
+    chat.tools.names.value = "weather"
+    chat.prompt.value = "How warm is Rome?"
+    chat.send.click()
+    until(lambda: chat.tools._asking.layout.display is None)
+    assert "weather(city=&quot;&lt;b&gt;Rome" in chat.tools._question.value
+    assert cities == []
+    return chat, cities
+
+
+def test_a_function_runs_when_that_is_allowed(asked_to_call: tuple[Any, list[str]]) -> None:
+    chat, cities = asked_to_call
+    chat.tools.allow.click()
+    until(lambda: not chat.running)
+    assert cities == ["<b>Rome</b>"]
+    roles = [message.role for message in chat.chat.conversation.messages]
+    assert roles == ["user", "assistant", "tool", "assistant"]
+    assert "1 tool call" in chat.turns.views[0].view.children[0].value
+    assert chat.tools._asking.layout.display == "none"
+
+
+def test_a_function_that_is_refused_does_not_run(asked_to_call: tuple[Any, list[str]]) -> None:
+    chat, cities = asked_to_call
+    chat.tools.refuse.click()
+    until(lambda: not chat.running)
+    assert cities == []
+    assert "did not allow this call" in chat.chat.conversation.messages[2].content
+
+
+@pytest.mark.parametrize("how", ["stop", "close"])
+def test_stop_and_close_refuse_what_is_asked(asked_to_call: tuple[Any, list[str]], how: str) -> None:
+    chat, cities = asked_to_call
+    thread = chat._thread
+    chat.stop.click() if how == "stop" else chat.close()
+    until(lambda: not thread.is_alive())
+    assert (cities, len(mlxnb.engine().chats)) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [("wether", "Did you mean weather?"), ("number", "number is a int"), ("zzz", "no function zzz")]
+)
+def test_a_name_that_is_no_function_is_told(
+    panel: Callable[[str], Any], shell: InteractiveShell, script: ScriptedBackend, names: str, said: str
+) -> None:
+    shell.push({"weather": lambda: "", "number": 3})
+    chat = panel("chat")
+    chat.tools.names.value = names
+    say(chat, "How warm is it?")
+    assert said in chat._notice.value
+    assert (chat.prompt.value, script.requests) == ("How warm is it?", [])
