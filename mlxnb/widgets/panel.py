@@ -43,7 +43,7 @@ class Panel:
         self.closed = False
         self.works: list[Work] = []  # each enters itself
         self.keys = Keys()
-        self._light, self._notice, self._still = w.HTML(), w.HTML(), Still()
+        self._light, self._notice, self._still = w.HTML(), w.HTML(), Still(self.css)
         title = w.HTML(f'<div class="mlxnb-title" role="heading" aria-level="3">{html.escape(self.title)}</div>')
         head = styled(w.HBox([title, self._light]), "mlxnb-head")
         look = styled(w.HTML(sheet(self.css) + self._still.hiding), "mlxnb-sheet")
