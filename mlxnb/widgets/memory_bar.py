@@ -19,7 +19,7 @@ CSS = """
 .mlxnb .mlxnb-weights{background:var(--brand)}
 .mlxnb .mlxnb-states{background:var(--success)}
 .mlxnb .mlxnb-others{background:var(--secondary);opacity:.4}
-.mlxnb .mlxnb-legend{display:flex;flex-wrap:wrap;gap:0 24px;font-variant-numeric:tabular-nums;margin:0 0 8px}
+.mlxnb .mlxnb-legend{display:flex;flex-wrap:wrap;gap:0 8px;font-variant-numeric:tabular-nums;margin:0 0 8px}
 .mlxnb .mlxnb-legend span{white-space:nowrap}
 .mlxnb .mlxnb-legend i{display:inline-block;width:8px;height:8px;margin:0 8px 0 0}
 .mlxnb .mlxnb-legend .mlxnb-nothing{border:1px solid var(--border);width:6px;height:6px}
@@ -65,14 +65,14 @@ class Memory:
             f'<div class="mlxnb-{kind}{" mlxnb-some" if size else ""}" style="width:{100 * size / whole:.2f}%"></div>'
             for kind, _, size in self.parts()
         )
-        legend = "".join(
+        legend = " · ".join(  # for where no style sheet keeps them apart
             f'<span><i class="mlxnb-{kind}"></i>{html.escape(label)} {count(size)} MB</span>'
             for kind, label, size in self.parts()
         )
         said = f'<span class="mlxnb-secondary">of {count(self.total)} MB, {html.escape(self.place)}</span>'
         return (
             f'<div class="mlxnb-memory" role="img" aria-label="{html.escape(self.text())}">{bar}</div>'
-            f'<div class="mlxnb-legend">{legend}{said}</div>'
+            f'<div class="mlxnb-legend">{legend} {said}</div>'
         )
 
 

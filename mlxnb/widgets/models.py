@@ -197,7 +197,7 @@ class ModelsPanel(Panel):
     def _ask_places(self) -> None:
         """Ask on the engine's thread, behind what it does now, where the chosen model runs and fits."""
         entry, name, engine = self._entry, self.model.value, self.engine
-        if self._about.looking:
+        if self._about.running:
             self._stale = True
             return
         if name != self._asked:

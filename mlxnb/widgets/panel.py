@@ -23,7 +23,7 @@ from .subshell import follow_the_page
 
 if TYPE_CHECKING:
     from ..runtime import Engine
-    from .work import Work
+    from .work import Aside, Work
 
 GLANCE = 1.0  # seconds between two looks at what the engine is doing
 
@@ -41,7 +41,7 @@ class Panel:
     def __init__(self) -> None:
         self.lock = RLock()
         self.closed = False
-        self.works: list[Work] = []  # each enters itself
+        self.works: list[Work | Aside] = []  # each enters itself
         self.keys = Keys()
         self._light, self._notice, self._still = w.HTML(), w.HTML(), Still(self.css)
         title = w.HTML(f'<div class="mlxnb-title" role="heading" aria-level="3">{html.escape(self.title)}</div>')

@@ -145,14 +145,15 @@ class Aside:
     """
 
     def __init__(self, panel: Panel) -> None:
+        panel.works.append(self)
         self._panel, self._latest = panel, 0
-        self.looking = False
+        self.running = False
 
     def start(self, look: Callable[[], T], then: Callable[[T], None]) -> None:
         """Run `look`, and then, holding the panel's lock, `then` with what it gives. An error is shown in the panel."""
         with self._panel.lock:
             self._latest += 1
-            self.looking = True
+            self.running = True
             Thread(target=self._run, args=(look, then, self._latest), name="mlxnb-panel-look", daemon=True).start()
 
     def _run(self, look: Callable[[], Any], then: Callable[[Any], None], number: int) -> None:
@@ -165,7 +166,7 @@ class Aside:
         with self._panel.lock:
             if number != self._latest or self._panel.closed:
                 return
-            self.looking = False
+            self.running = False
             try:
                 if error is not None:
                     raise error

@@ -45,7 +45,7 @@ def settled(models: Any) -> None:
 
     def quiet() -> bool:
         with models.lock:
-            return not (models.work.running or models._list.looking or models._about.looking)
+            return not (models.work.running or models._list.running or models._about.running)
 
     until(quiet)
 

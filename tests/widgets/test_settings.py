@@ -42,7 +42,7 @@ def origin(panel: Any, name: str) -> str:
 def looked(panel: Any) -> None:
     def quiet() -> bool:
         with panel.lock:
-            return not any(aside.looking for aside in panel._asides.values())
+            return not any(aside.running for aside in panel._asides.values())
 
     until(quiet)
 
