@@ -2,8 +2,10 @@
 function render({ model, el }) {
   el.style.display = "none";
   const panel = () => el.closest(".mlxnb-panel");
-  const click = (kind) => {
+  const click = (kind, event) => {
     const button = panel().querySelector(`button.mlxnb-${kind}:not([disabled])`);
+    // A number field tells what was typed as it is left; a key leaves none.
+    if (button) event.target.dispatchEvent(new Event("change", { bubbles: true }));
     if (button) button.click();
     return Boolean(button);
   };
@@ -11,7 +13,7 @@ function render({ model, el }) {
     if (!panel()?.contains(event.target)) return;
     const generates = event.key === "Enter" && (event.ctrlKey || event.metaKey);
     const kind = generates ? "primary" : event.key === "Escape" ? "stop" : null;
-    if (kind && click(kind)) {
+    if (kind && click(kind, event)) {
       event.preventDefault();
       event.stopImmediatePropagation();
     }
