@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,8 @@ from .request import FOREVER, option_fields
 
 FILE = ".env"
 KERNEL = "%config"  # the origin of what `%config MLXNB` was given
+SESSION = "this session"  # the origin of what a panel was given
+DEFAULT = object()  # in the place of a value: what is built in, whatever the environment and the file say
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,9 @@ VARIABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {name: (one.variable or f"MLXNB_{name.upper()}", *one.others) for name, one in SETTINGS.items()}
 )
 
-# What `%config MLXNB` was given for this process: the settings of the engine, which no Request carries.
+# What `%config MLXNB` and the panels were given for this process, and which of the two it was.
 _kernel: dict[str, Any] = {}
+_given_by: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +93,16 @@ class Given:
     """One place that gives a setting: its variable, where that stands, its text, and what reads it."""
 
     variable: str
-    place: str  # "" for the environment, FILE, or KERNEL
+    place: str  # "" for the environment, FILE, KERNEL or SESSION
     text: Any
     read: Reader
 
     @property
     def origin(self) -> str:
         """In a few words."""
-        return KERNEL if self.place == KERNEL else f"{self.variable} in {FILE}" if self.place else self.variable
+        if self.place in (KERNEL, SESSION):
+            return self.place
+        return f"{self.variable} in {FILE}" if self.place else self.variable
 
 
 class Settings:
@@ -135,9 +140,15 @@ class Settings:
     cache_days: int | None
     lm: str
 
-    def __init__(self, environment: Mapping[str, str], file: EnvFile, kernel: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        file: EnvFile,
+        kernel: Mapping[str, Any],
+        given_by: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.file = file
-        self._kernel = dict(kernel)
+        self._kernel, self._given_by = dict(kernel), dict(given_by)
         known = {variable for names in VARIABLES.values() for variable in names}
         self._environment = {name: text for name, text in environment.items() if name in known}
 
@@ -159,7 +170,7 @@ class Settings:
 
     @property
     def origin(self) -> Mapping[str, str]:
-        """Where each setting came from: "default", its variable, its variable in .env, or %config."""
+        """Where each setting came from: "default", its variable, its variable in .env, %config or this session."""
         return MappingProxyType({name: (self.givers(name) or ["default"])[0] for name in SETTINGS})
 
     def givers(self, name: str) -> list[str]:
@@ -179,11 +190,16 @@ class Settings:
     def _given(self, name: str) -> Iterator[Given]:
         setting, variables = SETTINGS[name], VARIABLES[name]
         if name in self._kernel:
-            yield Given(name, KERNEL, self._kernel[name], setting.read)
+            text, place = self._kernel[name], self._given_by.get(name, KERNEL)
+            yield Given(name, place, text, _built_in(setting) if text is DEFAULT else setting.read)
         for place, texts in (("", self._environment), (FILE, self.file.values)):
             for variable in variables:
                 if text := texts.get(variable, "").strip():  # one that is set but empty counts as unset
                     yield Given(variable, place, text, setting.others.get(variable, setting.read))
+
+
+def _built_in(setting: Setting) -> Reader:
+    return lambda variable, value: setting.value()
 
 
 def _says(given: Given) -> bool:
@@ -199,20 +215,29 @@ def _says(given: Given) -> bool:
 def settings() -> Settings:
     """The settings as they are now."""
     names = [variable for names in VARIABLES.values() for variable in names]
-    return Settings(os.environ, read_env_file(Path(FILE).absolute(), names), _kernel)
+    return Settings(os.environ, read_env_file(Path(FILE).absolute(), names), _kernel, _given_by)
 
 
-def set_for_kernel(name: str, value: Any) -> None:
-    """What `%config MLXNB` or a panel was given for a setting; None takes it back.
+def set_for_kernel(name: str, value: Any, given_by: str = KERNEL) -> None:
+    """What `%config MLXNB` or, `given_by` SESSION, a panel was given for a setting; None takes it back, and DEFAULT is
+    what is built in.
 
     Raises:
         OptionError: the setting does not take it.
     """
     if value is None:
         _kernel.pop(name, None)
-    else:
+        return
+    if value is not DEFAULT:
         SETTINGS[name].read(name, value)
-        _kernel[name] = value
+    _given_by[name] = given_by
+    _kernel[name] = value
+
+
+def if_saved(values: Mapping[str, str]) -> Settings:
+    """The settings of a new kernel here once the file gives these `values` to their variables, the rest as it is."""
+    file = settings().file
+    return Settings(os.environ, replace(file, values={**file.values, **values}), {})
 
 
 def set_here() -> dict[str, Any]:

@@ -62,6 +62,7 @@ def write_env_file(path: Path, values: Mapping[str, str]) -> None:
     Raises:
         OSError: the file cannot be written, or is no text.
     """
+    path = Path(os.path.realpath(path))  # where it is a link, the file that it leads to is written
     try:
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
     except UnicodeDecodeError as err:

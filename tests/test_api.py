@@ -6,7 +6,7 @@ import pytest
 
 PUBLIC = {
     "mlxnb": "Chunk Message Provenance Request Result Sampling Speculation Timings chat convert engine errors "
-    "patched_kernels profile",
+    "panel patched_kernels profile",
     "mlxnb.backends": "Backend LoadedModel ModelInfo Watch default_backends",
     "mlxnb.kernels": "AttentionConfig Patch Thresholds active configure_optimizer patch_mlx_lm should_optimize "
     "unpatch_mlx_lm",

@@ -269,6 +269,33 @@ def test_config_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert config.batch_size() == 2
 
 
+def test_what_a_panel_was_given_is_told_from_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    config.set_for_kernel("batch_size", 3, config.SESSION)
+    assert settings().givers("batch_size") == ["this session"]
+    config.set_for_kernel("batch_size", 4)
+    assert settings().givers("batch_size") == ["%config"]
+
+
+@pytest.mark.parametrize("name", ["temperature", "memory_mb", "keep_alive", "cache_dir"])
+def test_what_is_built_in_wins_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    built_in = getattr(settings(), name)
+    monkeypatch.setenv(f"MLXNB_{name.upper()}", "1.0" if name == "temperature" else "1")
+    assert getattr(settings(), name) != built_in
+    config.set_for_kernel(name, config.DEFAULT, config.SESSION)
+    assert getattr(settings(), name) == built_in
+    assert settings().givers(name) == ["this session", f"MLXNB_{name.upper()}"]
+
+
+def test_what_would_hold_once_it_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLXNB_TOP_P", "0.5")
+    env("MLXNB_MODEL=old\n")
+    config.set_for_kernel("temperature", 0.3)
+    then = config.if_saved({"MLXNB_MODEL": "new", "MLXNB_TOP_P": "0.9"})
+    assert (then.model, then.top_p, then.temperature) == ("new", 0.5, 0.0)
+    assert then.givers("top_p") == ["MLXNB_TOP_P", "MLXNB_TOP_P in .env"]
+    assert settings().model == "old"
+
+
 def test_a_key_does_not_go_to_a_server_that_a_file_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLXNB_API_KEY", "sesame")
     assert config.api_key() == "sesame"

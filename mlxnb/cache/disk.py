@@ -180,6 +180,11 @@ class PrefixDisk:
         self.pins.drop_unfinished(LEFT_BEHIND)
         return sum(self._delete(path) for path, _, _ in files if path.suffix == SUFFIX and path.name not in kept)
 
+    def resize(self, limit: int, lifetime: float | None) -> None:
+        """Another limit and another lifetime from now on; what is over them goes at once, but for pins."""
+        self.limit, self.lifetime = limit, lifetime
+        self._make_room()
+
     def usage(self) -> tuple[int, int]:
         """Entries and bytes, of all namespaces."""
         counted = self.usage_by_model().values()
@@ -350,7 +355,7 @@ class PrefixDisk:
             if not entry.whole_only:
                 self._drop_prefixes(entry)
 
-    def _make_room(self, size: int, keep: Path) -> None:
+    def _make_room(self, size: int = 0, keep: Path | None = None) -> None:
         pinned, now = self.pins.files(), time.time()
         files = sorted(self._files(), key=lambda file: file[2])
         total = sum(size for _, size, _ in files)

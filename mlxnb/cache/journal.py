@@ -162,7 +162,12 @@ class Journals:
             found[model] = found.get(model, Usage()) + Usage(rows, size)
         return found
 
-    def _prune(self, own: Path) -> None:
+    def resize(self, limit: int, lifetime: float | None) -> None:
+        """Another limit and another lifetime from now on; what is over them goes at once."""
+        self.limit, self.lifetime = limit, lifetime
+        self._prune()
+
+    def _prune(self, own: Path | None = None) -> None:
         left, now = self.limit, time.time()
         for path, size, changed in sorted(self._files(), key=lambda file: -file[2]):
             stale = self.lifetime is not None and now - changed > self.lifetime

@@ -108,20 +108,35 @@ class ResultCache:
         model = result.provenance.model.encode("utf-8", "backslashreplace").decode()  # SQLite takes no lone surrogate
 
         def add(db: sqlite3.Connection) -> Decision:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                evicted = self._insert(db, key, model, body, size)
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-            for of_model, number in evicted.items():
-                self._stats.evicted("result", of_model, number)
+            self._evicting(db, lambda: self._insert(db, key, model, body, size))
             return Accepted(SUBJECT, human_bytes(size))
 
         refused: Decision = Rejected(SUBJECT, "its file cannot be used now")
         return self._attempt(add, refused)
+
+    def resize(self, limit: int, lifetime: float | None) -> None:
+        """Another limit and another lifetime from now on; what is over them goes at once."""
+        self.limit, self.lifetime = limit, lifetime
+
+        def shrink(db: sqlite3.Connection) -> None:
+            self._drop_stale(db)
+            self._evicting(db, lambda: self._evict(db))
+
+        if inode(self.path) is not None:
+            self._attempt(shrink, None, anyway=True)
+
+    def _evicting(self, db: sqlite3.Connection, work: Callable[[], Counter[str]]) -> None:
+        """Run `work` as one transaction, and count what it says was evicted."""
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            evicted = work()
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        for model, number in evicted.items():
+            self._stats.evicted("result", model, number)
 
     def clear(self) -> int:
         """Forget every answer, so that nothing of its text is left in the files, those moved aside included; how many
@@ -177,10 +192,14 @@ class ResultCache:
             "INSERT INTO answer SELECT ?, ?, ?, ?, ?, ?, coalesce(max(used), 0) + 1 FROM answer",
             (key, model, body, _checksum(key, body), size, time.time()),
         )
+        return self._evict(db, key)
+
+    def _evict(self, db: sqlite3.Connection, keep: str = "") -> Counter[str]:
+        """Drop the least recently used, but for the answer under `keep`, until the limit holds; how many, by model."""
         over = db.execute("SELECT bytes FROM total").fetchone()[0] - self.limit
         oldest = "SELECT key, bytes, model FROM answer WHERE key != ? ORDER BY used LIMIT 1"
         evicted: Counter[str] = Counter()
-        while over > 0 and (row := db.execute(oldest, (key,)).fetchone()) is not None:
+        while over > 0 and (row := db.execute(oldest, (keep,)).fetchone()) is not None:
             db.execute("DELETE FROM answer WHERE key = ?", (row[0],))
             over -= row[1]
             evicted[row[2]] += 1

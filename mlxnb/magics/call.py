@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..runtime.chats import Chats
 
 # Options that have `none` on the line, where %config says otherwise.
-UNDONE = ("quantize", "adapter", "think")
+UNDONE = ("quantize", "adapter", "think", "seed")
 
 
 def fill_in(options: argparse.Namespace, prompt: str, names: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 
 from ..conversion import GROUPS, KINDS, RECIPES
 from ..errors import MlxnbError
+from ..panel_names import PANELS
 from ..request import CACHE_MODES, FOREVER, KV_BITS, LOOKUP, QUANTIZE, THINK
 from . import commands, kernel_options
 from .chat_line import CHAT_COMMANDS
@@ -178,6 +179,8 @@ def _commands(magic: str, before: list[str], word: str) -> tuple[Iterable[str], 
     candidates, begun = _after_dash(PARSERS[magic](), before, word)
     if magic == "mlxnb" and before[0] == "chat" and not candidates:
         return (chat_names(), word) if len(before) == 1 else (CHAT_COMMANDS if len(before) == 2 else (), word)
+    if magic == "mlxnb" and before[0] == "panel" and not candidates:
+        return (PANELS if len(before) == 1 else ()), word
     return (model_names(), word) if not candidates and before[-1] in NAMING else (candidates, begun)
 
 

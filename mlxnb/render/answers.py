@@ -62,6 +62,18 @@ def comparison_bundle(
     return _bundle(shown, "", "mlxnb-side")
 
 
+def differences_part(first: Result, second: Result) -> str:
+    """How far the second answer is the first, with what differs folded below; a part of a page that has CSS and the
+    answers themselves.
+    """
+    found = differences(plain(first.text), plain(second.text))
+    words = html.escape(f"The second answer: {_words(found)}")
+    if all(kind == "same" for kind, _ in found.parts):
+        return f'<div class="mlxnb-footer">{words}</div>'
+    marked = answer_html(_marked(found))
+    return f'<details class="mlxnb-thought mlxnb-one"><summary>{words}</summary>{marked}</details>'
+
+
 def _as_marked(text: str, kind: str) -> str:
     try:
         return indented(plain(text)) if kind == "json" else plain(text)

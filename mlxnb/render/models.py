@@ -83,7 +83,7 @@ def _here_row(entry: Entry, loaded: Sequence[ModelInfo]) -> tuple[Cell, ...]:
         _state(entry, loaded),
         entry.room.most if entry.room else None,
         entry.precision or None,
-        entry.size / 1e6 if entry.size is not None else None,
+        round(entry.size / 1e6, 3) if entry.size is not None else None,  # a damaged one may have a few bytes
     )
 
 

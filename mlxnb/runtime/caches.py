@@ -58,6 +58,13 @@ NO_STATES = "the model of the last question keeps no KV states here"
 ASK_FIRST = "ask something, then pin it"
 
 
+def _limits() -> tuple[int, int, float | None]:
+    """Bytes of answers and of KV states on disk, and the seconds that they count, by the settings."""
+    now = settings()
+    lifetime = None if now.cache_days is None else now.cache_days * 86400.0
+    return now.cache_answers_mb * 1_000_000, now.cache_states_mb * 1_000_000, lifetime
+
+
 def as_kept(result: Result) -> Result:
     """A Result without what tells of its run alone, and without what it was parsed into: that may be anything, and is
     parsed anew when the Result is found.
@@ -93,12 +100,10 @@ class Caches:
 
     def __init__(self, call: Callable[[Callable[[], Any]], Any], folder: Path | None = None) -> None:
         self._call = call
-        limits = settings()
-        self.folder = folder if folder is not None else limits.cache_dir
+        self.folder = folder if folder is not None else settings().cache_dir
         warn = WarnOnce()
         self._ledger = Ledger()
-        lifetime = None if limits.cache_days is None else limits.cache_days * 86400.0
-        answers, states = limits.cache_answers_mb * 1_000_000, limits.cache_states_mb * 1_000_000
+        answers, states, lifetime = _limits()
         self._results = ResultCache(self.folder / "results.sqlite", answers, lifetime, warn, stats=self._ledger)
         self.journals = Journals(self.folder / "rows", answers, lifetime, warn)
         self._memory = PrefixCache(self._budget, self._ledger)
@@ -157,6 +162,22 @@ class Caches:
     def hit_rates(self, kind: Any, window: int = 20) -> list[tuple[float, float]]:
         """(seconds since the epoch, hit rate of the last `window` lookups) of "result" or "prefix"."""
         return self._ledger.hit_rates(kind, window)
+
+    def resize(self) -> None:
+        """Take over what the settings say of the budgets on disk now; what is over them goes at once.
+
+        Raises:
+            OptionError: one of these settings is wrong; nothing changes.
+        """
+        answers, states, lifetime = _limits()
+        self._results.resize(answers, lifetime)
+        self.journals.resize(answers, lifetime)
+        self._disk.resize(states, lifetime)
+
+    @property
+    def in_memory(self) -> dict[str, Usage]:
+        """The KV states in memory, by the name of their model, as the engine's thread last left them."""
+        return dict(self._in_memory)
 
     def recent_hits(self, kind: Any, window: int) -> tuple[int, int]:
         """(hits, lookups) among the last `window` lookups of "result" or "prefix"."""

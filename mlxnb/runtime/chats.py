@@ -66,18 +66,29 @@ class Chat:
         request = Request.of(talk.given(), tools=functions.values(), **options)
         return self.take(talk, request, terms)
 
-    def take(self, talk: Conversation, request: Request, terms: Terms, front: Front | None = None) -> Result:
+    def take(
+        self,
+        talk: Conversation,
+        request: Request,
+        terms: Terms,
+        front: Front | None = None,
+        instead_of: Conversation | None = None,
+    ) -> Result:
         """Ask what `talk` ends with, which is `conversation.asked(…)`, with the options of `request`. For fronts.
+
+        One that goes on from an earlier turn, `conversation.upto(…).asked(…)`, says with `instead_of` which whole
+        conversation it takes the place of, once there is an answer.
 
         Raises:
             ConversationError: it is being asked at this moment, or was changed since `talk` was made of it.
             MlxnbError: what a turn raises.
         """
         with self._alone():
-            if not talk.follows(self.conversation):
+            same = talk.follows(self.conversation) if instead_of is None else instead_of == self.conversation
+            if not same:
                 raise ConversationError(f"{self.name} has changed meanwhile.", "Ask again.")
             engine = self._chats.engine
-            goes_on = talk.system == self.conversation.system and not terms.tools
+            goes_on = instead_of is None and talk.system == self.conversation.system and not terms.tools
             last = self.last if goes_on and self.last is not None and not self.last.tool_calls else None
             keeps = self._chats.holds(self)
             exchange = Exchange(engine, talk, request, terms, front or Silent(engine), last, keeps)
@@ -184,7 +195,8 @@ class Chats:
         raise ConversationError(f"There is no conversation {name!r}.", remedy)
 
     def __iter__(self) -> Iterator[str]:
-        return iter([name for name, chat in self._held.items() if chat.conversation.messages])
+        held = list(self._held.items())  # another thread may open one meanwhile
+        return iter([name for name, chat in held if chat.conversation.messages])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

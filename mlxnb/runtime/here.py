@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from .. import hardware
 from ..backends.base import Backend
+from ..backends.select import SERVER
 from ..backends.server_entries import served_entries
 from ..config import cache_dir
 from ..models import ModelSource
 from ..models.entry import Ask, Entry, entry_of
 from ..models.inventory import inventory
 from ..models.recommended import BITS, Recommended, recommend
+from ..models.room import Room
 from ..records import Records
 
 
@@ -54,17 +56,36 @@ def memory_for_models(backends: Mapping[str, Backend]) -> int:
     if hardware.is_apple_silicon() and mlx is not None and mlx.available():
         on_device = mlx.memory_free()
         return free if on_device is None else min(free, on_device)
+    on_card = [gpu.memory_free for gpu in _cards() if gpu.memory_free is not None]
+    return min(free, on_card[0]) if on_card else free
+
+
+def rooms_on(backends: Mapping[str, Backend], entry: Entry, names: Collection[str]) -> dict[str, Room]:
+    """Whether a model fits on each of the backends in `names`, where that can be told, as it is stored and held against
+    what each could have now. On the engine's thread: a backend may ask its device.
+    """
+    weights = entry.weights
+    if weights is None:
+        return {}
+    free = hardware.memory_free()
+    limits = {name: backends[name].memory_free() for name in names if name != SERVER}
+    asks = {name: Ask(None, free if limit is None else min(free, limit)) for name, limit in limits.items()}
+    return {name: ask.room(weights, entry.shape, entry.context) for name, ask in asks.items()}
+
+
+def card_memory() -> int | None:
+    """Bytes of the first NVIDIA card that torch computes on; None where there is none."""
     cards = _cards()
-    return min(free, cards[0]) if cards else free
+    return cards[0].memory_total if cards else None
 
 
-def _cards() -> list[int]:
-    """Bytes that are free on each NVIDIA card that torch computes on. Told without importing it, which takes seconds:
-    the builds for the CPU say so in their version.
+def _cards() -> list[hardware.Accelerator]:
+    """The NVIDIA cards that torch computes on, of which it is known what is free. Told without importing it, which
+    takes seconds: the builds for the CPU say so in their version.
     """
     try:
         if "+cpu" in version("torch"):
             return []
     except PackageNotFoundError:
         return []
-    return [gpu.memory_free for gpu in hardware.accelerators() if gpu.kind == "cuda" and gpu.memory_free is not None]
+    return [gpu for gpu in hardware.accelerators() if gpu.kind == "cuda" and gpu.memory_free is not None]

@@ -9,8 +9,10 @@ import ipywidgets as w
 
 from ..errors import MlxnbError
 from ..render.footer import footer_html
+from ..render.math import LEFT_ALONE
 from ..render.progress import progress_of
 from ..render.result import answer_html, mimebundle, shown_as, thought
+from ..render.text import one_row
 from ..render.unfinished import Unfinished
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ class AnswerBox:
 
     def __init__(self, empty: str) -> None:
         self.view = w.HTML()
-        self._empty = empty
+        self._empty, self._heading = empty, ""
         self.clear()
 
     def clear(self) -> None:
@@ -31,11 +33,26 @@ class AnswerBox:
         self.job: Job | None = None
         self.result: Result | None = None
         self.error: MlxnbError | None = None
-        self.view.value = f'<div class="mlxnb-empty">{html.escape(self._empty)}</div>'
+        self.empty(self._empty)
+
+    def empty(self, words: str) -> None:
+        """What to say where there is nothing; nothing at all where that is empty."""
+        self._empty = words
+        if self.job is self.result is self.error is None:
+            self._draw(f'<div class="mlxnb-empty">{html.escape(words)}</div>' if words else "")
+
+    def head(self, heading: str) -> None:
+        """Put a line of HTML above whatever is shown."""
+        shown = self.view.value.removeprefix(self._heading)
+        self._heading = heading
+        self._draw(shown)
+
+    def _draw(self, page: str) -> None:
+        self.view.value = self._heading + page
 
     def follow(self, job: Job) -> None:
         """Show `job` from now on."""
-        self.clear()
+        self._forget()
         self.job = job
         self._growing = Unfinished("markdown", job.request.model)
         self._text = self._thinking = ""
@@ -51,17 +68,21 @@ class AnswerBox:
         if job.settled:
             self.show(job.answer())
             return False
-        self.view.value = self._growing.part(progress_of(job, self._text, self._thinking))
+        self._draw(self._growing.part(progress_of(job, self._text, self._thinking)))
         return True
 
     def show(self, answer: Result | MlxnbError) -> None:
         """Show what a job came to."""
-        self.clear()
+        self._forget()
         if isinstance(answer, MlxnbError):
             self.error = answer
         else:
             self.result = answer
-        self.view.value = self.html()
+        self._draw(self.html())
+
+    def _forget(self) -> None:
+        """Leave what was shown on the page until there is something to show instead, so that nothing jumps."""
+        self.job = self.result = self.error = None
 
     def html(self) -> str:
         """What has come of the last job, without a style sheet."""
@@ -79,7 +100,13 @@ class AnswerBox:
 def finished(result: Result) -> str:
     """A finished answer with its footer."""
     body, _ = shown_as(result, "markdown")
-    return f"{answer_html(body)}{thought(result)}<hr>{footer_html(result)}"
+    return f"{answer_html(body)}{thought(result)}<hr>{footer_html(result)}{notes_html(result)}"
+
+
+def notes_html(result: Result) -> str:
+    """What a reader should know of an answer, such as an option that its backend does not take."""
+    notes = "".join(f"<div>{html.escape(one_row(note))}</div>" for note in result.provenance.notes)
+    return f'<div class="mlxnb-secondary {LEFT_ALONE}">{notes}</div>' if notes else ""
 
 
 def error_html(error: MlxnbError) -> str:

@@ -2,10 +2,8 @@
 function render({ model, el }) {
   el.style.display = "none";
   const panel = () => el.closest(".mlxnb-panel");
-  const click = (kind, event) => {
+  const click = (kind) => {
     const button = panel().querySelector(`button.mlxnb-${kind}:not([disabled])`);
-    // A number field tells what was typed as it is left; a key leaves none.
-    if (button) event.target.dispatchEvent(new Event("change", { bubbles: true }));
     if (button) button.click();
     return Boolean(button);
   };
@@ -13,9 +11,26 @@ function render({ model, el }) {
     if (!panel()?.contains(event.target)) return;
     const generates = event.key === "Enter" && (event.ctrlKey || event.metaKey);
     const kind = generates ? "primary" : event.key === "Escape" ? "stop" : null;
-    if (kind && click(kind, event)) {
+    // A box of a number tells the kernel what was typed only once the focus leaves it.
+    if (generates && event.target.matches("input,[contenteditable]")) {
+      event.target.blur();
+      event.target.focus();
+    }
+    if (kind && click(kind)) {
       event.preventDefault();
       event.stopImmediatePropagation();
+    }
+  };
+  // A browser offers only the names that match what stands in the box: empty while it has the focus, it offers all.
+  const names = ".mlxnb-names input";
+  const offer = (event) => {
+    const box = event.target;
+    if (!panel()?.contains(box) || !box.matches(names)) return;
+    if (event.type === "focusin") {
+      box.dataset.was = box.placeholder = box.value;
+      box.value = "";
+    } else if (!box.value && box.dataset.was) {
+      box.value = box.dataset.was;
     }
   };
   const name = () => {
@@ -25,7 +40,11 @@ function render({ model, el }) {
       slider.querySelector("[contenteditable]")?.setAttribute("aria-label", `${label}, as a number`);
     }
   };
-  const copy = async (message) => {
+  const hear = async (message) => {
+    if (message.focus) {
+      panel()?.querySelector(`.${message.focus} :is(input,textarea)`)?.focus();
+      return;
+    }
     try {
       await navigator.clipboard.writeText(message.copy);
       model.send({ copied: true });
@@ -35,7 +54,8 @@ function render({ model, el }) {
   };
   // Before JupyterLab's own keys, which listen on the document.
   window.addEventListener("keydown", key, true);
-  model.on("msg:custom", copy);
+  for (const kind of ["focusin", "focusout", "change"]) window.addEventListener(kind, offer, true);
+  model.on("msg:custom", hear);
   const seen = new MutationObserver(name);
   requestAnimationFrame(() => {
     name();
@@ -45,7 +65,8 @@ function render({ model, el }) {
   });
   return () => {
     window.removeEventListener("keydown", key, true);
-    model.off("msg:custom", copy);
+    for (const kind of ["focusin", "focusout", "change"]) window.removeEventListener(kind, offer, true);
+    model.off("msg:custom", hear);
     seen.disconnect();
   };
 }

@@ -14,6 +14,10 @@ class Keys(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_suffix(".js")
 
+    def focus(self, name: str) -> None:
+        """Put the focus into the control with this CSS class."""
+        self.send({"focus": name})
+
     def copy(self, text: str, then: Callable[[bool], None]) -> None:
         """Put `text` on the clipboard of whoever sees the panel; `then` hears whether the browser let it."""
 

@@ -2,62 +2,97 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
 
 from ..backends.base import ModelInfo
-from ..models import ModelSource
+from ..backends.server_models import known as servers
+from ..conversion import KINDS, Conversion
+from ..errors import MlxnbError, ModelNotFoundError
+from ..models import ModelSource, resolve
+from ..models.convert_to import default_target
 from ..models.entry import Entry
+from ..models.room import Room
 from ..render.conversion import conversion_tables
 from ..render.models import here_tables, memory_table
-from ..render.numbers import size
+from ..render.numbers import plural, size
 from ..render.transfer import Transfer
 from ..runtime.conversion import ConversionReport
+from ..runtime.here import card_memory, described, rooms_on
+from ..runtime.standing import Standing
+from . import memory_bar
+from .model_view import places_table, what_html
 from .panel import Panel, callback, styled
-from .work import Report, Work
+from .question import Question
+from .settings_file import at_home
+from .work import Aside, Report, Work, beside, in_turn
 
-FORMATS = ("mlx", "gguf", "onnx")
-BITS = (("as it is", 0), ("8 bit", 8), ("4 bit", 4))
-CSS = """
-.mlxnb .mlxnb-memory{display:flex;height:12px;margin:4px 0;border:1px solid var(--border)}
-.mlxnb .mlxnb-memory>div{min-width:0}
-.mlxnb .mlxnb-memory>.mlxnb-weights{background:var(--brand)}
-.mlxnb .mlxnb-memory>.mlxnb-states{background:var(--success)}
-.mlxnb .mlxnb-memory>.mlxnb-others{background:var(--border)}
-.mlxnb .mlxnb-legend{display:flex;flex-wrap:wrap;gap:0 24px;font-variant-numeric:tabular-nums}
-.mlxnb .mlxnb-legend span{white-space:nowrap}
-.mlxnb .mlxnb-legend i{display:inline-block;width:8px;height:8px;margin:0 8px 0 0}
-.mlxnb .mlxnb-legend .mlxnb-weights{background:var(--brand)}
-.mlxnb .mlxnb-legend .mlxnb-states{background:var(--success)}
-.mlxnb .mlxnb-legend .mlxnb-others{background:var(--border)}
-.mlxnb .mlxnb-legend .mlxnb-nothing{border:1px solid var(--border);width:6px;height:6px}
+CSS = (
+    memory_bar.CSS
+    + """
+.mlxnb-panel .mlxnb-what{margin:8px 0 0;overflow-wrap:anywhere}
+.mlxnb-panel .mlxnb-models{margin:16px 0 0;padding:8px 0 0;border-top:1px solid var(--border)}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-into{flex:1 1 280px}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-long{flex:0 1 512px}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-short{flex:0 1 216px}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown){min-width:0;max-width:100%}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-name{flex:0 1 440px}
+.mlxnb-panel .mlxnb-broken td:nth-child(2){overflow-wrap:anywhere}
+@container (max-width:700px){
+.mlxnb-panel .mlxnb-list .mlxnb-table .mlxnb-state{white-space:normal}
+.mlxnb-panel .mlxnb-list :is(th,td):is(:nth-child(2),:nth-child(5)){display:none}
+.mlxnb-panel .mlxnb-memories :is(th,td):is(:nth-child(3),:nth-child(4)){display:none}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown){flex:1 1 200px!important}}
+@container (max-width:420px){
+.mlxnb-panel :is(.mlxnb-list,.mlxnb-broken) td{overflow-wrap:anywhere}
+.mlxnb-panel .mlxnb-list :is(th,td):is(:nth-child(4),:nth-child(6)){display:none}
+.mlxnb-panel .mlxnb-memories :is(th,td):is(:nth-child(5),:nth-child(6),:nth-child(7)){display:none}
+.mlxnb-panel .mlxnb-places thead{display:none}
+.mlxnb-panel .mlxnb-places tr{display:block;padding:4px 0}
+.mlxnb-panel .mlxnb-places td{display:inline-block;padding:0 8px 0 0}
+.mlxnb-panel .mlxnb-places td:nth-child(3){display:block}}
 """
+)
+LOOKING = "Looking for models on this machine and on servers."
+# What is asked of the engine's thread about a model: how each backend stands, and whether the model fits there.
+Places = tuple[list[Standing], dict[str, Room]]
 
 
 class ModelsPanel(Panel):
-    """Models on this machine and in memory. The list is read from disk when the panel opens and after each change."""
+    """Models on this machine and in memory. The list is read when the panel opens, and again when something changed."""
 
     title = "Models"
     css = CSS
 
     def body(self) -> Sequence[w.Widget]:
-        self.entries: list[Entry] = []
-        self.model = w.Dropdown(options=["pocket"], description="Model")
+        self.entries: list[Entry] | None = None  # None until they were looked for
+        self.model = w.Dropdown(options=[("pocket", "pocket")], description="Model")
         self.backend = w.Dropdown(options=["auto", *self.engine.backends], description="Backend")
-        self.load, self.unload = _button("Load"), _button("Unload")
+        self.load = w.Button(description="Load", button_style="primary", tooltip="read it into memory")
+        self.unload = _button("Unload", "give its memory back; asks where a KV state or a pin would go too")
         self.pin = _button("Pin", "keep it in memory when another model needs the room")
-        self.again = _button("Look again", "read the list of models once more")
-        self.name = w.Text(description="Fetch", placeholder="organisation/name on the Hugging Face Hub")
-        self.fetch = _button("Download")
-        self.format = w.Dropdown(options=FORMATS, description="Convert to")
-        self.bits = w.Dropdown(options=BITS, description="Weights")
+        self.name = w.Text(description="Fetch", placeholder="ORGANISATION/NAME on the Hub, or ollama:NAME")
+        self.fetch = _button("Download", "fetch it to keep; what is here already is not fetched again")
+        self.format = w.Dropdown(options=tuple(KINDS), description="Convert to")
+        self.bits = w.Dropdown(description="Weights", style={"description_width": "64px"})
+        self.into = styled(w.Text(description="Into", style={"description_width": "40px"}), "mlxnb-into")
         self.convert = _button("Convert", "write the model above in another format, and check it")
-        self.work = Work(self, self._changed)
-        self._bar, self._table, self._news = w.HTML(), w.HTML(), w.HTML()
-        self._held: tuple[ModelInfo, ...] | None = None
+        self.again = _button("Look again", "read the list of models once more")
+        self.work, self.question = Work(self, self._changed), Question(self)
+        self._list, self._about = Aside(self), Aside(self)
+        self._bar, self._what, self._news = w.HTML(), w.HTML(), w.HTML()
+        self._places, self._memory = styled(w.HTML(), "mlxnb-places"), styled(w.HTML(), "mlxnb-memories")
+        self._table, self._broken = styled(w.HTML(), "mlxnb-list"), styled(w.HTML(), "mlxnb-broken")
+        self._held: tuple[object, ...] | None = None
+        self._asked: str | None = None  # the model that the backends were asked about
+        self._stale = False  # whether to ask them again once they have answered
+        self._card: int | None = None  # bytes of the first one
+        self._made: list[str] = []  # what was converted here, which need not lie where models are looked for
         for button, done in (
             (self.load, self._load),
             (self.unload, self._unload),
@@ -67,137 +102,285 @@ class ModelsPanel(Panel):
             (self.convert, self._convert),
         ):
             button.on_click(done)
-        self.model.observe(lambda _: self._changed(), "value")
+        for short in (self.backend, self.format, self.bits):
+            styled(short, "mlxnb-short")
+        styled(self.name, "mlxnb-long")
+        styled(self.model, "mlxnb-name")
+        self.model.observe(self._choose, "value")
+        self.format.observe(self._offer, "value")
+        self.bits.observe(self._offer, "value")
+        self._offer()
+        self._bar.value = self._bars()
+        self._show()
+        self._look()
         rows = (
-            (self.model, self.backend, self.load, self.unload, self.pin, self.again),
+            (self.model, self.backend, self.load, self.unload, self.pin),
             (self.name, self.fetch),
-            (self.format, self.bits, self.convert),
+            (self.format, self.bits, self.into, self.convert),
         )
-        self._changed()
-        self._look_again()
-        return [self._bar, *(styled(w.HBox(row), "mlxnb-row") for row in rows), self.work.view, self._news, self._table]
+        first, *rest = (styled(w.HBox(row), "mlxnb-row") for row in rows)
+        seen = styled(w.VBox([self._memory, self._table, self._broken]), "mlxnb-models")
+        again = styled(w.HBox([self.again]), "mlxnb-row")
+        below = [self.question.view, self.work.view, self._notice, self._news, seen, again]
+        return [self._bar, first, self._what, self._places, *rest, *below]
 
     def picture(self) -> tuple[str, str]:
-        texts = [memory_table(self.engine.residents()).text()]
-        texts += [table.text() for table in here_tables(self.entries, self.engine.models())]
-        return self._bar.value + self._table.value, "\n\n".join(texts)
+        tables = [memory_table(self.engine.residents()), *here_tables(self.entries or (), self.engine.models())]
+        texts = [memory.text() for memory in memory_bar.memories(self.engine, self._card)]
+        sheet = f"<style>{memory_bar.CSS}</style>"
+        page = sheet + self._bars() + "".join(table.part() for table in tables)
+        return page, "\n\n".join([*texts, *(table.text() for table in tables)])
 
     def glance(self) -> None:
-        self._bar.value = self._memory()
-        held = tuple(self.engine.models())
+        self._bar.value = self._bars()
+        self._memory.value = self._in_memory()
+        held = tuple((each.info, each.pinned) for each in self.engine.residents())
         if held != self._held:
-            self._held = held
+            known, self._held = self._held is not None, held
             self._changed()
-            self._show()
+            if known:
+                self._look()  # what is free has changed too
 
     def leave(self) -> None:
         self.work.stop()
 
     @callback
     def _look_again(self) -> None:
-        self.work.start("Looking for models", lambda report: self.engine.inventory(), self._found)
+        servers.forget()  # what they said lately
+        self._look()
 
-    def _found(self, entries: list[Entry]) -> None:
-        self.entries = entries
-        chosen, names = self.model.value, [entry.name for entry in entries]
-        if tuple(names) != tuple(self.model.options):
-            self.model.options = names
-            self.model.value = chosen if chosen in names else names[0] if names else None
-        self._show()
+    def _look(self) -> None:
+        engine, made = self.engine, tuple(self._made)
+
+        def look() -> tuple[list[Entry], int | None]:
+            entries = engine.inventory()
+            return [*entries, *_beside(entries, made)], card_memory()
+
+        def found(came: tuple[list[Entry], int | None]) -> None:
+            self.entries, self._card = came
+            self._show()
+            self._ask_places()
+            self.keep_picture()
+
+        self._list.start(look, found)
+
+    def _show(self) -> None:
+        """The list, and the names to choose from: each once, a usable one before one that is not."""
+        entries = self.entries or []
+        usable = {entry.name for entry in entries if not entry.problem}
+        labels = {entry.name: entry.name if entry.name in usable else f"{entry.name} (damaged)" for entry in entries}
+        labels |= {info.name: f"{info.name} (in memory)" for info in self.engine.models() if info.name not in labels}
+        chosen, options = self.model.value, [(label, name) for name, label in labels.items()] or [("pocket", "pocket")]
+        if tuple(self.model.options) != tuple(options):
+            self.model.options = options
+            self.model.value = chosen if chosen in labels else next(iter(labels), "pocket")
+        self._memory.value = self._in_memory()
+        if self.entries is None:
+            self._table.value = f'<div class="mlxnb-empty" role="status">{LOOKING}</div>'
+            return
+        tables = here_tables(entries, self.engine.models())
+        self._table.value = tables[0].part()
+        self._broken.value = tables[-1].part() if any(entry.problem for entry in entries) else ""
+        self._changed()
+
+    @property
+    def _entry(self) -> Entry | None:
+        """What is known of the chosen model."""
+        named = [entry for entry in self.entries or () if entry.name == self.model.value]
+        return next((entry for entry in named if not entry.problem), named[0] if named else None)
+
+    @callback
+    def _choose(self) -> None:
+        self._changed()
+        self._ask_places()
+
+    def _ask_places(self) -> None:
+        """Ask on the engine's thread, behind what it does now, where the chosen model runs and fits."""
+        entry, name, engine = self._entry, self.model.value, self.engine
+        if self._about.looking:
+            self._stale = True
+            return
+        if name != self._asked:
+            self._places.value = ""
+        if entry is None or entry.problem:
+            self._asked, self._places.value = name, ""
+            return
+
+        def look() -> Places:
+            standings = engine.backends_table(name)
+            ready = [each.backend for each in standings if each.status == "ready"]
+            return standings, engine.call(lambda: rooms_on(engine.backends, entry, ready))
+
+        self._asked, self._stale = name, False
+        self._about.start(look, self._placed)
+
+    def _placed(self, came: Places) -> None:
+        if self._stale or self._asked != self.model.value:
+            self._stale = False
+            self._ask_places()
+            return
+        self._places.value = places_table(*came).part(whole=True)
 
     @callback
     def _load(self) -> None:
-        name, backend, transfer = self.model.value, self.backend.value, Transfer()
+        name, backend, transfer, engine = self.model.value, self.backend.value, Transfer(), self.engine
+        entry = self._entry
+        title = f"Loading {name}" + (f", {size(entry.size)}" if entry is not None and entry.size else "")
 
         def work(report: Report) -> ModelInfo:
-            return self.engine.load(name, backend, progress=lambda done, total: report(done, total, ""))
+            return in_turn(engine, report, lambda: engine.load(name, backend, progress=_bytes(report)))
 
         def done(info: ModelInfo) -> None:
+            late = " It could not be stopped any more." if self.work.stopping else ""
             notes = f" {'; '.join(info.notes)}." if info.notes else ""
-            self.say(f"{info.name} is in memory, on {info.backend} {info.device}, {size(info.memory)}.{notes}")
+            self.say(f"{info.name} is in memory, on {info.backend} {info.device}, {size(info.memory)}.{notes}{late}")
 
-        self.work.start(f"Loading {name}", work, done, lambda d, t: transfer.words(d, t) if t else "")
+        self.work.start(title, work, done, lambda d, t: transfer.words(d, t) if t else "")
 
     @callback
     def _unload(self) -> None:
-        name = self.model.value
-        self.work.start(f"Unloading {name}", lambda report: self.engine.unload(name))
+        name, lost = self.model.value, self._lost()
+        if lost:
+            self.question.ask(f"Unload {name}? {lost}", "Unload", lambda: self._do_unload(name))
+        else:
+            self._do_unload(name)
+
+    def _lost(self) -> str:
+        """What would go with a model's memory that loading it again does not bring back, in words."""
+        copies = [each for each in self.engine.residents() if each.info.name == self.model.value]
+        cache = self.engine.cache
+        held = cache.in_memory.get(self.model.value) if cache is not None else None
+        words = ["It is pinned." if any(each.pinned for each in copies) else ""]
+        words += ["It is in use: it goes when that is done." if any(each.in_use for each in copies) else ""]
+        if held is not None and held.entries:
+            words += [f"{plural(held.entries, 'KV state')} of {size(held.bytes)} in memory go with it."]
+        return " ".join(filter(None, words))
+
+    def _do_unload(self, name: str) -> None:
+        engine = self.engine
+
+        def done(gone: list[ModelInfo]) -> None:
+            self.say(f"{name} was unloaded: {size(sum(info.memory for info in gone))} of weights were given back.")
+
+        self.work.start(f"Unloading {name}", lambda report: in_turn(engine, report, lambda: engine.unload(name)), done)
 
     @callback
     def _pin(self) -> None:
-        name, pinned = self.model.value, not self._pinned()
-        self.work.start(f"Pinning {name}", lambda report: self.engine.keep(name, pinned))
+        name, pinned, engine = self.model.value, not self._pinned(), self.engine
+        title = f"Pinning {name}" if pinned else f"Unpinning {name}"
+        self.work.start(title, lambda report: in_turn(engine, report, lambda: engine.keep(name, pinned)))
 
     @callback
     def _fetch(self) -> None:
         from ..runtime.downloads import download
 
         name, transfer = self.name.value.strip(), Transfer()
+        if not name:
+            raise ModelNotFoundError("There is no name to fetch.", "Write ORGANISATION/NAME, as the Hub has it.")
 
         def done(source: ModelSource) -> None:
             self.name.value = ""
-            self.say(f"{source.name} is here.")
-            self._look_again()
+            self.say(f"{source.name} is here. Choose it above to load it.")
+            self._look()
+
+        def left(done: int, total: int, _: str) -> str:
+            return f"{size(done)} of {size(total)} are here: Download goes on from there." if total else ""
 
         def work(report: Report) -> ModelSource:
-            return download(name, None, lambda done, total: report(done, total, ""))
+            return beside(report, lambda heard: download(name, None, _bytes(heard)))
 
-        self.work.start(f"Downloading {name}", work, done, transfer.words)
+        self.work.start(f"Downloading {name}", work, done, transfer.words, left)
 
     @callback
     def _convert(self) -> None:
-        source, options = self.model.value, {"to": self.format.value, "quantize": self.bits.value or None}
+        how, place = Conversion(self.format.value, self.bits.value or None), self.into.value.strip()
+        target = Path(place).expanduser() if place else self._default(how)
+        if target is not None and os.path.lexists(target):
+            text = f"{at_home(target.absolute())} is there already. Replace it by the converted model?"
+            self.question.ask(text, "Replace", lambda: self._do_convert(how, target, True))
+        else:
+            self._do_convert(how, target, False)
+
+    def _do_convert(self, how: Conversion, target: Path | None, force: bool) -> None:
+        source, engine = self.model.value, self.engine
 
         def work(report: Report) -> ConversionReport:
-            return self.engine.convert(source, progress=report, **options)
+            return engine.convert(source, target, to=how.to, quantize=how.bits, force=force, progress=report)
 
         def done(report: ConversionReport) -> None:
+            self._made.append(report.target)
             self._news.value = "".join(table.part() for table in conversion_tables(report))
-            self._look_again()
+            self.say(f"{source} was converted into {at_home(Path(report.target).absolute())}.")
+            self._look()
 
-        self.work.start(f"Converting {source}", work, done)
+        def left(done: int, total: int, doing: str) -> str:
+            self._look()
+            return "The new model is whole; only its check is missing." if doing.startswith("checking ") else ""
+
+        self.work.start(f"Converting {source}", work, done, left=left)
+
+    def _default(self, how: Conversion) -> Path | None:
+        """Where a converted model goes by itself; None where that is not known before the work."""
+        entry = self._entry
+        if entry is None or entry.problem or entry.format != "safetensors":
+            return None
+        return default_target(ModelSource(entry.name, entry.path, "path"), how)
+
+    def _offer(self, *_: object) -> None:
+        """The precisions of the chosen format, and where the new model would go."""
+        with self.lock:
+            options = (("as it is", 0), *((kind, bits) for bits, kind in KINDS[self.format.value].items()))
+            if self.bits.options != options:
+                chosen = self.bits.value
+                self.bits.options = options
+                self.bits.value = chosen if chosen in dict(options).values() else 0
+            try:
+                target = self._default(Conversion(self.format.value, self.bits.value or None))
+            except MlxnbError:  # whoever presses the button is told
+                target = None
+            self.into.placeholder = at_home(target.absolute()) if target is not None else ""
 
     def _pinned(self) -> bool:
         return any(each.pinned for each in self.engine.residents() if each.info.name == self.model.value)
 
     def _changed(self) -> None:
-        """Which buttons mean something now."""
-        loaded = any(info.name == self.model.value for info in self.engine.models())
-        for button in (self.load, self.fetch, self.convert, self.again):
-            button.disabled = self.work.running
+        """Which buttons mean something now, and what is said of the chosen model."""
+        entry, running = self._entry, self.work.running
+        loaded = [info for info in self.engine.models() if info.name == self.model.value]
+        self._what.value = what_html(entry, loaded)
+        self.load.disabled = running or (entry is not None and bool(entry.problem) and not loaded)
+        self.fetch.disabled = running
+        self.convert.disabled = running or entry is None or entry.format != "safetensors" or bool(entry.problem)
         for button in (self.unload, self.pin):
-            button.disabled = self.work.running or not loaded
+            button.disabled = running or not loaded
         self.pin.description = "Unpin" if loaded and self._pinned() else "Pin"
+        if self.question.open and running:
+            self.question.withdraw()
+        self._offer()
 
-    def _show(self) -> None:
-        tables = [memory_table(self.engine.residents()), *here_tables(self.entries, self.engine.models())]
-        self._table.value = "".join(table.part() for table in tables)
+    def _bars(self) -> str:
+        return "".join(memory.html() for memory in memory_bar.memories(self.engine, self._card))
 
-    def _memory(self) -> str:
-        status, cache = self.engine.status(), self.engine.cache
-        weights = sum(info.memory for info in status.loaded)
-        held = cache.stats().held["memory"] if cache is not None else None
-        states = held.bytes if held is not None else 0
-        others = max(status.memory_total - status.memory_free - weights - states, 0)
-        parts = (
-            ("weights", "weights", weights),
-            ("states", "KV states", states),
-            ("others", "everything else", others),
-            ("nothing", "free", status.memory_free),
-        )
-        bar = "".join(
-            f'<div class="mlxnb-{kind}" style="width:{100 * part / status.memory_total:.2f}%"></div>'
-            for kind, _, part in parts
-        )
-        legend = "".join(
-            f'<span><i class="mlxnb-{kind}"></i>{html.escape(label)} {size(part)}</span>' for kind, label, part in parts
-        )
-        whole = f"of {size(status.memory_total)}"
-        return (
-            f'<div class="mlxnb-memory" role="img" aria-label="memory {whole}">{bar}</div>'
-            f'<div class="mlxnb-legend">{legend}<span class="mlxnb-secondary">{whole}</span></div>'
-        )
+    def _in_memory(self) -> str:
+        """The models in memory, idle in whole seconds: a figure that changes its width each second is restless."""
+        residents = [replace(each, idle=float(int(each.idle))) for each in self.engine.residents()]
+        if not residents:
+            return '<div class="mlxnb-empty">No model is in memory. Choose one above and press Load.</div>'
+        return memory_table(residents).part(whole=True)
 
 
-def _button(label: str, tooltip: str = "") -> Any:
-    return w.Button(description=label, tooltip=tooltip or label)
+def _beside(entries: Sequence[Entry], made: Sequence[str]) -> Iterator[Entry]:
+    """What was converted here and is in no list, as long as it is there."""
+    known = {os.path.realpath(entry.path) for entry in entries if entry.path.name}
+    for path in dict.fromkeys(made):
+        if os.path.exists(path) and os.path.realpath(path) not in known:
+            yield replace(described(resolve(path, download=False)), where="converted here")
+
+
+def _bytes(report: Report) -> Any:
+    """A report of work as a download calls it."""
+    return lambda done, total: report(done, total, "")
+
+
+def _button(label: str, tooltip: str) -> Any:
+    return w.Button(description=label, tooltip=tooltip)

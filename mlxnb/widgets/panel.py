@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import time
 from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,15 +12,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import ipywidgets as w
 
 from ..errors import MlxnbError, in_words
+from ..render.pace import INTERVAL
 from ..render.text import one_row
 from .beat import BEAT
 from .keys import Keys
 from .light import light, light_html, light_text
 from .still import Still
 from .style import sheet
+from .subshell import follow_the_page
 
 if TYPE_CHECKING:
     from ..runtime import Engine
+    from .work import Work
 
 GLANCE = 1.0  # seconds between two looks at what the engine is doing
 
@@ -37,12 +41,16 @@ class Panel:
     def __init__(self) -> None:
         self.lock = RLock()
         self.closed = False
+        self.works: list[Work] = []  # each enters itself
         self.keys = Keys()
-        self._light, self._notice, self._still = w.HTML(), w.HTML(), Still()
+        self._light, self._notice, self._still = w.HTML(), w.HTML(), Still(self.css)
         title = w.HTML(f'<div class="mlxnb-title" role="heading" aria-level="3">{html.escape(self.title)}</div>')
         head = styled(w.HBox([title, self._light]), "mlxnb-head")
         look = styled(w.HTML(sheet(self.css) + self._still.hiding), "mlxnb-sheet")
-        self.view = styled(w.VBox([look, head, self._notice, *self.body(), self.keys]), "mlxnb-panel", "mlxnb")
+        body = list(self.body())
+        notice = [] if self._notice in body else [self._notice]  # a long panel has it where its buttons are
+        self.view = styled(w.VBox([look, head, *notice, *body, self.keys]), "mlxnb-panel", "mlxnb")
+        follow_the_page(self.view)
         self._glance()
         self._leave = BEAT.follow(self._glance, self.fail, GLANCE)
 
@@ -78,6 +86,16 @@ class Panel:
     def keep_picture(self) -> None:
         """Bring the still picture up to date: after something that a reader of the notebook should see."""
         self._still.update(*self._picture())
+
+    @property
+    def running(self) -> bool:
+        """Whether something that the panel began is under way."""
+        return any(work.running for work in self.works)
+
+    def wait(self) -> None:
+        """Wait, in a cell, until what the panel has under way is done and shown. An interrupt ends the waiting only."""
+        while self.running:
+            time.sleep(INTERVAL)
 
     def close(self) -> None:
         """Take the panel off every page and give back what it held. Closing twice is harmless."""

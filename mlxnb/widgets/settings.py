@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as w
 
-from ..config import FILE, VARIABLES, set_for_kernel, set_here, settings
+from ..backends.select import candidates
+from ..config import DEFAULT, FILE, KERNEL, SESSION, SETTINGS, Settings, if_saved, set_for_kernel, set_here, settings
 from ..env_file import write_env_file
-from ..errors import OptionError
-from ..render.numbers import plural
+from ..errors import MlxnbError, OptionError
+from ..render.numbers import plural, size
 from ..render.table import Table
 from .panel import Panel, callback, styled
+from .question import Question
+from .settings_file import Saving, at_home, saving, text_of
+from .work import Aside
 
 GROUPS = {
     "Defaults": {
@@ -31,116 +37,291 @@ GROUPS = {
         "probe": "Measure backends",
         "server_url": "Server",
         "local_models_dir": "Models folder",
+        "lm": "mlxnb.lm runs on",
     },
-    "Caches, from the next kernel on": {
-        "cache_dir": "Folder",
+    "Caches": {
         "cache_answers_mb": "Answers, MB",
         "cache_states_mb": "KV states on disk, MB",
-        "cache_days": "Keep for days",
+        "cache_days": "Keep for, days",
+        "cache_dir": "Folder",
     },
 }
-NAMES = [name for group in GROUPS.values() for name in group]
+LABELS = {name: label for group in GROUPS.values() for name, label in group.items()}
+NAMES = list(LABELS)
+NOTHING = {
+    "quantize": "as they are stored",
+    "memory_mb": "as much as is free",
+    "batch_size": "as many as memory holds",
+    "server_url": "none",
+    "local_models_dir": "none",
+    "cache_days": "for ever",
+}
+WORDS = {"quantize": ("none", "int8", "int4"), "probe": ("auto", "off"), "lm": ("auto", "mlx", "torch")}
+# When a change counts, where that is not with whatever is asked next.
+WHEN = {
+    "keep_alive": "counts for models loaded from now on",
+    "memory_mb": "counts from the next load on",
+    "cache_dir": "counts in the next kernel, once it is saved",
+}
+# What takes something away where it gets smaller: the budgets of caches, each with the places that it is for.
+BUDGETS = {"cache_answers_mb": ("results", "rows"), "cache_states_mb": ("disk",), "cache_days": ()}
 CSS = """
-.mlxnb-panel .mlxnb-setting{align-items:center;gap:4px 16px}
-.mlxnb-panel .mlxnb-setting>.widget-text{flex:0 1 480px;width:auto;min-width:0}
-.mlxnb-panel .mlxnb-setting>.widget-html{flex:1 1 0;width:auto;min-width:96px}
+.mlxnb-panel .mlxnb-setting{align-items:center;gap:0 8px;flex-wrap:wrap;margin:0 0 4px}
+.mlxnb-panel .mlxnb-setting>:is(.widget-text,.widget-combobox){flex:0 1 440px;width:auto;min-width:0;margin:0}
+.mlxnb-panel .mlxnb-setting>.widget-button{flex:0 0 auto;padding:0 8px}
+.mlxnb-panel .mlxnb-setting>.widget-html{flex:1 1 200px;width:auto;min-width:0}
 .mlxnb-panel .mlxnb-setting .widget-label{flex-shrink:1;min-width:0}
+.mlxnb-panel .mlxnb-origin{overflow-wrap:anywhere;padding:0 0 0 8px}
+.mlxnb-panel .mlxnb-wrong{border-left:2px solid var(--error)}
 .mlxnb-panel .mlxnb-group{font-weight:600;margin:12px 0 4px}
+.mlxnb-panel .mlxnb-key{display:flex;gap:0 8px}
+.mlxnb-panel .mlxnb-key>:first-child{flex:0 0 168px;text-align:right}
+.mlxnb-panel .mlxnb-saving{margin:16px 0 0;padding:8px 0 0;border-top:1px solid var(--border);overflow-wrap:anywhere}
+.mlxnb-panel .mlxnb-setting>.widget-button[disabled]{visibility:hidden}
+@container (max-width:700px){
+.mlxnb-panel .mlxnb-setting>:is(.widget-text,.widget-combobox){flex:1 1 calc(100% - 80px)}
+.mlxnb-panel .mlxnb-setting>.widget-html{flex:1 1 100%;padding:0 0 0 168px}
+.mlxnb-panel .mlxnb-setting{margin:0 0 8px}
+.mlxnb-panel .mlxnb-saving td{overflow-wrap:anywhere}
+.mlxnb-panel .mlxnb-saving td:first-child{min-width:96px}}
+@container (max-width:420px){
+.mlxnb-panel .mlxnb-setting>:is(.widget-text,.widget-combobox){flex-direction:column;align-items:stretch;height:auto}
+.mlxnb-panel .mlxnb-setting .widget-label{width:auto!important;text-align:left}
+.mlxnb-panel .mlxnb-setting>.widget-button{align-self:flex-end}
+.mlxnb-panel .mlxnb-setting>.widget-html{padding:0}
+.mlxnb-panel .mlxnb-key>:first-child{flex:0 0 auto}}
 """
 
 
 class SettingsPanel(Panel):
-    """Each setting is a line: its value, to be changed for this kernel, and where that came from."""
+    """Each setting is a line: its value, to be changed for this session, and where that came from."""
 
     title = "Settings"
     css = CSS
 
     def body(self) -> Sequence[w.Widget]:
-        self.fields = {name: _field(label) for group in GROUPS.values() for name, label in group.items()}
-        self._origins = {name: w.HTML() for name in self.fields}
-        self.save = w.Button(description=f"Save to {FILE}", tooltip="write what was changed here beside the notebook")
-        self.back = w.Button(description="Take back", tooltip="forget what was changed in this kernel")
+        self.fields = {name: _field(name, self._words(name)) for name in NAMES}
+        self.resets = {name: w.Button(description="Reset") for name in NAMES}
+        self._origins = {name: w.HTML() for name in NAMES}
+        self._key, self._preview = w.HTML(), w.HTML()
+        self.save = w.Button(description=f"Save to {FILE}", button_style="primary")
+        self.back = w.Button(description="Take back", tooltip="forget what was changed in this session")
+        self.question = Question(self)
+        self._asides = {name: Aside(self) for name in ("", *BUDGETS)}
+        self._refused: dict[str, MlxnbError] = {}  # of what was typed and not taken
         self._shown: dict[str, str] = {}
+        self._seen: object = None
         self._show()
         for name, field in self.fields.items():
-            field.observe(lambda change, name=name: self._change(name), "value")
+            field.observe(partial(self._typed, name), "value")
+            self.resets[name].on_click(partial(self._reset, name))
         self.save.on_click(self._save)
-        self.back.on_click(self._take_back)
-        lines: list[w.Widget] = []
-        for title, group in GROUPS.items():
-            lines.append(w.HTML(f'<div class="mlxnb-group">{title}</div>'))
-            lines += [styled(w.HBox([self.fields[name], self._origins[name]]), "mlxnb-setting") for name in group]
-        return [*lines, styled(w.HBox([self.save, self.back]), "mlxnb-row")]
+        self.back.on_click(self._ask_back)
+        buttons = styled(w.HBox([self.save, self.back]), "mlxnb-row")
+        return [*self._lines(), self._key, self._preview, buttons, self.question.view, self._notice]
 
     def picture(self) -> tuple[str, str]:
         now = settings()
-        rows = [(name, _text(name), now.origin[name]) for name in NAMES]
+        rows = [(name, *_told(now, name)) for name in NAMES]
         table = Table(("setting", "value", "from"), rows, bold="value")
         return table.part(whole=True), table.text()
 
     def glance(self) -> None:
-        """%config and the environment change them too."""
-        if {name: _text(name) for name in NAMES} != self._shown:
+        """%config, the environment and the file change them too."""
+        if _state(settings()) != self._seen:
             self._show()
 
-    def _change(self, name: str) -> None:
-        with self.lock:
-            if self.closed or self.fields[name].value == self._shown[name]:
-                return
-            self._set(self, name)
+    def _lines(self) -> list[w.Widget]:
+        lines: list[w.Widget] = []
+        for title, group in GROUPS.items():
+            lines.append(w.HTML(f'<div class="mlxnb-group">{title}</div>'))
+            parts = [[self.fields[name], self.resets[name], self._origins[name]] for name in group]
+            lines += [styled(w.HBox(part), "mlxnb-setting") for part in parts]
+        return lines
 
-    @staticmethod
-    def _set(panel: SettingsPanel, name: str) -> None:
+    def _words(self, name: str) -> Sequence[str]:
+        return ("auto", *self.engine.backends) if name == "backend" else WORDS.get(name, ())
+
+    def _typed(self, name: str, change: Any) -> None:
+        with self.lock:
+            if not self.closed and change["new"] != self._shown[name]:
+                callback(lambda panel: self._give(name, change["new"].strip() or None))(self)
+
+    def _reset(self, name: str, _: object) -> None:
+        """What is built in: by taking back what this session said, and over the environment and the file."""
+        others = [giver for giver in settings().givers(name) if giver not in (KERNEL, SESSION)]
+        callback(lambda panel: self._give(name, DEFAULT if others else None))(self)
+
+    def _give(self, name: str, value: Any) -> None:
+        self._refused.pop(name, None)
         try:
-            panel.say("")
-            set_for_kernel(name, panel.fields[name].value.strip() or None)
-        except OptionError as err:
-            panel.fail(err)
-        panel._show()
+            if isinstance(value, str):
+                SETTINGS[name].read(name, value)
+            if name == "backend" and isinstance(value, str):
+                candidates(value, self.engine.backends)  # a cell would be refused it
+        except MlxnbError as err:
+            self._refused[name] = err
+            self._show()
+            return
+        if name in BUDGETS and self.engine.cache is not None:
+            look = self._asides[name]
+            look.start(lambda: self._lost(name, value), lambda lost: self._take_budget(name, value, lost))
+        else:
+            self._take(name, value)
+
+    def _take(self, name: str, value: Any) -> None:
+        set_for_kernel(name, value, SESSION)
+        self._show()
+        self.keep_picture()
+
+    def _lost(self, name: str, value: Any) -> str:
+        """What a cache would drop with another budget, in words; empty where nothing."""
+        cache = self.engine.cache
+        assert cache is not None
+        read = _read(name, value)
+        if name == "cache_days":
+            return f"what was not used for {plural(read, 'day')}" if read is not None else ""
+        limit = 1_000_000 * read
+        held = cache.stats().held
+        over = [max(0, usage.bytes - limit) for place in BUDGETS[name] if (usage := held[place]) is not None]
+        return f"{size(sum(over))} of what is kept, the least recently used first" if any(over) else ""
+
+    def _take_budget(self, name: str, value: Any, lost: str) -> None:
+        if not lost:
+            self._resize(name, value)
+            return
+        text = f"{LABELS[name]}: the smaller budget drops {lost}. It is computed again where it is asked for again."
+        self.question.ask(text, "Drop it", lambda: self._resize(name, value), self._show)
+
+    def _resize(self, name: str, value: Any) -> None:
+        self._take(name, value)
+        self._fit_caches()
+
+    def _fit_caches(self) -> None:
+        cache = self.engine.cache
+        if cache is not None:
+            self._asides[""].start(cache.resize, lambda _: None)
 
     @callback
     def _save(self) -> None:
-        values = {VARIABLES[name][0]: str(value) for name, value in set_here().items() if name in NAMES}
-        if not values:
-            self.say("Nothing was changed in this kernel.")
+        now, changed = settings(), _changed()
+        if not changed:
+            self.say("Nothing was changed in this session.")
             return
-        path = Path(FILE).absolute()
+        plan = saving(changed)
         try:
-            write_env_file(path, values)
+            write_env_file(plan.path, plan.values)
         except OSError as err:
-            remedy = "Give the settings in the environment."
-            raise OptionError(f"{path} cannot be written: {err.strerror or err}.", remedy) from err
-        self.say(f"{plural(len(values), 'setting')} written to {path.name}: {', '.join(values)}.")
+            remedy = "Give the settings in the environment, or start Jupyter in a folder that can be written."
+            raise OptionError(f"{at_home(plan.path)} cannot be written: {err.strerror or err}.", remedy) from err
+        for name in changed:
+            if text_of(plan.then, name) == text_of(now, name):
+                set_for_kernel(name, None)  # the file says it now
+        names = ", ".join(plan.values)
+        self.say(f"{plural(len(plan.values), 'setting')} written to {at_home(plan.path)}: {names}.")
+        self._show()
         self.keep_picture()
 
     @callback
+    def _ask_back(self) -> None:
+        changed = _changed()
+        if not changed:
+            self.say("Nothing was changed in this session.")
+            return
+        names = ", ".join(LABELS[name] for name in changed)
+        text = f"Take back {plural(len(changed), 'change')} of this session: {names}? What is saved stays."
+        self.question.ask(text, "Take back", self._take_back)
+
     def _take_back(self) -> None:
         for name in NAMES:
             set_for_kernel(name, None)
+        self._refused.clear()
         self._show()
+        self._fit_caches()
+        self.keep_picture()
 
     def _show(self) -> None:
         now = settings()
+        self._seen = _state(now)
         for name, field in self.fields.items():
-            givers = now.givers(name) or ["default"]
-            over = f", over {', '.join(givers[1:])}" if givers[1:] else ""
-            self._shown[name] = _text(name)
-            field.value = self._shown[name]
-            said = html.escape(f"{givers[0]}{over}")
-            self._origins[name].value = f'<div class="mlxnb-secondary">{said}</div>'
+            self._shown[name] = text_of(now, name)
+            if name not in self._refused:
+                field.value = self._shown[name]
+            self._origins[name].value = self._origin(now, name)
+            self.resets[name].disabled = not now.givers(name)
+            self.resets[name].tooltip = f"{LABELS[name]}: back to the built-in {_built_in(name) or 'nothing'}"
+        self._key.value = _key_html(now)
+        changed = _changed()
+        self._preview.value = _preview(now, saving(changed) if changed else None)
+        self.save.disabled = self.back.disabled = not changed
+
+    def _origin(self, now: Settings, name: str) -> str:
+        refused = self._refused.get(name)
+        if refused is not None:
+            holds = f"{refused.message} {refused.remedy} What holds is {self._shown[name] or 'nothing'}."
+            return f'<div class="mlxnb-origin mlxnb-wrong" role="alert">{html.escape(holds)}</div>'
+        value, source = _told(now, name)
+        wrong = " mlxnb-wrong" if value is None else " mlxnb-secondary"
+        said = f"{source}; {WHEN[name]}" if name in WHEN and value is not None else source
+        return f'<div class="mlxnb-origin{wrong}">{html.escape(said)}</div>'
 
 
-def _field(label: str) -> w.Text:
-    style = {"description_width": "168px"}
-    return w.Text(description=label, placeholder="none", continuous_update=False, style=style)
+def _field(name: str, words: Sequence[str]) -> w.Text:
+    style, nothing = {"description_width": "168px"}, NOTHING.get(name, "")
+    kind = {"description": LABELS[name], "placeholder": nothing, "continuous_update": False, "style": style}
+    return w.Combobox(options=tuple(words), ensure_option=False, **kind) if words else w.Text(**kind)
 
 
-def _text(name: str) -> str:
-    """A setting's value as one writes it; a wrong one as nothing, since whoever gave it may have given a secret."""
+def _changed() -> dict[str, Any]:
+    """What this session gave, by %config too."""
+    return {name: value for name, value in set_here().items() if name in LABELS}
+
+
+def _told(now: Settings, name: str) -> tuple[str | None, str]:
+    """A setting's value and where it came from; None where it is wrong, and then what is wrong with it."""
     try:
-        value = getattr(settings(), name)
-    except OptionError:
-        return ""
-    if isinstance(value, Path) and value.is_relative_to(Path.home()):
-        return (Path("~") / value.relative_to(Path.home())).as_posix()  # a notebook that is passed on names nobody
-    return "" if value is None else str(value)
+        getattr(now, name)
+    except OptionError as err:
+        return None, f"{err.message} {err.remedy}".strip()
+    givers = now.givers(name) or ["default"]
+    over = f", over {', '.join(givers[1:])}" if givers[1:] else ""
+    return text_of(now, name), f"{givers[0]}{over}"
+
+
+def _built_in(name: str) -> str:
+    value = SETTINGS[name].value()
+    return at_home(value) if isinstance(value, Path) else "" if value is None else str(value)
+
+
+def _read(name: str, value: Any) -> Any:
+    """What would hold of a setting with this value: text, DEFAULT, or None for what holds without this session."""
+    if value is None:
+        return getattr(if_saved({}), name)
+    return SETTINGS[name].value() if value is DEFAULT else SETTINGS[name].read(name, value)
+
+
+def _state(now: Settings) -> object:
+    """What tells whether the panel shows what is so."""
+    return [_told(now, name) for name in NAMES], now.givers("api_key"), now.file, set_here()
+
+
+def _key_html(now: Settings) -> str:
+    """Whether there is a key, and never what it is."""
+    value, source = _told(now, "api_key")
+    given = f"given by {source}, and never shown" if value else "none; MLXNB_API_KEY gives one"
+    given = source if value is None else given
+    return f'<div class="mlxnb-key"><span>API key</span><span class="mlxnb-secondary">{html.escape(given)}</span></div>'
+
+
+def _preview(now: Settings, plan: Saving | None) -> str:
+    """What saving would write, and where."""
+    path = html.escape(at_home(now.file.path))
+    trouble = f"<div>{path} is not read: {html.escape(now.file.trouble)}.</div>" if now.file.trouble else ""
+    if plan is None:
+        words = f"Nothing was changed in this session. What you change here is saved only by the button, to {path}."
+        return f'<div class="mlxnb-saving mlxnb-secondary">{trouble}{words}</div>'
+    table = Table(("variable", "will be", "there now", "in a new kernel"), plan.rows(), bold="will be")
+    words = f"This session only, until they are saved to {path}:"
+    return (
+        f'<div class="mlxnb-saving">{trouble}<div class="mlxnb-secondary">{words}</div>{table.part(whole=True)}</div>'
+    )

@@ -25,10 +25,10 @@ CSS = """
 
 
 class Still:
-    """Shows a panel: its picture, and below it the live widget."""
+    """Shows a panel: its picture, and below it the live widget. `css` is that of what the panel shows."""
 
-    def __init__(self) -> None:
-        self._id = uuid.uuid4().hex
+    def __init__(self, css: str = "") -> None:
+        self._id, self._css = uuid.uuid4().hex, css
         self._publisher: Any = None
 
     @property
@@ -55,7 +55,7 @@ class Still:
         alone = (
             f".jp-OutputArea-child:has(#still-{self._id})+.jp-OutputArea-child:not(:has(.mlxnb-panel)){{display:none}}"
         )
-        css = style.ANSWER + style.FOOTER + style.CODE + style.TABLE + style.REPORT + CSS + alone
+        css = style.ANSWER + style.FOOTER + style.CODE + style.TABLE + style.REPORT + CSS + self._css + alone
         caption = f'<div class="mlxnb-stillcaption">{CAPTION}</div>'
         page = style.page(html, caption, css=css, kind="mlxnb-still")
         return {"text/plain": text, "text/html": page.replace("<div ", f'<div id="still-{self._id}" ', 1)}

@@ -39,9 +39,12 @@ gap:0 16px}
 .mlxnb-panel .widget-button{width:auto;padding:0 16px;margin:0;border:1px solid var(--border)}
 .mlxnb-panel :is(button,input,textarea,select,summary,[role=slider]):focus-visible{outline:2px solid var(--brand);
 outline-offset:1px}
-.mlxnb-panel .mlxnb-notice{margin:8px 0 0;padding:4px 12px;border-left:2px solid var(--error);max-width:90ch;
+.mlxnb-panel .jupyter-widgets :is(input,textarea,select):focus-visible{border-color:var(--brand);
+box-shadow:0 0 0 1px var(--brand)}
+.mlxnb-panel .mlxnb-notice{margin:8px 0;padding:4px 12px;border-left:2px solid var(--error);max-width:90ch;
 overflow-wrap:anywhere}
 .mlxnb-panel .mlxnb-notice.mlxnb-plain{border-color:var(--border)}
+.mlxnb-panel .mlxnb-notice.mlxnb-asks{border-color:var(--warn)}
 .mlxnb-panel .mlxnb-notice b{font-weight:600}
 .mlxnb-panel .mlxnb-notice code,.mlxnb-panel .mlxnb-line code{user-select:all;font-family:var(--mono);
 white-space:pre-wrap;overflow-wrap:anywhere}
@@ -51,7 +54,7 @@ white-space:pre-wrap;overflow-wrap:anywhere}
 .mlxnb-panel .mlxnb-empty{color:var(--secondary);padding:16px 0}
 .mlxnb-panel .mlxnb-answer{font-family:var(--jp-content-font-family,inherit);
 font-size:var(--jp-content-font-size1,14px);line-height:var(--jp-content-line-height,1.6)}
-.mlxnb-panel .mlxnb-answers{margin:16px 0 0;gap:8px 24px;align-items:flex-start}
+.mlxnb-panel .mlxnb-answers{margin:16px 0 0;gap:16px 24px;align-items:flex-start}
 .mlxnb-panel .mlxnb-answers>*{flex:1 1 0;min-width:0}
 .mlxnb-panel .mlxnb-secondary{color:var(--secondary)}
 .mlxnb-panel .jupyter-widgets-disconnected::before{display:none}
@@ -59,7 +62,8 @@ font-size:var(--jp-content-font-size1,14px);line-height:var(--jp-content-line-he
 no more: run its cell again for a live one.";display:block;margin:0 0 8px;padding:4px 12px;font:inherit;color:inherit;
 border-left:2px solid var(--error)}
 .mlxnb-panel.jupyter-widgets-disconnected>*{opacity:.6;pointer-events:none}
-.mlxnb-panel .widget-toggle-button{box-shadow:none;background:none;color:inherit}
+.mlxnb-panel .widget-toggle-button{box-shadow:none;background:none;color:inherit;width:auto;padding:0 16px;margin:0;
+border:1px solid var(--border)}
 .mlxnb-panel .widget-toggle-button.mod-active{border-color:var(--brand);box-shadow:inset 0 -2px 0 var(--brand);
 font-weight:600}
 .mlxnb-panel .jupyter-widget-Collapse{border:0;margin:0}

@@ -1,17 +1,23 @@
-"""Long work of a panel, one piece at a time: on a thread of its own, with its progress and a way to stop it."""
+"""Work of a panel on threads of its own: long work with its progress and a stop, and looks that nobody waits for."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ipywidgets as w
 
+from ..render.numbers import duration
 from ..render.text import one_row
 from ..render.work import progress_html, steps
 from .beat import BEAT
 from .panel import Panel, styled
+
+if TYPE_CHECKING:
+    from ..runtime import Engine
 
 T = TypeVar("T")
 
@@ -27,13 +33,15 @@ class Work:
     """The place in a panel for one piece of work. While it runs, `running` holds and the stop button is there."""
 
     def __init__(self, panel: Panel, changed: Callable[[], None]) -> None:
+        panel.works.append(self)
         self._panel, self._changed = panel, changed
         self._line = w.HTML()
-        self._stop = styled(w.Button(description="Stop"), "mlxnb-stop")
+        self._stop = styled(w.Button(description="Stop", disabled=True), "mlxnb-stop")
         self._stop.on_click(lambda _: self.stop())
         self.view = w.VBox([self._line, styled(w.HBox([self._stop]), "mlxnb-row")])
         self.view.layout.display = "none"
         self._thread: Thread | None = None
+        self._over = Event()
 
     @property
     def running(self) -> bool:
@@ -41,24 +49,32 @@ class Work:
         with self._panel.lock:
             return self._thread is not None
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the work was asked to stop; what cannot stop comes to its end all the same, and `then` may say so."""
+        return self._over.is_set()
+
     def start(
         self,
         title: str,
         work: Callable[[Report], T],
         then: Callable[[T], None] | None = None,
         words: Callable[[int, int], str] = steps,
+        left: Callable[[int, int, str], str] | None = None,
         stopping: Callable[[], None] | None = None,
     ) -> None:
         """Run `work`, which reports how far it is, and then, holding the panel's lock, `then` with what it gives. Its
-        error is shown in the panel. `stopping` is called as somebody stops it, where work waits for something that can
-        be ended before its next report. Does nothing while other work runs.
+        error is shown in the panel; where it was stopped, what it `left` at its last report is. `stopping` is called as
+        somebody stops it, where work waits for something that can be ended before its next report. Does nothing while
+        other work runs.
         """
         if self.running:
             return
-        self._over, self._now = Event(), (0, 0, "")
+        self._over, self._now, self._began = Event(), (0, 0, ""), time.monotonic()
         self._came: Any = None
         self._title, self._words = title, words
         self._then: Callable[[Any], None] = then or _nothing
+        self._left = left
         self._error: BaseException | None = None
         self._stopping: Callable[[], None] = stopping or (lambda: None)
         self._thread = Thread(target=self._run, args=(work,), name="mlxnb-panel-work", daemon=True)
@@ -77,9 +93,11 @@ class Work:
             self._stopping()
 
     def _run(self, work: Callable[[Report], Any]) -> None:
+        over = self._over
+
         def report(done: int, total: int, doing: str = "") -> None:
             self._now = (done, total, doing)
-            if self._over.is_set():
+            if over.is_set():
                 raise Stopped
 
         try:
@@ -97,16 +115,17 @@ class Work:
                 return True
             self._thread = None
             self.view.layout.display = "none"
+            self._stop.disabled = True
             try:
                 self._end()
-            finally:  # whatever becomes of showing it, the buttons are there again
+            finally:  # or the panel's buttons would stay as they are while work runs
                 self._changed()
             panel.keep_picture()
         return False
 
     def _end(self) -> None:
         if isinstance(self._error, Stopped):
-            self._panel.say(f"{self._title} was stopped.")
+            self._panel.say(f"{self._title} was stopped.", self._left(*self._now) if self._left is not None else "")
         elif isinstance(self._error, Exception):
             self._panel.fail(self._error)
         else:
@@ -114,8 +133,97 @@ class Work:
 
     def _show(self) -> None:
         done, total, doing = self._now
-        words = [self._title, self._words(done, total), doing, "stopping" if self._over.is_set() else ""]
+        took = time.monotonic() - self._began
+        since = duration(int(took)) if took >= 1 else ""
+        words = [self._title, self._words(done, total), doing, since, "stopping" if self._over.is_set() else ""]
         self._line.value = progress_html(done, total, one_row(" · ".join(filter(None, words))))
+
+
+class Aside:
+    """Looks at something on a thread of its own, without a line and without a stop: where a later look began
+    meanwhile, what an earlier one saw is dropped.
+    """
+
+    def __init__(self, panel: Panel) -> None:
+        self._panel, self._latest = panel, 0
+        self.looking = False
+
+    def start(self, look: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Run `look`, and then, holding the panel's lock, `then` with what it gives. An error is shown in the panel."""
+        with self._panel.lock:
+            self._latest += 1
+            self.looking = True
+            Thread(target=self._run, args=(look, then, self._latest), name="mlxnb-panel-look", daemon=True).start()
+
+    def _run(self, look: Callable[[], Any], then: Callable[[Any], None], number: int) -> None:
+        came: Any = None
+        error: Exception | None = None
+        try:
+            came = look()
+        except Exception as err:  # noqa: BLE001 - the edge of a thread: the panel shows it
+            error = err
+        with self._panel.lock:
+            if number != self._latest or self._panel.closed:
+                return
+            self.looking = False
+            try:
+                if error is not None:
+                    raise error
+                then(came)
+            except Exception as err:  # noqa: BLE001 - the same edge
+                self._panel.fail(err)
+
+
+def in_turn(engine: Engine, report: Report, work: Callable[[], T]) -> T:
+    """What `work` gives on the engine's thread. While others are before it, `report` hears so; where that raises, its
+    turn is given up.
+    """
+    turn: Future[T] = Future()
+
+    def take() -> None:
+        if turn.set_running_or_notify_cancel():
+            try:
+                turn.set_result(work())
+            except BaseException as err:  # noqa: BLE001 - handed to the caller, whatever it is
+                turn.set_exception(err)
+
+    engine.later(take)
+    while not wait([turn], timeout=0.1).done:
+        try:
+            if not turn.running():
+                report(0, 0, "waiting for what the engine does now")
+        except BaseException:
+            if turn.cancel():
+                raise
+    return turn.result()
+
+
+def beside(report: Report, work: Callable[[Report], T]) -> T:
+    """What `work` gives, which may wait for a network: on a thread beside, which is left behind where `report` raises,
+    and ends at its own next report.
+    """
+    came: Future[T] = Future()
+    over, now = Event(), [(0, 0, "")]
+
+    def heard(done: int, total: int, doing: str = "") -> None:
+        now[0] = (done, total, doing)
+        if over.is_set():
+            raise Stopped
+
+    def run() -> None:
+        try:
+            came.set_result(work(heard))
+        except BaseException as err:  # noqa: BLE001 - handed to the caller, whatever it is
+            came.set_exception(err)
+
+    Thread(target=run, name="mlxnb-panel-beside", daemon=True).start()
+    try:
+        while not wait([came], timeout=0.1).done:
+            report(*now[0])
+    except BaseException:
+        over.set()
+        raise
+    return came.result()
 
 
 def _nothing(came: object) -> None:

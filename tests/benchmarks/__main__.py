@@ -21,6 +21,7 @@ from . import (
     load_ext,
     monitor,
     onnx_genai,
+    panels,
     precisions,
     profile,
     quantised,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     **profile.BENCHMARKS,
     **monitor.BENCHMARKS,
     **structured.BENCHMARKS,
+    **panels.BENCHMARKS,
 }
 COLUMNS = ["benchmark", "ours", "theirs", "ratio", "interval", "pairs", "goal"]
 

@@ -41,6 +41,29 @@ def ask(page: Any, prompt: str, label: str = "Prompt") -> None:
     page.keyboard.press("Control+Enter")
 
 
+# The controls of a panel in the order of the page, of which the first has the focus then.
+CONTROLS = """i => { const panel = document.querySelectorAll('.mlxnb-panel')[i]
+    window.__controls = [...panel.querySelectorAll('button,input,select,textarea,summary,[tabindex],[contenteditable]')]
+        .filter(e => (e.tabIndex >= 0 || e.isContentEditable) && e.offsetParent && !e.disabled)
+    window.__controls[0].focus()
+    return window.__controls.length }"""
+FOCUSED = """() => { const e = document.activeElement, style = getComputedStyle(e)
+    const ring = style.outlineStyle !== 'none' || style.boxShadow !== 'none'
+    return [window.__controls.indexOf(e), ring, e.outerHTML.slice(0, 120)] }"""
+
+
+def assert_reached_by_tab(page: Any, which: int) -> None:
+    """Every control of a panel comes in turn, and shows that it has the focus."""
+    count = page.evaluate(CONTROLS, which)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")  # the browser shows the focus of what was reached by a key
+    for expected in range(count):
+        index, ring, control = page.evaluate(FOCUSED)
+        assert index == expected, control
+        assert ring, control
+        page.keyboard.press("Tab")
+
+
 @pytest.mark.parametrize("app", ["doc/tree", "notebooks"])
 def test_every_panel_opens_in_both_themes_at_every_width(notebook: Notebook, app: str) -> None:
     cells = [OPEN.format(name=name) for name in PANELS]
@@ -52,7 +75,7 @@ def test_every_panel_opens_in_both_themes_at_every_width(notebook: Notebook, app
         for selector in (".mlxnb-title", ".mlxnb-light", ".widget-label"):
             for element in page.locator(f".mlxnb-panel {selector}:visible").all():
                 assert element.evaluate(CONTRAST) >= 3, (theme, selector, element.inner_text())
-    for width in (1200, 640, 420):
+    for width in (420, 640, 1200):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(300)
         wide = page.evaluate(
@@ -60,6 +83,8 @@ def test_every_panel_opens_in_both_themes_at_every_width(notebook: Notebook, app
             ".map(e => e.querySelector('.mlxnb-title').textContent)"
         )
         assert wide == [], width
+    for i in range(len(PANELS)):
+        assert_reached_by_tab(page, i)
     unnamed = page.evaluate(
         "[...document.querySelectorAll('.mlxnb-panel :is(input,textarea,select,button,[role=slider])')].filter(e =>"
         " e.offsetParent && !e.textContent.trim() && !e.getAttribute('aria-label') && !e.labels?.length && !e.title)"
@@ -68,15 +93,17 @@ def test_every_panel_opens_in_both_themes_at_every_width(notebook: Notebook, app
     assert unnamed == []
 
 
-def test_the_playground_answers_while_a_cell_runs_and_is_left_as_a_picture(notebook: Notebook) -> None:
+@pytest.mark.parametrize("app", ["doc/tree", "notebooks"])
+def test_the_playground_answers_while_a_cell_runs_and_is_left_as_a_picture(notebook: Notebook, app: str) -> None:
     waiting = "import time\nfrom pathlib import Path\nwhile not Path('seen').exists(): time.sleep(0.05)"
-    page = opened(notebook, OPEN.format(name="playground"), waiting)
+    page = opened(notebook, OPEN.format(name="playground"), waiting, app=app)
     page.wait_for_timeout(2000)  # JupyterLab makes the subshell that takes messages while a cell runs
     ask(page, "What does collections.Counter do?")
     page.wait_for_selector(".mlxnb-past table", timeout=LONG)
-    assert "tok/s" in page.locator(".mlxnb-answers").inner_text()
+    assert " tokens · " in page.locator(".mlxnb-answers").inner_text()
     (notebook.lab.root / "seen").touch()
     notebook.wait()
+    (notebook.lab.root / "seen").unlink()
     page.wait_for_timeout(500)
     outputs = notebook.save()["cells"][0]["outputs"]
     kept = "".join("".join(output["data"].get("text/html", "")) for output in outputs)
@@ -85,7 +112,7 @@ def test_the_playground_answers_while_a_cell_runs_and_is_left_as_a_picture(noteb
     assert page.locator(".mlxnb-still:visible").count() == 0
     page.evaluate("jupyterapp.commands.execute('kernelmenu:shutdown')")
     page.wait_for_timeout(1000)
-    notebook.page.goto(notebook.lab.address(notebook.name))
+    notebook.page.goto(notebook.lab.address(notebook.name, app))
     still = page.wait_for_selector(".mlxnb-still", timeout=LONG)
     assert "dict subclass" in still.inner_text()
     assert "Run its cell for a live one" in still.inner_text()
@@ -128,6 +155,44 @@ def test_a_long_stream_comes_whole_and_the_page_goes_on_answering(notebook: Note
     assert "5\u202f000 tokens" in page.locator(".mlxnb-answers .mlxnb-footer").inner_text()
     gaps = sorted(page.evaluate("window.__gaps"))
     assert len(gaps) > 100
+
+
+# At each frame: how far below the panel's top the buttons are, how high the answer is, and how it begins.
+FRAMES = """() => { window.__frames = []
+    const panel = document.querySelector('.mlxnb-panel'), answers = panel.querySelector('.mlxnb-answers')
+    const button = panel.querySelector('.mlxnb-primary')
+    const look = () => { const top = panel.getBoundingClientRect().top
+        window.__frames.push([button.getBoundingClientRect().top - top, answers.getBoundingClientRect().height,
+            answers.innerText.slice(0, 12)])
+        requestAnimationFrame(look) }
+    look() }"""
+
+
+def test_nothing_jumps_while_an_answer_comes_and_a_reloaded_page_goes_on_with_it(notebook: Notebook) -> None:
+    pieces = "['A ', 'line ', 'of ', '**text** ', 'here', '.', chr(10), chr(10)] * 200"
+    page = opened(notebook, SCRIPTED.format(pieces=pieces, delay=0.01), OPEN.format(name="playground"))
+    notebook.wait()
+    page.get_by_label("Max tokens").fill("400")
+    page.evaluate(FRAMES)
+    ask(page, "Write")
+    page.wait_for_selector(".mlxnb-past table", timeout=LONG)
+    frames = page.evaluate("window.__frames")
+    assert {round(top) for top, _, _ in frames} == {round(frames[0][0])}
+    begun = next(i for i, (_, _, words) in enumerate(frames) if words.startswith("A line"))
+    assert {words for _, _, words in frames[begun:]} == {frames[-1][2]}
+    heights = [height for _, height, _ in frames[begun:]]
+    assert len(set(heights)) > 5
+    assert heights == sorted(heights)
+    page.get_by_label("Max tokens").fill("100000")
+    ask(page, "Write more")
+    page.wait_for_function("document.querySelector('.mlxnb-answers').innerText.startsWith('A line')", timeout=LONG)
+    notebook.save()
+    notebook.reopen()
+    page.wait_for_selector(".mlxnb-panel[data-keys]", timeout=LONG)
+    page.get_by_role("button", name="Stop").click()
+    page.wait_for_selector(".mlxnb-stop[disabled]", state="attached", timeout=LONG)
+    assert page.locator(".mlxnb-past tbody tr").count() == 2
+    assert page.locator(".mlxnb-answers").inner_text().endswith("interrupted")
 
 
 def test_two_panels_and_a_cell_share_one_engine(notebook: Notebook) -> None:

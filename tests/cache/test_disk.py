@@ -106,6 +106,18 @@ def test_the_least_recently_used_go_first_and_pins_stay(disk):
     assert disk.evictions == 1
 
 
+def test_a_smaller_limit_counts_at_once(disk):
+    rest = (5,) * 2000
+    for first in range(4):
+        put(disk, first, *rest)
+        os.utime(disk._path("n", np.array([first, *rest], ">u4").tobytes()), (first, first))
+    disk.pin("keep", "n", (0, *rest))
+    disk.resize(int(disk.usage()[1] * 0.6), None)
+    assert [first for first in range(4) if disk.find("n", (first, *rest, 5))] == [0, 3]
+    disk.resize(10**9, 50.0)  # seconds, and they were last used in 1970
+    assert [first for first in range(4) if disk.find("n", (first, *rest, 5))] == [0]
+
+
 def test_an_entry_larger_than_the_limit_is_refused(tmp_path):
     verdict = PrefixDisk(tmp_path, limit=100).put(entry(range(50)))
     assert not verdict

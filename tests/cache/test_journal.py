@@ -157,6 +157,18 @@ def test_journals_stay_within_their_bounds(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_smaller_limit_counts_at_once(tmp_path: Path) -> None:
+    journals = Journals(tmp_path, limit=10**9)
+    for number, run in enumerate("abc"):
+        fill(journals.open(run))
+        os.utime(tmp_path / f"{run}.rows", (time.time() - 100 + number,) * 2)
+    size = (tmp_path / "a.rows").stat().st_size
+    journals.resize(2 * size, None)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["b.rows", "c.rows"]
+    journals.resize(10**9, 50.0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_held_is_told_by_model(tmp_path: Path) -> None:
     journals = Journals(tmp_path, limit=10**9)
     assert journals.usage() == {}

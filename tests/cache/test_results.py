@@ -78,6 +78,20 @@ def test_the_least_recently_used_goes_first(make):
     assert sum(use.bytes for use in cache.usage().values()) <= cache.limit
 
 
+def test_a_smaller_limit_counts_at_once(make):
+    stats = Ledger()
+    cache = make(limit=10**6, stats=stats)
+    cache.resize(10**6, None)  # where there is no file yet, none is made
+    assert not cache.path.exists()
+    for n in range(5):
+        cache.put(str(n), result(str(n)))
+    cache.resize(2 * size_of(result("0")), None)
+    assert [n for n in range(5) if cache.get(str(n))] == [3, 4]
+    assert stats.by_model("result")["m"].evictions == 3
+    cache.resize(10**6, -1.0)  # everything is older than that
+    assert cache.usage() == {}
+
+
 def test_one_byte_too_many_costs_one_more(make):
     cache = make(limit=3 * size_of(result("x")))
     for key in "abc":

@@ -54,6 +54,8 @@ def completions(shell: InteractiveShell, text: str) -> set[str]:
         ("%profile_model --runs poc", set()),
         ("%mlxnb lo", {"%mlxnb load"}),
         ("%mlxnb load poc", {"%mlxnb load pocket"}),
+        ("%mlxnb panel mo", {"%mlxnb panel models", "%mlxnb panel monitor"}),
+        ("%mlxnb panel models mo", set()),
         ("%mlxnb load pocket --ba", {"%mlxnb load pocket --backend"}),
         ("%mlxnb load pocket --backend s", {"%mlxnb load pocket --backend scripted"}),
     ],

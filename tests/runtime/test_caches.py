@@ -20,7 +20,7 @@ import mlxnb.pocket
 from mlxnb import hardware
 from mlxnb.cache import Usage, result_key
 from mlxnb.cache.states import length_of
-from mlxnb.errors import GenerationError
+from mlxnb.errors import GenerationError, OptionError
 from mlxnb.request import Precision
 from mlxnb.runtime import Engine
 
@@ -87,6 +87,20 @@ def test_the_environment_sets_the_limits(tmp_path, monkeypatch):
     limits = {"results": 3_000_000, "rows": 3_000_000, "memory": 0, "disk": 5_000_000}
     assert {**stats(engine).limits, "memory": 0} == limits
     engine.close()
+
+
+def test_budgets_follow_the_settings(engine, monkeypatch):
+    engine.cache.flush()
+    monkeypatch.setenv("MLXNB_CACHE_ANSWERS_MB", "3")
+    monkeypatch.setenv("MLXNB_CACHE_STATES_MB", "none of it")
+    before = stats(engine).limits
+    with pytest.raises(OptionError, match="MLXNB_CACHE_STATES_MB"):
+        engine.cache.resize()
+    assert {**stats(engine).limits, "memory": 0} == {**before, "memory": 0}
+    monkeypatch.setenv("MLXNB_CACHE_STATES_MB", "5")
+    engine.cache.resize()
+    limits = {"results": 3_000_000, "rows": 3_000_000, "memory": 0, "disk": 5_000_000}
+    assert {**stats(engine).limits, "memory": 0} == limits
 
 
 def test_an_engine_without_caches_keeps_nothing(tmp_path, monkeypatch):

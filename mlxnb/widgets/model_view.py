@@ -1,0 +1,79 @@
+"""What the models panel says of one model: what it is, and on which backend it runs and fits, with the reason."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+
+from ..backends.base import ModelInfo
+from ..models.entry import Entry
+from ..models.room import Room
+from ..render.cells import Cell, Dot
+from ..render.models import STATES, precision
+from ..render.numbers import count, significant, size
+from ..render.table import Table
+from ..render.text import one_row
+from ..runtime.standing import Standing
+
+COLUMNS = ("backend", "state", "why, and what to do")
+# A remedy of a cell's line, in the place of which the panel has a control.
+ON_A_LINE = re.compile(r"\btake --backend (\w+)")
+
+
+def what_html(entry: Entry | None, loaded: Sequence[ModelInfo]) -> str:
+    """One line of what it is; of one that cannot be used, what is wrong with it."""
+    words = html.escape(one_row(what_text(entry, loaded)))
+    if entry is not None and entry.problem:
+        return f'<div class="mlxnb-notice" role="status">{words}</div>'
+    return f'<div class="mlxnb-secondary mlxnb-what">{words}</div>'
+
+
+def what_text(entry: Entry | None, loaded: Sequence[ModelInfo]) -> str:
+    """The same in words; a model that is in memory and in no list tells of itself."""
+    if entry is None:
+        return "; ".join(f"{info.source}, in memory on {info.backend} as {precision(info)}" for info in loaded)
+    if entry.problem:
+        return f"{entry.problem} {entry.remedy}".strip()
+    parts = (
+        f"{entry.format}, {entry.precision}" if entry.precision else entry.format,
+        f"{significant(entry.parameters / 1e6)} M parameters" if entry.parameters else "",
+        f"{count(entry.context)} tokens of context" if entry.context else "",
+        entry.architecture,
+        entry.attention,
+        size(entry.size) if entry.size is not None else "",
+        entry.where,
+        entry.note,
+    )
+    return " · ".join(filter(None, parts))
+
+
+def places_table(standings: Sequence[Standing], rooms: Mapping[str, Room]) -> Table:
+    """Every backend, in the order that `auto` takes them."""
+    return Table(COLUMNS, [_row(each, rooms.get(each.backend)) for each in standings], bold="backend")
+
+
+def _row(standing: Standing, room: Room | None) -> tuple[Cell, ...]:
+    if standing.loaded:
+        return standing.backend, Dot("success", "in memory"), f"on {standing.device}"
+    if standing.status != "ready":
+        state = Dot("off", "not as it is" if standing.status == "possible" else "not installed")
+        return standing.backend, state, _why(standing.reason, standing.remedy)
+    if room is None:
+        return standing.backend, Dot("success", "ready"), _why(standing.reason, standing.remedy)
+    return standing.backend, *_fit(room)
+
+
+def _fit(room: Room) -> tuple[Cell, ...]:
+    need = f"needs {size(room.need)} of {size(room.free)} free: weights {size(room.weights)}, KV cache of "
+    need += f"{count(room.tokens)} tokens {size(room.cache)}, working space {size(room.working)}"
+    if room.state == "no":
+        return Dot("error", "does not fit"), f"{need}. Unload another model, or take a smaller one."
+    if room.state == "tight" and room.most is not None and room.most < room.tokens:
+        return Dot("warning", f"tight: {count(room.most)} tokens fit"), f"{need}. Ask for a shorter context."
+    return Dot(STATES[room.state], room.state), need
+
+
+def _why(reason: str, remedy: str) -> str:
+    remedy = ON_A_LINE.sub(r"choose \1 as the backend", remedy)
+    return f"{reason}: {remedy}" if remedy else reason
