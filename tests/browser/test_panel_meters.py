@@ -11,7 +11,7 @@ from .lab import Notebook
 pytest.importorskip("anywidget")
 pytestmark = pytest.mark.browser
 
-LONG = 60_000  # milliseconds: the machine may be busy with other work
+LONG = 120_000  # milliseconds: the machine may be busy with other work
 OPEN = "import mlxnb\npanel = mlxnb.panel({name!r})\npanel"
 HOSTILE = "<img src=x onerror=window.__pwned.push(1)>"
 ASK = "for i in range(3): mlxnb.engine().generate(f'What is zip? {i}', max_tokens=16, cache='off')"
