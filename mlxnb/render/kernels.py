@@ -29,10 +29,10 @@ def status_table(dispatcher: Dispatcher | None) -> Table:
     lines = dispatcher.lines()
     total, ours = (sum(line.calls for line in some) for some in (lines, [n for n in lines if n.path != "stock"]))
     share = f"{plural(total, 'call')}, {ours / total:.0%} on a path of ours" if total else "nothing ran yet"
-    same, shapes = _shapes([line.config for line in lines])
+    same, titles, shapes = _shapes([line.config for line in lines])
     rows = [
         (line.layer, *shape, _path(line.path), line.calls, line.decision.reason)
-        for line, shape in zip(lines, shapes[1:], strict=True)
+        for line, shape in zip(lines, shapes, strict=True)
     ]
     caption = f"Attention is patched · {share}"
     if not rows:
@@ -40,7 +40,7 @@ def status_table(dispatcher: Dispatcher | None) -> Table:
             ["kernels"], [["Generate something on the mlx backend, and its shapes appear here."]], caption=caption
         )
     caption = " · ".join(filter(None, [caption, same]))
-    return Table(("layer", *shapes[0], "path", "calls", "reason"), rows, caption=caption)
+    return Table(("layer", *titles, "path", "calls", "reason"), rows, caption=caption)
 
 
 def decision_table(decision: Decision) -> Table:
@@ -70,18 +70,18 @@ def explain_tables(found: Sequence[Found]) -> list[Table]:
 
 
 def _found_table(found: Sequence[Found], caption: str) -> Table:
-    same, shapes = _shapes([each.config for each in found])
-    rows = [(*shape, _path(each.path), each.decision.reason) for each, shape in zip(found, shapes[1:], strict=True)]
-    return Table((*shapes[0], "path", "reason"), rows, caption=" · ".join(filter(None, [caption, same])))
+    same, titles, shapes = _shapes([each.config for each in found])
+    rows = [(*shape, _path(each.path), each.decision.reason) for each, shape in zip(found, shapes, strict=True)]
+    return Table((*titles, "path", "reason"), rows, caption=" · ".join(filter(None, [caption, same])))
 
 
-def _shapes(configs: Sequence[AttentionConfig]) -> tuple[str, list[tuple[Cell, ...]]]:
-    """Shapes as columns, their titles first; what is the same of all is said once, in words."""
+def _shapes(configs: Sequence[AttentionConfig]) -> tuple[str, list[str], list[tuple[Cell, ...]]]:
+    """What is the same of all shapes, in words; then the titles and the cells of what is not."""
     rows = [_shape(config) for config in configs]
     alike = [len(rows) > 1 and len({row[i] for row in rows}) == 1 for i in range(len(SHAPE))]
     same = [f"{title} {rows[0][i]}" for i, title in enumerate(SHAPE) if alike[i]]
-    kept = [tuple(row[i] for i in range(len(SHAPE)) if not alike[i]) for row in (SHAPE, *rows)]
-    return ", ".join(same), kept
+    kept = [i for i in range(len(SHAPE)) if not alike[i]]
+    return ", ".join(same), [SHAPE[i] for i in kept], [tuple(row[i] for i in kept) for row in rows]
 
 
 def _some(at: Sequence[str], shapes: int) -> str:

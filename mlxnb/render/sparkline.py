@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 200, 36
+PLAIN = 'fill="none" stroke="currentColor"'  # where the style sheet is stripped
 CSS = """
 .mlxnb .mlxnb-spark{display:block;width:100%;height:36px;overflow:visible}
 .mlxnb .mlxnb-spark polyline{fill:none;stroke:var(--brand);stroke-width:1.5;vector-effect:non-scaling-stroke}
@@ -27,15 +28,14 @@ def sparkline(
             runs.append([])
         else:
             runs[-1].append(f"{WIDTH * i / (span - 1):.1f},{_y(value, high):.1f}")
-    lines = "".join(f'<polyline points="{" ".join(run if len(run) > 1 else run * 2)}"/>' for run in runs if run)
+    lines = "".join(f'<polyline {PLAIN} points="{" ".join(run if len(run) > 1 else run * 2)}"/>' for run in runs if run)
     mark = ""
     if limit is not None and limit <= high:
-        mark = f'<line class="mlxnb-limit" x1="0" x2="{WIDTH}" y1="{_y(limit, high):.1f}" y2="{_y(limit, high):.1f}"/>'
-    base = f'<line x1="0" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/>'
-    return (
-        f'<svg class="mlxnb-spark" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img"'
-        f' aria-label="{html.escape(label)}">{base}{mark}{lines}</svg>'
-    )
+        at = f"{_y(limit, high):.1f}"
+        mark = f'<line class="mlxnb-limit" {PLAIN} x1="0" x2="{WIDTH}" y1="{at}" y2="{at}"/>'
+    base = f'<line {PLAIN} x1="0" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/>'
+    box = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none"'
+    return f'<svg class="mlxnb-spark" {box} role="img" aria-label="{html.escape(label)}">{base}{mark}{lines}</svg>'
 
 
 def _y(value: float, high: float) -> float:

@@ -59,7 +59,7 @@ class Panel:
         raise NotImplementedError
 
     def picture(self) -> tuple[str, str]:
-        """The panel as a still: HTML, which brings no style sheet, and text."""
+        """The panel as a still: HTML, which brings no style sheet but has that of `css`, and text."""
         raise NotImplementedError
 
     @property
@@ -133,7 +133,8 @@ class Panel:
     def _picture(self) -> tuple[str, str]:
         dot = light(self.engine)
         page, text = self.picture()
-        head = f'<div class="mlxnb-title">{html.escape(self.title)}</div>'
+        own = f"<style>{self.css}</style>" if self.css else ""
+        head = f'{own}<div class="mlxnb-title">{html.escape(self.title)}</div>'
         return head + page, f"{self.title} · {light_text(dot)}\n{text}".rstrip()
 
     def _ipython_display_(self) -> None:

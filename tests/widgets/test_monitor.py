@@ -137,3 +137,14 @@ def test_an_unknown_panel_is_refused_by_name() -> None:
     with pytest.raises(OptionError, match="no panel moniter") as error:
         mlxnb.panel("moniter")
     assert error.value.remedy == "Did you mean monitor?"
+
+
+def test_its_picture_brings_what_draws_the_lines(panel: Callable[[str], Any]) -> None:
+    monitor = panel("monitor")
+    until(lambda: monitor._last is not None)
+    page, text = monitor._picture()
+    assert ".mlxnb-spark polyline{fill:none" in page
+    assert '<polyline fill="none"' in page
+    assert "free" in text
+    monitor.close()
+    assert "free" in monitor.picture()[1]
