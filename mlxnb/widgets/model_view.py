@@ -40,6 +40,7 @@ CSS = (
 .mlxnb-panel .mlxnb-places thead{display:none}
 .mlxnb-panel .mlxnb-places tr{display:block;padding:4px 0}
 .mlxnb-panel .mlxnb-places td{display:inline-block;padding:0 8px 0 0}
+.mlxnb-panel .mlxnb-broken :is(th,td):first-child{min-width:56px}
 .mlxnb-panel .mlxnb-places td:nth-child(3){display:block}}
 """
 )
@@ -75,9 +76,10 @@ def what_text(entry: Entry | None, loaded: Sequence[ModelInfo]) -> str:
     return " · ".join(filter(None, parts))
 
 
-def places_table(standings: Sequence[Standing], rooms: Mapping[str, Room]) -> Table:
+def places_table(name: str, standings: Sequence[Standing], rooms: Mapping[str, Room]) -> Table:
     """Every backend, in the order that `auto` takes them."""
-    return Table(COLUMNS, [_row(each, rooms.get(each.backend)) for each in standings], bold="backend")
+    rows = [_row(each, rooms.get(each.backend)) for each in standings]
+    return Table(COLUMNS, rows, bold="backend", caption=f"Where {name} runs and fits")
 
 
 def _row(standing: Standing, room: Room | None) -> tuple[Cell, ...]:

@@ -29,6 +29,7 @@ from .waiting import beside, in_turn
 from .work import Report, Work
 
 LOOKING = "Looking for models on this machine and on servers."
+ASKING = "Asking each backend whether the model runs and fits there; the engine answers after what it does now."
 # What is asked of the engine's thread about a model: how each backend stands, and whether the model fits there.
 Places = tuple[list[Standing], dict[str, Room]]
 
@@ -75,10 +76,10 @@ class ModelsPanel(Panel):
         self._look()
         first = styled(w.HBox([self.model, self.backend, self.load, self.unload, self.pin]), "mlxnb-row")
         fetch = styled(w.HBox([self.name, self.fetch]), "mlxnb-row")
-        seen = styled(w.VBox([self._memory, self._table, self._broken]), "mlxnb-models")
+        seen = styled(w.VBox([self._places, self._memory, self._table, self._broken]), "mlxnb-models")
         again = styled(w.HBox([self.again]), "mlxnb-row")
         below = [self.question.view, self.work.view, self._notice, self.converting.news, seen, again]
-        return [self._bar, first, self._what, self._places, fetch, self.converting.row, *below]
+        return [self._bar, first, self._what, fetch, self.converting.row, *below]
 
     def picture(self) -> tuple[str, str]:
         tables = [memory_table(self.engine.residents()), *here_tables(self.entries or (), self.engine.models())]
@@ -157,7 +158,7 @@ class ModelsPanel(Panel):
             self._stale = True
             return
         if name != self._asked:
-            self._places.value = ""
+            self._places.value = f'<div class="mlxnb-empty" role="status">{ASKING}</div>'
         if entry is None or entry.problem:
             self._asked, self._places.value = name, ""
             return
@@ -175,7 +176,7 @@ class ModelsPanel(Panel):
             self._stale = False
             self._ask_places()
             return
-        self._places.value = places_table(*came).part(whole=True)
+        self._places.value = places_table(self._asked or "", *came).part(whole=True)
 
     @callback
     def _load(self) -> None:
