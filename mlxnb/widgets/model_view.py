@@ -15,7 +15,35 @@ from ..render.numbers import count, significant, size
 from ..render.table import Table
 from ..render.text import one_row
 from ..runtime.standing import Standing
+from . import memory_bar
 
+CSS = (
+    memory_bar.CSS
+    + """
+.mlxnb-panel .mlxnb-what{margin:8px 0 0;overflow-wrap:anywhere}
+.mlxnb-panel .mlxnb-models{margin:16px 0 0;padding:8px 0 0;border-top:1px solid var(--border)}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-into{flex:1 1 280px}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-long{flex:0 1 512px}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-short{flex:0 1 216px}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown){min-width:0;max-width:100%}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-name{flex:0 1 440px}
+.mlxnb-panel .mlxnb-broken td:nth-child(2){overflow-wrap:anywhere}
+@container (max-width:700px){
+.mlxnb-panel .mlxnb-list .mlxnb-table .mlxnb-state{white-space:normal}
+.mlxnb-panel .mlxnb-list :is(th,td):is(:nth-child(2),:nth-child(5)){display:none}
+.mlxnb-panel .mlxnb-memories :is(th,td):is(:nth-child(3),:nth-child(4)){display:none}
+.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown){flex:1 1 200px!important}}
+@container (max-width:420px){
+.mlxnb-panel :is(.mlxnb-list,.mlxnb-broken) td{overflow-wrap:anywhere}
+.mlxnb-panel .mlxnb-list :is(th,td):is(:nth-child(4),:nth-child(6)){display:none}
+.mlxnb-panel .mlxnb-memories :is(th,td):is(:nth-child(5),:nth-child(6),:nth-child(7)){display:none}
+.mlxnb-panel .mlxnb-places thead{display:none}
+.mlxnb-panel .mlxnb-places tr{display:block;padding:4px 0}
+.mlxnb-panel .mlxnb-places td{display:inline-block;padding:0 8px 0 0}
+.mlxnb-panel .mlxnb-broken :is(th,td):first-child{min-width:56px}
+.mlxnb-panel .mlxnb-places td:nth-child(3){display:block}}
+"""
+)
 COLUMNS = ("backend", "state", "why, and what to do")
 # A remedy of a cell's line, in the place of which the panel has a control.
 ON_A_LINE = re.compile(r"\btake --backend (\w+)")
@@ -48,9 +76,10 @@ def what_text(entry: Entry | None, loaded: Sequence[ModelInfo]) -> str:
     return " · ".join(filter(None, parts))
 
 
-def places_table(standings: Sequence[Standing], rooms: Mapping[str, Room]) -> Table:
+def places_table(name: str, standings: Sequence[Standing], rooms: Mapping[str, Room]) -> Table:
     """Every backend, in the order that `auto` takes them."""
-    return Table(COLUMNS, [_row(each, rooms.get(each.backend)) for each in standings], bold="backend")
+    rows = [_row(each, rooms.get(each.backend)) for each in standings]
+    return Table(COLUMNS, rows, bold="backend", caption=f"Where {name} runs and fits")
 
 
 def _row(standing: Standing, room: Room | None) -> tuple[Cell, ...]:

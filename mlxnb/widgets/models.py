@@ -2,63 +2,34 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
 
 from ..backends.base import ModelInfo
 from ..backends.server_models import known as servers
-from ..conversion import KINDS, Conversion
-from ..errors import MlxnbError, ModelNotFoundError
-from ..models import ModelSource, resolve
-from ..models.convert_to import default_target
+from ..errors import ModelNotFoundError
+from ..models import ModelSource
 from ..models.entry import Entry
 from ..models.room import Room
-from ..render.conversion import conversion_tables
 from ..render.models import here_tables, memory_table
 from ..render.numbers import plural, size
 from ..render.transfer import Transfer
-from ..runtime.conversion import ConversionReport
-from ..runtime.here import card_memory, described, rooms_on
+from ..runtime.here import card_memory, rooms_on
 from ..runtime.standing import Standing
 from . import memory_bar
-from .model_view import places_table, what_html
+from .aside import Aside
+from .model_convert import Converting
+from .model_view import CSS, places_table, what_html
 from .panel import Panel, callback, styled
 from .question import Question
-from .settings_file import at_home
-from .work import Aside, Report, Work, beside, in_turn
+from .waiting import beside, in_turn
+from .work import Report, Work
 
-CSS = (
-    memory_bar.CSS
-    + """
-.mlxnb-panel .mlxnb-what{margin:8px 0 0;overflow-wrap:anywhere}
-.mlxnb-panel .mlxnb-models{margin:16px 0 0;padding:8px 0 0;border-top:1px solid var(--border)}
-.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-into{flex:1 1 280px}
-.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-long{flex:0 1 512px}
-.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-short{flex:0 1 216px}
-.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown){min-width:0;max-width:100%}
-.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown).mlxnb-name{flex:0 1 440px}
-.mlxnb-panel .mlxnb-broken td:nth-child(2){overflow-wrap:anywhere}
-@container (max-width:700px){
-.mlxnb-panel .mlxnb-list .mlxnb-table .mlxnb-state{white-space:normal}
-.mlxnb-panel .mlxnb-list :is(th,td):is(:nth-child(2),:nth-child(5)){display:none}
-.mlxnb-panel .mlxnb-memories :is(th,td):is(:nth-child(3),:nth-child(4)){display:none}
-.mlxnb-panel .mlxnb-row>:is(.widget-text,.widget-dropdown){flex:1 1 200px!important}}
-@container (max-width:420px){
-.mlxnb-panel :is(.mlxnb-list,.mlxnb-broken) td{overflow-wrap:anywhere}
-.mlxnb-panel .mlxnb-list :is(th,td):is(:nth-child(4),:nth-child(6)){display:none}
-.mlxnb-panel .mlxnb-memories :is(th,td):is(:nth-child(5),:nth-child(6),:nth-child(7)){display:none}
-.mlxnb-panel .mlxnb-places thead{display:none}
-.mlxnb-panel .mlxnb-places tr{display:block;padding:4px 0}
-.mlxnb-panel .mlxnb-places td{display:inline-block;padding:0 8px 0 0}
-.mlxnb-panel .mlxnb-places td:nth-child(3){display:block}}
-"""
-)
 LOOKING = "Looking for models on this machine and on servers."
+ASKING = "Asking each backend whether the model runs and fits there; the engine answers after what it does now."
 # What is asked of the engine's thread about a model: how each backend stands, and whether the model fits there.
 Places = tuple[list[Standing], dict[str, Room]]
 
@@ -78,51 +49,37 @@ class ModelsPanel(Panel):
         self.pin = _button("Pin", "keep it in memory when another model needs the room")
         self.name = w.Text(description="Fetch", placeholder="ORGANISATION/NAME on the Hub, or ollama:NAME")
         self.fetch = _button("Download", "fetch it to keep; what is here already is not fetched again")
-        self.format = w.Dropdown(options=tuple(KINDS), description="Convert to")
-        self.bits = w.Dropdown(description="Weights", style={"description_width": "64px"})
-        self.into = styled(w.Text(description="Into", style={"description_width": "40px"}), "mlxnb-into")
-        self.convert = _button("Convert", "write the model above in another format, and check it")
         self.again = _button("Look again", "read the list of models once more")
         self.work, self.question = Work(self, self._changed), Question(self)
+        self.converting = Converting(self, self._look)
         self._list, self._about = Aside(self), Aside(self)
-        self._bar, self._what, self._news = w.HTML(), w.HTML(), w.HTML()
+        self._bar, self._what = w.HTML(), w.HTML()
         self._places, self._memory = styled(w.HTML(), "mlxnb-places"), styled(w.HTML(), "mlxnb-memories")
         self._table, self._broken = styled(w.HTML(), "mlxnb-list"), styled(w.HTML(), "mlxnb-broken")
         self._held: tuple[object, ...] | None = None
         self._asked: str | None = None  # the model that the backends were asked about
         self._stale = False  # whether to ask them again once they have answered
         self._card: int | None = None  # bytes of the first one
-        self._made: list[str] = []  # what was converted here, which need not lie where models are looked for
         for button, done in (
             (self.load, self._load),
             (self.unload, self._unload),
             (self.pin, self._pin),
             (self.again, self._look_again),
             (self.fetch, self._fetch),
-            (self.convert, self._convert),
         ):
             button.on_click(done)
-        for short in (self.backend, self.format, self.bits):
-            styled(short, "mlxnb-short")
-        styled(self.name, "mlxnb-long")
-        styled(self.model, "mlxnb-name")
+        for control, width in ((self.model, "name"), (self.backend, "short"), (self.name, "long")):
+            styled(control, f"mlxnb-{width}")
         self.model.observe(self._choose, "value")
-        self.format.observe(self._offer, "value")
-        self.bits.observe(self._offer, "value")
-        self._offer()
         self._bar.value = self._bars()
         self._show()
         self._look()
-        rows = (
-            (self.model, self.backend, self.load, self.unload, self.pin),
-            (self.name, self.fetch),
-            (self.format, self.bits, self.into, self.convert),
-        )
-        first, *rest = (styled(w.HBox(row), "mlxnb-row") for row in rows)
-        seen = styled(w.VBox([self._memory, self._table, self._broken]), "mlxnb-models")
+        first = styled(w.HBox([self.model, self.backend, self.load, self.unload, self.pin]), "mlxnb-row")
+        fetch = styled(w.HBox([self.name, self.fetch]), "mlxnb-row")
+        seen = styled(w.VBox([self._places, self._memory, self._table, self._broken]), "mlxnb-models")
         again = styled(w.HBox([self.again]), "mlxnb-row")
-        below = [self.question.view, self.work.view, self._notice, self._news, seen, again]
-        return [self._bar, first, self._what, self._places, *rest, *below]
+        below = [self.question.view, self.work.view, self._notice, self.converting.news, seen, again]
+        return [self._bar, first, self._what, fetch, self.converting.row, *below]
 
     def picture(self) -> tuple[str, str]:
         tables = [memory_table(self.engine.residents()), *here_tables(self.entries or (), self.engine.models())]
@@ -150,11 +107,11 @@ class ModelsPanel(Panel):
         self._look()
 
     def _look(self) -> None:
-        engine, made = self.engine, tuple(self._made)
+        engine = self.engine
 
         def look() -> tuple[list[Entry], int | None]:
             entries = engine.inventory()
-            return [*entries, *_beside(entries, made)], card_memory()
+            return [*entries, *self.converting.made(entries)], card_memory()
 
         def found(came: tuple[list[Entry], int | None]) -> None:
             self.entries, self._card = came
@@ -184,7 +141,7 @@ class ModelsPanel(Panel):
         self._changed()
 
     @property
-    def _entry(self) -> Entry | None:
+    def entry(self) -> Entry | None:
         """What is known of the chosen model."""
         named = [entry for entry in self.entries or () if entry.name == self.model.value]
         return next((entry for entry in named if not entry.problem), named[0] if named else None)
@@ -196,12 +153,12 @@ class ModelsPanel(Panel):
 
     def _ask_places(self) -> None:
         """Ask on the engine's thread, behind what it does now, where the chosen model runs and fits."""
-        entry, name, engine = self._entry, self.model.value, self.engine
+        entry, name, engine = self.entry, self.model.value, self.engine
         if self._about.running:
             self._stale = True
             return
         if name != self._asked:
-            self._places.value = ""
+            self._places.value = f'<div class="mlxnb-empty" role="status">{ASKING}</div>'
         if entry is None or entry.problem:
             self._asked, self._places.value = name, ""
             return
@@ -219,12 +176,12 @@ class ModelsPanel(Panel):
             self._stale = False
             self._ask_places()
             return
-        self._places.value = places_table(*came).part(whole=True)
+        self._places.value = places_table(self._asked or "", *came).part(whole=True)
 
     @callback
     def _load(self) -> None:
         name, backend, transfer, engine = self.model.value, self.backend.value, Transfer(), self.engine
-        entry = self._entry
+        entry = self.entry
         title = f"Loading {name}" + (f", {size(entry.size)}" if entry is not None and entry.size else "")
 
         def work(report: Report) -> ModelInfo:
@@ -291,72 +248,22 @@ class ModelsPanel(Panel):
 
         self.work.start(f"Downloading {name}", work, done, transfer.words, left)
 
-    @callback
-    def _convert(self) -> None:
-        how, place = Conversion(self.format.value, self.bits.value or None), self.into.value.strip()
-        target = Path(place).expanduser() if place else self._default(how)
-        if target is not None and os.path.lexists(target):
-            text = f"{at_home(target.absolute())} is there already. Replace it by the converted model?"
-            self.question.ask(text, "Replace", lambda: self._do_convert(how, target, True))
-        else:
-            self._do_convert(how, target, False)
-
-    def _do_convert(self, how: Conversion, target: Path | None, force: bool) -> None:
-        source, engine = self.model.value, self.engine
-
-        def work(report: Report) -> ConversionReport:
-            return engine.convert(source, target, to=how.to, quantize=how.bits, force=force, progress=report)
-
-        def done(report: ConversionReport) -> None:
-            self._made.append(report.target)
-            self._news.value = "".join(table.part() for table in conversion_tables(report))
-            self.say(f"{source} was converted into {at_home(Path(report.target).absolute())}.")
-            self._look()
-
-        def left(done: int, total: int, doing: str) -> str:
-            self._look()
-            return "The new model is whole; only its check is missing." if doing.startswith("checking ") else ""
-
-        self.work.start(f"Converting {source}", work, done, left=left)
-
-    def _default(self, how: Conversion) -> Path | None:
-        """Where a converted model goes by itself; None where that is not known before the work."""
-        entry = self._entry
-        if entry is None or entry.problem or entry.format != "safetensors":
-            return None
-        return default_target(ModelSource(entry.name, entry.path, "path"), how)
-
-    def _offer(self, *_: object) -> None:
-        """The precisions of the chosen format, and where the new model would go."""
-        with self.lock:
-            options = (("as it is", 0), *((kind, bits) for bits, kind in KINDS[self.format.value].items()))
-            if self.bits.options != options:
-                chosen = self.bits.value
-                self.bits.options = options
-                self.bits.value = chosen if chosen in dict(options).values() else 0
-            try:
-                target = self._default(Conversion(self.format.value, self.bits.value or None))
-            except MlxnbError:  # whoever presses the button is told
-                target = None
-            self.into.placeholder = at_home(target.absolute()) if target is not None else ""
-
     def _pinned(self) -> bool:
         return any(each.pinned for each in self.engine.residents() if each.info.name == self.model.value)
 
     def _changed(self) -> None:
         """Which buttons mean something now, and what is said of the chosen model."""
-        entry, running = self._entry, self.work.running
+        entry, running = self.entry, self.work.running
         loaded = [info for info in self.engine.models() if info.name == self.model.value]
         self._what.value = what_html(entry, loaded)
         self.load.disabled = running or (entry is not None and bool(entry.problem) and not loaded)
         self.fetch.disabled = running
-        self.convert.disabled = running or entry is None or entry.format != "safetensors" or bool(entry.problem)
         for button in (self.unload, self.pin):
             button.disabled = running or not loaded
         self.pin.description = "Unpin" if loaded and self._pinned() else "Pin"
         if self.question.open and running:
             self.question.withdraw()
-        self._offer()
+        self.converting.offer()
 
     def _bars(self) -> str:
         return "".join(memory.html() for memory in memory_bar.memories(self.engine, self._card))
@@ -367,14 +274,6 @@ class ModelsPanel(Panel):
         if not residents:
             return '<div class="mlxnb-empty">No model is in memory. Choose one above and press Load.</div>'
         return memory_table(residents).part(whole=True)
-
-
-def _beside(entries: Sequence[Entry], made: Sequence[str]) -> Iterator[Entry]:
-    """What was converted here and is in no list, as long as it is there."""
-    known = {os.path.realpath(entry.path) for entry in entries if entry.path.name}
-    for path in dict.fromkeys(made):
-        if os.path.exists(path) and os.path.realpath(path) not in known:
-            yield replace(described(resolve(path, download=False)), where="converted here")
 
 
 def _bytes(report: Report) -> Any:

@@ -23,7 +23,8 @@ from .subshell import follow_the_page
 
 if TYPE_CHECKING:
     from ..runtime import Engine
-    from .work import Aside, Work
+    from .aside import Aside
+    from .work import Work
 
 GLANCE = 1.0  # seconds between two looks at what the engine is doing
 
@@ -90,7 +91,8 @@ class Panel:
     @property
     def running(self) -> bool:
         """Whether something that the panel began is under way."""
-        return any(work.running for work in self.works)
+        with self.lock:
+            return not self.closed and any(work.running for work in self.works)
 
     def wait(self) -> None:
         """Wait, in a cell, until what the panel has under way is done and shown. An interrupt ends the waiting only."""

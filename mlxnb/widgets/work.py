@@ -1,12 +1,11 @@
-"""Work of a panel on threads of its own: long work with its progress and a stop, and looks that nobody waits for."""
+"""Long work of a panel, one piece at a time: on a thread of its own, with its progress and a way to stop it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import ipywidgets as w
 
@@ -15,9 +14,6 @@ from ..render.text import one_row
 from ..render.work import progress_html, steps
 from .beat import BEAT
 from .panel import Panel, styled
-
-if TYPE_CHECKING:
-    from ..runtime import Engine
 
 T = TypeVar("T")
 
@@ -137,94 +133,6 @@ class Work:
         since = duration(int(took)) if took >= 1 else ""
         words = [self._title, self._words(done, total), doing, since, "stopping" if self._over.is_set() else ""]
         self._line.value = progress_html(done, total, one_row(" · ".join(filter(None, words))))
-
-
-class Aside:
-    """Looks at something on a thread of its own, without a line and without a stop: where a later look began
-    meanwhile, what an earlier one saw is dropped.
-    """
-
-    def __init__(self, panel: Panel) -> None:
-        panel.works.append(self)
-        self._panel, self._latest = panel, 0
-        self.running = False
-
-    def start(self, look: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Run `look`, and then, holding the panel's lock, `then` with what it gives. An error is shown in the panel."""
-        with self._panel.lock:
-            self._latest += 1
-            self.running = True
-            Thread(target=self._run, args=(look, then, self._latest), name="mlxnb-panel-look", daemon=True).start()
-
-    def _run(self, look: Callable[[], Any], then: Callable[[Any], None], number: int) -> None:
-        came: Any = None
-        error: Exception | None = None
-        try:
-            came = look()
-        except Exception as err:  # noqa: BLE001 - the edge of a thread: the panel shows it
-            error = err
-        with self._panel.lock:
-            if number != self._latest or self._panel.closed:
-                return
-            self.running = False
-            try:
-                if error is not None:
-                    raise error
-                then(came)
-            except Exception as err:  # noqa: BLE001 - the same edge
-                self._panel.fail(err)
-
-
-def in_turn(engine: Engine, report: Report, work: Callable[[], T]) -> T:
-    """What `work` gives on the engine's thread. While others are before it, `report` hears so; where that raises, its
-    turn is given up.
-    """
-    turn: Future[T] = Future()
-
-    def take() -> None:
-        if turn.set_running_or_notify_cancel():
-            try:
-                turn.set_result(work())
-            except BaseException as err:  # noqa: BLE001 - handed to the caller, whatever it is
-                turn.set_exception(err)
-
-    engine.later(take)
-    while not wait([turn], timeout=0.1).done:
-        try:
-            if not turn.running():
-                report(0, 0, "waiting for what the engine does now")
-        except BaseException:
-            if turn.cancel():
-                raise
-    return turn.result()
-
-
-def beside(report: Report, work: Callable[[Report], T]) -> T:
-    """What `work` gives, which may wait for a network: on a thread beside, which is left behind where `report` raises,
-    and ends at its own next report.
-    """
-    came: Future[T] = Future()
-    over, now = Event(), [(0, 0, "")]
-
-    def heard(done: int, total: int, doing: str = "") -> None:
-        now[0] = (done, total, doing)
-        if over.is_set():
-            raise Stopped
-
-    def run() -> None:
-        try:
-            came.set_result(work(heard))
-        except BaseException as err:  # noqa: BLE001 - handed to the caller, whatever it is
-            came.set_exception(err)
-
-    Thread(target=run, name="mlxnb-panel-beside", daemon=True).start()
-    try:
-        while not wait([came], timeout=0.1).done:
-            report(*now[0])
-    except BaseException:
-        over.set()
-        raise
-    return came.result()
 
 
 def _nothing(came: object) -> None:

@@ -107,7 +107,7 @@ def test_a_damaged_folder_is_named_with_its_trouble_and_cannot_be_loaded(models:
     settled(models)
     assert "is damaged" in models._what.value
     assert models.load.disabled
-    assert models.convert.disabled
+    assert models.converting.button.disabled
     assert models._places.value == ""
     models.model.value = "<b>&amp;"
     settled(models)
@@ -130,7 +130,7 @@ def test_a_servers_models_are_listed_loaded_and_not_converted(models: Any, monke
         models.model.value = "server:tiny"
         settled(models)
         assert "ready" in models._places.value
-        assert models.convert.disabled
+        assert models.converting.button.disabled
         models.load.click()
         settled(models)
         assert "server:tiny is in memory, on server" in models._notice.value
@@ -195,32 +195,32 @@ def test_a_load_waits_for_its_turn_and_stop_gives_that_up(models: Any) -> None:
 
 
 def test_a_model_is_converted_and_what_that_cost_is_shown(models: Any, tmp_path: Path) -> None:
-    models.model.value, models.bits.value = "pocket", 4
+    models.model.value, models.converting.bits.value = "pocket", 4
     target = tmp_path / "models" / "pocket-4bit"
-    assert models.into.placeholder == str(target)
-    models.convert.click()
+    assert models.converting.into.placeholder == str(target)
+    models.converting.button.click()
     settled(models)
-    assert "perplexity" in models._news.value
+    assert "perplexity" in models.converting.news.value
     assert (target / "model.safetensors").exists()
     until(lambda: "pocket-4bit" in names(models))
     (target / "README.md").write_text("old")
-    models.convert.click()
+    models.converting.button.click()
     assert "is there already" in models.question._said.value
     models.question.no.click()
     assert (target / "README.md").read_text() == "old"
-    models.convert.click()
+    models.converting.button.click()
     models.question.yes.click()
     settled(models)
     assert (target / "README.md").read_text() != "old"
-    models.into.value = str(tmp_path / "elsewhere")
-    models.convert.click()
+    models.converting.into.value = str(tmp_path / "elsewhere")
+    models.converting.button.click()
     settled(models)
     until(lambda: str(tmp_path / "elsewhere") in names(models))  # though it lies where nobody looks
 
 
 def test_a_conversion_that_is_stopped_leaves_nothing(models: Any, tmp_path: Path) -> None:
     models.model.value = "pocket"
-    models.convert.click()
+    models.converting.button.click()
     models.work._stop.click()
     settled(models)
     assert "was stopped" in models._notice.value
@@ -228,10 +228,10 @@ def test_a_conversion_that_is_stopped_leaves_nothing(models: Any, tmp_path: Path
 
 
 def test_precisions_are_those_of_the_format(models: Any) -> None:
-    models.bits.value = 3
-    models.format.value = "onnx"
-    assert models.bits.value == 0
-    assert [value for _, value in models.bits.options] == [0, 4, 8]
+    models.converting.bits.value = 3
+    models.converting.format.value = "onnx"
+    assert models.converting.bits.value == 0
+    assert [value for _, value in models.converting.bits.options] == [0, 4, 8]
 
 
 def test_a_download_is_listed_and_told(models: Any, hub: Hub) -> None:
