@@ -22,7 +22,7 @@ overflow-wrap:anywhere;margin:16px 0 8px}
 .mlxnb-panel button:is(.mlxnb-quiet,.mlxnb-earlier){border:0;background:none;padding:0 16px 0 0;
 height:24px;line-height:24px;color:var(--secondary);box-shadow:none}
 .mlxnb-panel button:is(.mlxnb-quiet,.mlxnb-earlier):hover{text-decoration:underline;box-shadow:none}
-.mlxnb-panel .mlxnb-message{margin:8px 0 0}
+.mlxnb-panel .mlxnb-wide.mlxnb-message{margin:8px 0 0}
 """
 
 
