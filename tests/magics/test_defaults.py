@@ -122,7 +122,8 @@ def test_a_default_seed_is_undone_for_one_cell(shell: InteractiveShell, script: 
     shell.run_cell("%config MLXNB.seed = 5")
     shell.run_cell("%generate Hi")
     shell.run_cell("%generate --seed none Hi")
-    assert [request.sampling.seed for request in script.requests] == [5, None]
+    shell.run_cell("%generate --last=1 --seed none")
+    assert [request.sampling.seed for request in script.requests] == [5, None, None]
 
 
 def test_a_wrong_variable_stops_only_what_needs_it(
