@@ -117,7 +117,8 @@ def again(request: Request, options: argparse.Namespace, prompt: str, schema: Sc
         raise PromptError(f"--last asks the same prompt again, and was given {what}.", "Leave out either.")
     numbers = {name: number(name, given[name]) for name in option_fields() if name in given}
     named = {f.name: given[f.name] for f in fields(Request) if f.name in given and f.name not in numbers}
-    named.update({name: None for name in UNDONE if named.get(name) == NONE})
+    for each in (numbers, named):
+        each.update({name: None for name in UNDONE if each.get(name) == NONE})
     sampling = replace(request.sampling, **_of(Sampling, numbers))
     changes = {**named, **_of(Request, numbers), "sampling": sampling}
     if schema is not None:

@@ -56,7 +56,7 @@ class Tools:
         if stopped():
             return False
         wants = f"The model wants to call <code>{_short(call.written())}</code>."
-        self._question.value = f'<div class="mlxnb-notice {LEFT_ALONE}" role="alert">{wants}</div>'
+        self._question.value = f'<div class="mlxnb-notice mlxnb-plain {LEFT_ALONE}" role="alert">{wants}</div>'
         self._asking.layout.display = None
         self._said.wait()
         self._asking.layout.display = "none"

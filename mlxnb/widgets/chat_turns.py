@@ -86,7 +86,7 @@ class Turns:
         turns = list(enumerate(talk.turns, 1))
         earlier = len(turns) - PICTURED
         said = f'<div class="mlxnb-secondary">{plural(earlier, "earlier turn")}</div>' if earlier > 0 else ""
-        shown = (turn_html(turn, self.result(turn), _gone(talk, i)) for i, turn in turns[-PICTURED:])
+        shown = (turn_html(turn, self.result(turn), _gone(talk, i), still=True) for i, turn in turns[-PICTURED:])
         return _system_html(talk) + said + "".join(shown)
 
 

@@ -17,21 +17,22 @@ from .answer import notes_html
 from .panel import styled
 
 CSS = """
-.mlxnb .mlxnb-asked{border-left:2px solid var(--brand);padding:0 0 0 12px;white-space:pre-wrap;
+.mlxnb :is(.mlxnb-asked,.mlxnb-pictured){border-left:2px solid var(--brand);padding:0 0 0 12px;white-space:pre-wrap;
 overflow-wrap:anywhere;margin:16px 0 8px}
-.mlxnb-panel button:is(.mlxnb-quiet,.mlxnb-earlier){border:0;background:none;padding:0 16px 0 0;height:24px;
-line-height:24px;color:var(--secondary);box-shadow:none}
+.mlxnb-panel button:is(.mlxnb-quiet,.mlxnb-earlier){border:0;background:none;padding:0 16px 0 0;
+height:24px;line-height:24px;color:var(--secondary);box-shadow:none}
 .mlxnb-panel button:is(.mlxnb-quiet,.mlxnb-earlier):hover{text-decoration:underline;box-shadow:none}
-.mlxnb-panel .mlxnb-message{margin:8px 0 0}
+.mlxnb-panel .mlxnb-wide.mlxnb-message{margin:8px 0 0}
 """
 
 
-def question_html(text: str) -> str:
-    """A question as it was typed."""
-    return f'<div class="mlxnb-asked {LEFT_ALONE}" dir="auto">{html.escape(text)}</div>'
+def question_html(text: str, still: bool = False) -> str:
+    """A question as it was typed; in a still picture it goes by another name, as the live panel is on the page too."""
+    kind = "mlxnb-pictured" if still else "mlxnb-asked"
+    return f'<div class="{kind} {LEFT_ALONE}" dir="auto">{html.escape(text)}</div>'
 
 
-def turn_html(turn: Sequence[Message], result: Result | None, gone: str = "") -> str:
+def turn_html(turn: Sequence[Message], result: Result | None, gone: str = "", still: bool = False) -> str:
     """A turn, with its thinking and its footer where its Result is known; `gone` says what the model no longer hears
     of it.
     """
@@ -40,7 +41,7 @@ def turn_html(turn: Sequence[Message], result: Result | None, gone: str = "") ->
     )
     above = f'<div class="mlxnb-secondary">{gone}</div>' if gone else ""
     below = f"{thought(result)}<hr>{footer_html(result)}{notes_html(result)}" if result is not None else ""
-    return above + question_html(turn[0].content) + said + below
+    return above + question_html(turn[0].content, still) + said + below
 
 
 class TurnView:

@@ -118,6 +118,14 @@ def test_all_that_a_request_takes_comes_from_the_environment(
     assert (second.sampling.top_p, second.quantize) == (1, None)
 
 
+def test_a_default_seed_is_undone_for_one_cell(shell: InteractiveShell, script: ScriptedBackend) -> None:
+    shell.run_cell("%config MLXNB.seed = 5")
+    shell.run_cell("%generate Hi")
+    shell.run_cell("%generate --seed none Hi")
+    shell.run_cell("%generate --last=1 --seed none")
+    assert [request.sampling.seed for request in script.requests] == [5, None, None]
+
+
 def test_a_wrong_variable_stops_only_what_needs_it(
     shell: InteractiveShell, script: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,6 +156,20 @@ def test_what_was_answered_meanwhile_is_not_lost(chat: Chat, script: ScriptedBac
     assert [text for _, text in said(chat)] == ["S", "a", "One.", "b", "Two."]
 
 
+def test_a_turn_asked_anew_takes_the_place_of_the_whole_it_was_made_of(chat: Chat, script: ScriptedBackend) -> None:
+    script.answers = [["One."], ["Two."], ["Anew."], ["Three."]]
+    chat.ask("a")
+    chat.ask("b")
+    whole = chat.conversation
+    talk = whole.upto(0).asked("c")
+    with pytest.raises(ConversationError, match="trip has changed meanwhile"):
+        chat.take(talk, Request.of(talk.given()), Terms())
+    chat.take(talk, Request.of(talk.given()), Terms(), instead_of=whole)
+    assert [text for _, text in said(chat)] == ["c", "Anew."]
+    with pytest.raises(ConversationError, match="trip has changed meanwhile"):
+        chat.take(talk, Request.of(talk.given()), Terms(), instead_of=whole)
+
+
 def test_a_call_is_run_and_its_result_goes_back(chat: Chat, script: ScriptedBackend) -> None:
     script.answers = [["Let me see. ", call(), call(arguments='{"city": "Oslo"}')], ["It is ", "fine."]]
     result = chat.ask("Weather?", tools=[weather], allow=[weather])
