@@ -71,7 +71,9 @@ class Monitor(Panel):
 
     def picture(self) -> tuple[str, str]:
         log = "\n".join(map(str, self.alarms.log))
-        return self._line.value + self._tiles.value + self._log.value, f"{self._summary()}\n{log}".rstrip()
+        seen = time.strftime("%Y-%m-%d %H:%M:%S · ", time.localtime(self._last.at)) if self._last is not None else ""
+        page = _line(seen + self._summary()) + self._tiles.value + self._log.value
+        return page, f"{seen}{self._summary()}\n{log}".rstrip()
 
     def frame(self) -> DataFrame:
         """What was seen, a row for each second, as a DataFrame.

@@ -145,6 +145,7 @@ def test_its_picture_brings_what_draws_the_lines(panel: Callable[[str], Any]) ->
     page, text = monitor._picture()
     assert ".mlxnb-spark polyline{fill:none" in page
     assert '<polyline fill="none"' in page
-    assert "free" in text
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d · .* free", text)
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d · ", page)
     monitor.close()
     assert "free" in monitor.picture()[1]
