@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .runtime import Engine
     from .runtime.chats import Chat
     from .runtime.conversion import ConversionReport
-    from .widgets.panel import Panel
+    from .widgets.frame.panel import Panel
 
 __version__ = "0.1.0"
 

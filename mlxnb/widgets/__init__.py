@@ -10,17 +10,17 @@ from ..errors import BackendMissingError, OptionError
 from ..panel_names import PANELS
 
 if TYPE_CHECKING:
-    from .panel import Panel
+    from .frame.panel import Panel
 
 # Where each panel is: its module and its class.
 PLACES = {
-    "playground": ("playground", "Playground"),
-    "chat": ("chat", "ChatPanel"),
-    "models": ("models", "ModelsPanel"),
-    "profile": ("profile", "ProfilePanel"),
-    "kernels": ("kernels", "KernelsPanel"),
-    "monitor": ("monitor", "Monitor"),
-    "settings": ("settings", "SettingsPanel"),
+    "playground": ("playground.panel", "Playground"),
+    "chat": ("chat.panel", "ChatPanel"),
+    "models": ("models.panel", "ModelsPanel"),
+    "profile": ("profile.panel", "ProfilePanel"),
+    "kernels": ("kernels.panel", "KernelsPanel"),
+    "monitor": ("monitor.panel", "Monitor"),
+    "settings": ("settings.panel", "SettingsPanel"),
 }
 _open: dict[str, Panel] = {}
 

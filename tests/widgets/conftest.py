@@ -9,7 +9,7 @@ import pytest
 
 import mlxnb
 from mlxnb import widgets
-from mlxnb.widgets.panel import Panel
+from mlxnb.widgets.frame.panel import Panel
 
 SECONDS = 60.0
 

@@ -7,7 +7,7 @@ import time
 from itertools import pairwise
 
 from mlxnb.render.pace import INTERVAL
-from mlxnb.widgets.beat import Beat
+from mlxnb.widgets.frame.beat import Beat
 
 from .conftest import until
 

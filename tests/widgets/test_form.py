@@ -15,8 +15,8 @@ from mlxnb.decision import Absent
 from mlxnb.errors import OptionError
 from mlxnb.request import THINK
 from mlxnb.runtime import Job
-from mlxnb.widgets.as_cell import body, trimmed
-from mlxnb.widgets.form import Form
+from mlxnb.widgets.asking.as_cell import body, trimmed
+from mlxnb.widgets.asking.form import Form
 from tests.magics.conftest import script, shell
 from tests.scripted import ScriptedBackend
 

@@ -12,7 +12,7 @@ import pytest
 import mlxnb
 from mlxnb.decision import Rejected
 from mlxnb.kernels import active, unpatch_mlx_lm
-from mlxnb.widgets.kernels import CUT, SO_FAR, where_it_runs
+from mlxnb.widgets.kernels.panel import CUT, SO_FAR, where_it_runs
 
 from .conftest import until
 

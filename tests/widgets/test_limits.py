@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlxnb.errors import OptionError
 from mlxnb.profiling.moments import Moment
-from mlxnb.widgets.limits import FEWEST, KEPT, LIMITS, Alarms, Limit, log_html
+from mlxnb.widgets.monitor.limits import FEWEST, KEPT, LIMITS, Alarms, Limit, log_html
 
 CALM = Moment(0.0, 0.0, 0, 0, None, None, 0, None, None, None, 0, 0, 10**9, 8 * 10**9, None, 0, None, 0, None, None)
 

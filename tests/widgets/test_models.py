@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import mlxnb
 from mlxnb import hardware
-from mlxnb.widgets.memory_bar import divided
+from mlxnb.widgets.models.memory_bar import divided
 from tests.endpoint import says, serving
 from tests.models.conftest import CONFIG, hub, own_environment, write_model
 from tests.models.stand_in_hub import Handler, Hub
@@ -363,7 +363,7 @@ def test_weights_that_are_mapped_from_a_file_are_counted_once() -> None:
 
 
 def test_only_weights_in_the_machines_memory_are_in_its_bar(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlxnb.widgets import memory_bar
+    from mlxnb.widgets.models import memory_bar
 
     engine = mlxnb.engine()
     info = engine.load("pocket", "torch")

@@ -14,7 +14,7 @@ import pytest
 
 import mlxnb
 from mlxnb.errors import OptionError
-from mlxnb.widgets.tiles import FIGURES, SHOWN, tiles
+from mlxnb.widgets.monitor.tiles import FIGURES, SHOWN, tiles
 
 from .conftest import until
 from .test_limits import CALM

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlxnb.render.table import Table
-from mlxnb.widgets.narrow import stacking
+from mlxnb.widgets.frame.narrow import stacking
 
 
 def test_every_column_but_the_first_is_named_in_front_of_its_cells() -> None:

@@ -16,7 +16,7 @@ import mlxnb
 from mlxnb import errors
 from mlxnb.panel_names import PANELS
 from mlxnb.widgets import PLACES
-from mlxnb.widgets.beat import BEAT
+from mlxnb.widgets.frame.beat import BEAT
 
 from .conftest import until
 

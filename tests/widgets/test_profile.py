@@ -16,7 +16,7 @@ import pytest
 import mlxnb
 from mlxnb.profiling import Report
 from mlxnb.profiling.report import Finding, Trial
-from mlxnb.widgets.report_view import drawn
+from mlxnb.widgets.profile.report_view import drawn
 from tests.scripted import ScriptedBackend
 
 from .conftest import until

@@ -1,0 +1,1 @@
+"""What all panels are made of: the frame, its look and keys, the beat, the still picture."""
