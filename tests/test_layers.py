@@ -105,7 +105,7 @@ OF_TORCH = {"torch_blocked", "torch_int4", "torch_int8", "torch_joined", "torch_
 
 def _is_panel(path: Path) -> bool:
     """Panels are made of ipywidgets; `widgets` itself imports them when one is opened."""
-    return path.parent.name == "widgets" and path.stem != "__init__"
+    return "widgets" in path.parts and path.parent.name != "widgets"
 
 
 def test_heavy_libraries_are_imported_inside_functions():
