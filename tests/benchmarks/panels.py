@@ -58,6 +58,7 @@ def _page() -> Iterator[Any]:
 def _ask(page: Any, prompt: str) -> None:
     page.get_by_label("Prompt", exact=True).fill(prompt)
     page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".mlxnb-stop:not([disabled])", timeout=WAIT)
     page.wait_for_function("document.querySelector('.mlxnb-answers').innerText.includes('lines')", timeout=WAIT)
 
 

@@ -125,6 +125,7 @@ def test_stop_ends_a_stream_and_escape_is_stop(notebook: Notebook) -> None:
     page.get_by_label("Max tokens").fill("100000")
     for stop in (lambda: page.get_by_role("button", name="Stop").click(), lambda: page.keyboard.press("Escape")):
         ask(page, "Talk")
+        page.wait_for_selector(".mlxnb-stop:not([disabled])", timeout=LONG)
         page.wait_for_function("document.querySelector('.mlxnb-answers').innerText.includes('word word')", timeout=LONG)
         stop()
         page.wait_for_selector(".mlxnb-stop[disabled]", state="attached", timeout=LONG)
