@@ -20,6 +20,7 @@ CSS = """
 .mlxnb-still .mlxnb-stillcaption{color:var(--secondary);font-size:var(--small);margin:8px 0 0}
 .mlxnb-still .mlxnb-line{margin:8px 0;padding:8px 12px;background:var(--surface);border:1px solid var(--border)}
 .mlxnb-still .mlxnb-line code{background:none;padding:0;white-space:pre-wrap;font-family:var(--mono)}
+.mlxnb-still .mlxnb-table{overflow-x:auto}
 .mlxnb-still .mlxnb-title{font-size:1.15em;font-weight:600;margin:0 0 8px}
 """
 
