@@ -1,4 +1,4 @@
-"""Takes the README's pictures, a cell and a panel in a real JupyterLab: `python -m tests.browser.picture [NAME ...]`."""
+"""Takes the README's pictures, a cell and a panel in a real JupyterLab: `python -m tests.browser.picture [NAME …]`."""
 
 from __future__ import annotations
 
