@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 import re
@@ -48,6 +49,22 @@ def named(functions: Iterable[Function]) -> dict[str, Function]:
             raise OptionError(f"Two tools are called {name}.", "Give one of them another name.")
         found[name] = function
     return found
+
+
+def of_notebook(name: str, names: Mapping[str, Any]) -> Function:
+    """The function of a notebook's `names` that goes by `name`.
+
+    Raises:
+        OptionError: there is none, or it is something else.
+    """
+    found = names.get(name)
+    if callable(found):
+        return found
+    if found is not None:
+        raise OptionError(f"{name} is a {type(found).__name__}.", "A tool is a function of this notebook, by its name.")
+    near = difflib.get_close_matches(name, [each for each, value in names.items() if callable(value)], n=1)
+    remedy = f"Did you mean {near[0]}?" if near else "Define it in a cell above."
+    raise OptionError(f"There is no function {name} in this notebook.", remedy)
 
 
 def checked(call: ToolCall, functions: Mapping[str, Function]) -> ToolCall | dict[str, Any]:

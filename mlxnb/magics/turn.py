@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ def terms_of(options: argparse.Namespace, names: Mapping[str, Any]) -> Terms:
         OptionError: a function that is not there or cannot be a tool, or an option that says nothing here.
     """
     from ..runtime.exchange import ERROR, ROUNDS, ROUNDS_TAKES, Terms
-    from ..toolbox import named
+    from ..toolbox import named, of_notebook
 
     if options.chat is not None and not options.chat.strip():
         raise OptionError(f"--chat is {options.chat!r}.", "It takes a conversation's name, such as trip.")
@@ -34,7 +33,7 @@ def terms_of(options: argparse.Namespace, names: Mapping[str, Any]) -> Terms:
         raise OptionError("--overflow says nothing without a conversation.", "Give --chat too.")
     if options.rounds is not None and not options.tool:
         raise OptionError("--rounds says nothing without a tool.", "Give --tool NAME too.")
-    offered = {name: _function(name, names) for name in options.tool or ()}
+    offered = {name: of_notebook(name, names) for name in options.tool or ()}
     tools = named(offered.values())
     # A function may go by another name here than by its own, which is what the model calls.
     own = {name: function.__name__ for name, function in offered.items()}
@@ -46,17 +45,6 @@ def terms_of(options: argparse.Namespace, names: Mapping[str, Any]) -> Terms:
 
 def _number(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() else text
-
-
-def _function(name: str, names: Mapping[str, Any]) -> Callable[..., Any]:
-    found = names.get(name)
-    if callable(found):
-        return found
-    if found is not None:
-        raise OptionError(f"{name} is a {type(found).__name__}.", "A tool is a function of this notebook, by its name.")
-    near = difflib.get_close_matches(name, [each for each, value in names.items() if callable(value)], n=1)
-    remedy = f"Did you mean {near[0]}?" if near else "Define it in a cell above."
-    raise OptionError(f"There is no function {name} in this notebook.", remedy)
 
 
 class CellFront:

@@ -6,34 +6,26 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterable, Mapping
-from threading import Thread
 
 from ...backends.base import Backend
 from ...decision import Absent, Accepted
 from ...render.text import one_row
 from ..frame.panel import Panel
+from ..work.aside import Aside
 
 
 class ModelNames:
     """The names of models that can be asked. `changed` hears of them, holding the panel's lock."""
 
     def __init__(self, panel: Panel, changed: Callable[[tuple[str, ...]], None]) -> None:
-        self._panel, self._changed = panel, changed
+        self._panel, self._changed, self._aside = panel, changed, Aside(panel)
         self.names: tuple[str, ...] = ("pocket",)
 
     def look(self) -> None:
         """Look for them; returns at once."""
-        Thread(target=self._look, name="mlxnb-panel-models", daemon=True).start()
-
-    def _look(self) -> None:
-        panel = self._panel
-        try:
-            # One that is damaged or does not fit is in the Models panel, with the reason.
-            found = [entry.name for entry in panel.engine.inventory() if not entry.problem]
-        except Exception as err:  # noqa: BLE001 - the edge of a thread: the panel shows it
-            panel.fail(err)
-            return
-        self.add(found)
+        inventory = self._panel.engine.inventory
+        # One that is damaged or does not fit is in the Models panel, with the reason.
+        self._aside.start(lambda: [entry.name for entry in inventory() if not entry.problem], self.add)
 
     def add(self, names: Iterable[str]) -> None:
         """Offer more names, behind those that are offered."""

@@ -20,6 +20,7 @@ from ..asking.as_cell import trimmed
 from ..asking.form import LABEL, Form
 from ..asking.offers import ModelNames
 from ..frame.beat import BEAT
+from ..frame.free_file import free_file
 from ..frame.panel import Panel, callback, styled
 from .front import BoxFront
 from .tools import Tools
@@ -361,7 +362,7 @@ class ChatPanel(Panel):
         chat = self.chat
         if not chat.conversation.messages:
             raise ConversationError(f"There is nothing in {chat.name} to export.", "It has no turn yet.")
-        path = self._saved.get(chat.name) or free_file(filed(chat.name))
+        path = self._saved.get(chat.name) or free_file(filed(chat.name), "json")
         self._saved[chat.name] = chat.save(path)
         load = f"`%mlxnb chat NAME load {self._saved[chat.name]}` reads it again."
         self.say(f"{plural(len(chat), 'turn')} saved to {self._saved[chat.name]}. {load}")
@@ -394,7 +395,7 @@ class ChatPanel(Panel):
     def _in_turn(self, done: Callable[[int], None]) -> Callable[[int], None]:
         def called(number: int) -> None:
             if not self.running:
-                callback(lambda panel: done(number))(self)
+                self.do(lambda: done(number))
 
         return called
 
@@ -426,9 +427,3 @@ class ChatPanel(Panel):
 def filed(name: str) -> str:
     """A conversation's name as that of a file."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or FIRST
-
-
-def free_file(name: str) -> Path:
-    """A path of a file that is not there yet."""
-    paths = (Path(f"{name}-{i}.json" if i > 1 else f"{name}.json") for i in range(1, 10_000))
-    return next(path for path in paths if not path.exists())

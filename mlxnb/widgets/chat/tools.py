@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import html
 from collections.abc import Callable
 from threading import Event
@@ -10,10 +9,9 @@ from typing import Any
 
 import ipywidgets as w
 
-from ...errors import OptionError
 from ...render.math import LEFT_ALONE
 from ...render.text import one_row, shortened
-from ...toolbox import Function, named
+from ...toolbox import Function, named, of_notebook
 from ...tools import ToolCall
 from ..frame.panel import styled
 
@@ -47,7 +45,10 @@ class Tools:
         Raises:
             OptionError: there is none of that name, or it cannot be a tool.
         """
-        return named(_function(name.strip()) for name in self.names.value.split(",") if name.strip())
+        from IPython.core.getipython import get_ipython
+
+        held: dict[str, Any] = getattr(get_ipython(), "user_ns", {})
+        return named(of_notebook(name.strip(), held) for name in self.names.value.split(",") if name.strip())
 
     def allows(self, call: ToolCall, stopped: Callable[[], bool]) -> bool:
         """Ask whether a call may be run; waits for a click, or until the turn is stopped, which refuses."""
@@ -85,17 +86,3 @@ class Tools:
 
 def _short(text: str) -> str:
     return html.escape(shortened(one_row(text), WRITTEN))
-
-
-def _function(name: str) -> Callable[..., Any]:
-    from IPython.core.getipython import get_ipython
-
-    held: dict[str, Any] = getattr(get_ipython(), "user_ns", {})
-    found = held.get(name)
-    if callable(found):
-        return found
-    if found is not None:
-        raise OptionError(f"{name} is a {type(found).__name__}.", "A tool is a function of this notebook, by its name.")
-    near = difflib.get_close_matches(name, [each for each, value in held.items() if callable(value)], n=1)
-    remedy = f"Did you mean {near[0]}?" if near else "Define it in a cell above."
-    raise OptionError(f"There is no function {name} in this notebook.", remedy)

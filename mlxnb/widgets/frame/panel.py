@@ -84,6 +84,17 @@ class Panel:
         else:
             self._tell(f"The panel met an error of its own: {in_words(error)}", "", "mlxnb-notice", "alert")
 
+    def do(self, work: Callable[[], object]) -> None:
+        """Run what a click asks for: it holds the lock, and its errors are shown in the panel."""
+        with self.lock:
+            if self.closed:
+                return
+            try:
+                self.say("")
+                work()
+            except Exception as err:  # noqa: BLE001 - the edge: ipywidgets would only log it where nobody looks
+                self.fail(err)
+
     def keep_picture(self) -> None:
         """Bring the still picture up to date: after something that a reader of the notebook should see."""
         self._still.update(*self._picture())
@@ -171,17 +182,10 @@ def close_all(widget: w.Widget) -> None:
 
 
 def callback(method: Callable[..., Any]) -> Callable[..., None]:
-    """A panel's method as a callback of a widget: it holds the lock, and its errors are shown in the panel."""
+    """A panel's method as a callback of a widget; see `Panel.do`."""
 
     @functools.wraps(method)
     def called(panel: Panel, *_: Any) -> None:
-        with panel.lock:
-            if panel.closed:
-                return
-            try:
-                panel.say("")
-                method(panel)
-            except Exception as err:  # noqa: BLE001 - the edge: ipywidgets would only log it where nobody looks
-                panel.fail(err)
+        panel.do(lambda: method(panel))
 
     return called

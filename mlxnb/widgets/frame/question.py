@@ -8,7 +8,7 @@ from collections.abc import Callable
 import ipywidgets as w
 
 from ...render.text import one_row
-from .panel import Panel, callback, styled
+from .panel import Panel, styled
 
 
 class Question:
@@ -20,8 +20,8 @@ class Question:
         self.no = styled(w.Button(description="Cancel"), "mlxnb-stop")
         self._then: Callable[[], None] | None = None
         self._otherwise: Callable[[], None] | None = None
-        self.yes.on_click(lambda _: callback(lambda _: self._answer(True))(panel))
-        self.no.on_click(lambda _: callback(lambda _: self._answer(False))(panel))
+        self.yes.on_click(lambda _: panel.do(lambda: self._answer(True)))
+        self.no.on_click(lambda _: panel.do(lambda: self._answer(False)))
         self.view = w.VBox([self._said, styled(w.HBox([self.yes, self.no]), "mlxnb-row")])
         self._close()
 

@@ -91,7 +91,7 @@ class KernelsPanel(Panel):
         """By what the change says: a glance may have set the switch back meanwhile, to what holds."""
         wanted = bool(change["new"])
         if wanted != (active() is not None):
-            callback(lambda panel: panel._exchange(wanted))(self)
+            self.do(lambda: self._exchange(wanted))
 
     def _exchange(self, wanted: bool) -> None:
         def on(report: Report) -> None:

@@ -18,7 +18,7 @@ from ...models.entry import Entry
 from ...render.conversion import conversion_tables
 from ...runtime.conversion import ConversionReport
 from ...runtime.here import described
-from ..frame.panel import callback, styled
+from ..frame.panel import styled
 from ..settings.file import at_home
 from ..work.work import Report
 
@@ -42,7 +42,7 @@ class Converting:
         self._made: list[str] = []
         self.format.observe(self._moved, "value")
         self.bits.observe(self._moved, "value")
-        self.button.on_click(lambda _: callback(lambda _: self._ask())(panel))
+        self.button.on_click(lambda _: panel.do(self._ask))
 
     def offer(self) -> None:
         """The precisions of the chosen format, where the new model would go, and whether there can be one."""

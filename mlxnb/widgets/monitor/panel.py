@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ipywidgets as w
@@ -16,6 +15,7 @@ from ...errors import MlxnbError, ReportError
 from ...profiling.moments import Moment, as_csv, as_json, to_frame
 from ...profiling.vitals import Vitals
 from ...render.numbers import plural, size
+from ..frame.free_file import free_file
 from ..frame.panel import Panel, callback, styled
 from .limits import LIMITS, Alarms, log_html
 from .tiles import CSS, FIGURES, tiles
@@ -141,11 +141,11 @@ class Monitor(Panel):
         return " · ".join([*said, f"over the limit: {over}"] if over else said)
 
     def _exporter(self, kind: str) -> Callable[..., None]:
-        return lambda _: callback(lambda panel: self._export(kind))(self)
+        return lambda _: self.do(lambda: self._export(kind))
 
     def _export(self, kind: str) -> None:
         moments = self.vitals.moments
-        path = _free(kind)
+        path = free_file(time.strftime("mlxnb-monitor-%Y%m%d-%H%M%S"), kind)
         try:
             with path.open("x", encoding="utf-8") as file:
                 file.write(FORMATS[kind](moments))
@@ -156,14 +156,6 @@ class Monitor(Panel):
             ) from err
         self.say(f"{plural(len(moments), 'moment')} written to {path}.")
         self.keep_picture()
-
-
-def _free(kind: str) -> Path:
-    """The name of a file that is not there yet."""
-    stamp, number = time.strftime("mlxnb-monitor-%Y%m%d-%H%M%S"), 1
-    while (path := Path(f"{stamp}{f'-{number}' if number > 1 else ''}.{kind}")).exists():
-        number += 1
-    return path
 
 
 def _field(label: str) -> w.Text:

@@ -111,7 +111,7 @@ class ProfilePanel(Panel):
         self.shown.show(made)
 
     def _in_turn(self, number: int) -> None:
-        callback(lambda panel: self._try(number))(self)
+        self.do(lambda: self._try(number))
 
     def _try(self, number: int) -> None:
         report, engine = self.report, self.engine

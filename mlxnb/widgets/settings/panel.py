@@ -87,12 +87,12 @@ class SettingsPanel(Panel):
     def _typed(self, name: str, change: Any) -> None:
         with self.lock:
             if not self.closed and change["new"] != self._shown[name]:
-                callback(lambda panel: self._give(name, change["new"].strip() or None))(self)
+                self.do(lambda: self._give(name, change["new"].strip() or None))
 
     def _reset(self, name: str, _: object) -> None:
         """What is built in: by taking back what this session said, and over the environment and the file."""
         others = [giver for giver in settings().givers(name) if giver not in (KERNEL, SESSION)]
-        callback(lambda panel: self._give(name, DEFAULT if others else None))(self)
+        self.do(lambda: self._give(name, DEFAULT if others else None))
 
     def _give(self, name: str, value: Any) -> None:
         self._refused.pop(name, None)
