@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import mlxnb
 from mlxnb.result import Chunk
 from mlxnb.runtime import Engine, Job
 from tests.scripted import ScriptedBackend
@@ -83,6 +84,15 @@ def scripted() -> Iterator[tuple[Engine, ScriptedBackend]]:
     made = Engine({"scripted": backend})
     yield made, backend
     made.close()
+
+
+@pytest.fixture
+def script(scripted: tuple[Engine, ScriptedBackend], monkeypatch: pytest.MonkeyPatch) -> ScriptedBackend:
+    """The script behind every answer of this test: `mlxnb.engine()` gives an engine that knows this backend only."""
+    engine, backend = scripted
+    monkeypatch.setattr(mlxnb, "engine", lambda: engine)
+    monkeypatch.setenv("MLXNB_BACKEND", "scripted")
+    return backend
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import mlxnb
-from mlxnb.runtime import Engine
 from tests.magics.kernel import Kernel
-from tests.scripted import ScriptedBackend
 
 
 @pytest.fixture
@@ -28,15 +26,6 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     yield made
     mlxnb.unload_ipython_extension(made)
     InteractiveShell.clear_instance()
-
-
-@pytest.fixture
-def script(scripted: tuple[Engine, ScriptedBackend], monkeypatch: pytest.MonkeyPatch) -> ScriptedBackend:
-    """The script behind every answer of this test: `mlxnb.engine()` gives an engine that knows this backend only."""
-    engine, backend = scripted
-    monkeypatch.setattr(mlxnb, "engine", lambda: engine)
-    monkeypatch.setenv("MLXNB_BACKEND", "scripted")
-    return backend
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,8 @@ from tests.magics.conftest import shell
 from tests.scripted import ScriptedBackend
 
 from .conftest import until
-from .test_playground import script
 
-__all__ = ["script", "shell"]
+__all__ = ["shell"]
 
 
 def say(chat: Any, text: str) -> None:

@@ -17,10 +17,10 @@ from mlxnb.request import THINK
 from mlxnb.runtime import Job
 from mlxnb.widgets.asking.as_cell import body, trimmed
 from mlxnb.widgets.asking.form import Form
-from tests.magics.conftest import script, shell
+from tests.magics.conftest import shell
 from tests.scripted import ScriptedBackend
 
-__all__ = ["script", "shell"]
+__all__ = ["shell"]
 
 
 def backends(*names: str, absent: str = "") -> dict[str, Backend]:

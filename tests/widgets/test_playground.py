@@ -23,15 +23,6 @@ from .conftest import until
 __all__ = ["shell"]
 
 
-@pytest.fixture
-def script(scripted: tuple[Engine, ScriptedBackend], monkeypatch: pytest.MonkeyPatch) -> ScriptedBackend:
-    """The script behind every answer of this test."""
-    engine, backend = scripted
-    monkeypatch.setattr(mlxnb, "engine", lambda: engine)
-    monkeypatch.setenv("MLXNB_BACKEND", "scripted")
-    return backend
-
-
 def ask(playground: Any, prompt: str) -> None:
     playground.prompt.value = prompt
     playground.generate.click()

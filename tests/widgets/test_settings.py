@@ -18,12 +18,12 @@ from mlxnb.config import forget_kernel, settings
 from mlxnb.env_file import read_env_file, write_env_file
 from mlxnb.errors import ModelTooLargeError
 from mlxnb.magics.defaults import MLXNB
-from tests.magics.conftest import script, shell
+from tests.magics.conftest import shell
 from tests.scripted import ScriptedBackend
 
 from .conftest import until
 
-__all__ = ["script", "shell"]
+__all__ = ["shell"]
 
 
 @pytest.fixture
